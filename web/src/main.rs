@@ -1,0 +1,2 @@
+//! The user app.
+fn main() {}
