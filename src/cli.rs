@@ -1,0 +1,239 @@
+//! The command line: types only. What they mean is in [`crate::config`] and [`crate::commands`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Brings up a highly available web and PostgreSQL stack on Kubernetes, and proves that it survives.
+#[derive(Debug, Parser)]
+#[command(name = "stackctl", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 something is missing on this machine, \
+4 a drill's verdict is \"fail\", 5 timed out, 130 interrupted.\n\
+Configuration: flags, then STACKCTL_* variables, then ~/.config/stackctl/config.toml, then defaults.";
+
+/// Where things are and how they are shown.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Use this context of the kubeconfig (a cluster that you already have) instead of minikube.
+    #[arg(long, global = true, value_name = "NAME", env = "STACKCTL_CONTEXT")]
+    pub context: Option<String>,
+    /// The kubeconfig file [default: $KUBECONFIG, then ~/.kube/config].
+    #[arg(long, global = true, value_name = "FILE", env = "STACKCTL_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of the minikube profile [default: stackctl].
+    #[arg(long, global = true, value_name = "NAME", env = "STACKCTL_PROFILE")]
+    pub profile: Option<String>,
+    /// Namespace of the app and its database [default: user-app].
+    #[arg(short, long, global = true, value_name = "NAME", env = "STACKCTL_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Configuration file [default: ~/.config/stackctl/config.toml].
+    #[arg(long, global = true, value_name = "FILE", env = "STACKCTL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Give up after this long, e.g. 90s, 10m [default: 15m].
+    #[arg(long, global = true, value_name = "DURATION", env = "STACKCTL_TIMEOUT")]
+    pub timeout: Option<String>,
+    /// Output: text, or JSON for programs.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Show problems and errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Show every resource's change and what the tools print.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the stack up, or up to date; running it again changes nothing.
+    Up(UpArgs),
+    /// Show every part's health; exit code 1 when something is unhealthy.
+    Status(StatusArgs),
+    /// Check this machine and the cluster, with a remedy for each failure.
+    Doctor(SourceArgs),
+    /// Compare the cluster with what `up` would apply; exit code 1 when they differ.
+    Diff(StackArgs),
+    /// Print the manifests that `up` would apply, or write the web image's build context.
+    Render(RenderArgs),
+    /// Open psql on the primary (arguments after -- go to psql).
+    Psql(PsqlArgs),
+    /// Print the logs of a part.
+    Logs(LogsArgs),
+    /// Remove exactly what `up` installed.
+    Down(DownArgs),
+    /// Print a shell completion script.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a folder.
+    Man {
+        /// The folder; made if it is not there.
+        dir: PathBuf,
+    },
+}
+
+/// Where tools, manifests and images come from.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SourceArgs {
+    /// Take tools, manifests and images from this bundle: no network is needed.
+    #[arg(long, value_name = "DIR", env = "STACKCTL_BUNDLE")]
+    pub bundle: Option<PathBuf>,
+}
+
+/// What the stack looks like.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StackArgs {
+    /// Where tools, manifests and images come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Push the web image here and pull it from here, e.g. registry.example.com/team (with --context).
+    #[arg(long, value_name = "REGISTRY", env = "STACKCTL_REGISTRY")]
+    pub registry: Option<String>,
+    /// PostgreSQL instances, 3 or more for synchronous replication that survives a failover [default: 3].
+    #[arg(long, value_name = "N", env = "STACKCTL_INSTANCES")]
+    pub instances: Option<u32>,
+    /// Size of each instance's volume, e.g. 1Gi [default: 1Gi].
+    #[arg(long, value_name = "SIZE", env = "STACKCTL_STORAGE")]
+    pub storage: Option<String>,
+    /// StorageClass of the volumes [default: the cluster's default].
+    #[arg(long, value_name = "NAME", env = "STACKCTL_STORAGE_CLASS")]
+    pub storage_class: Option<String>,
+}
+
+/// Arguments of `up`.
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// What the stack looks like.
+    #[command(flatten)]
+    pub stack: StackArgs,
+    /// Nodes of the minikube cluster [default: 1].
+    #[arg(long, value_name = "N", env = "STACKCTL_NODES")]
+    pub nodes: Option<u32>,
+    /// CPUs of each minikube node [default: all].
+    #[arg(long, value_name = "N", env = "STACKCTL_CPUS")]
+    pub cpus: Option<u32>,
+    /// Memory of each minikube node, e.g. 4Gi [default: 4Gi].
+    #[arg(long, value_name = "SIZE", env = "STACKCTL_MEMORY")]
+    pub memory: Option<String>,
+    /// Make the cluster the current context of the kubeconfig.
+    #[arg(long)]
+    pub use_context: bool,
+    /// Take over fields that another field manager owns.
+    #[arg(long)]
+    pub force_conflicts: bool,
+    /// Print the plan and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Keep showing it, redrawn as it changes, until Ctrl-C.
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// Arguments of `render`.
+#[derive(Debug, Clone, Args)]
+pub struct RenderArgs {
+    /// What the stack looks like.
+    #[command(flatten)]
+    pub stack: StackArgs,
+    /// Only these parts (operator, database, autoscaling, web).
+    #[arg(long = "part", value_name = "PART")]
+    pub parts: Vec<String>,
+    /// Write the web image's build context into this folder and print the image's name instead.
+    #[arg(long, value_name = "DIR")]
+    pub build_context: Option<PathBuf>,
+}
+
+/// Arguments of `psql`.
+#[derive(Debug, Clone, Args)]
+pub struct PsqlArgs {
+    /// The role: the primary, or a standby to read from.
+    #[arg(long, value_enum, default_value_t = Role::Primary)]
+    pub role: Role,
+    /// Arguments for psql, e.g. -- -c 'select count(*) from users'.
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+/// An instance's role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// The instance that accepts writes.
+    Primary,
+    /// A streaming standby.
+    Standby,
+}
+
+/// Arguments of `logs`.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// The part whose logs to print.
+    #[arg(value_enum, default_value_t = LogPart::Web)]
+    pub part: LogPart,
+    /// Keep printing as lines come, through restarts, until Ctrl-C.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines from the end of each container's log.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub tail: i64,
+}
+
+/// The parts that have logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogPart {
+    /// The user app.
+    Web,
+    /// The PostgreSQL instances.
+    Database,
+    /// The CloudNativePG operator.
+    Operator,
+    /// The metrics-server.
+    Autoscaling,
+}
+
+/// Arguments of `down`.
+#[derive(Debug, Clone, Args)]
+pub struct DownArgs {
+    /// Keep the volumes; a later `up` finds the rows again.
+    #[arg(long, conflicts_with = "cluster")]
+    pub keep_data: bool,
+    /// Delete the whole minikube cluster, and what it left on this machine.
+    #[arg(long, conflicts_with = "context")]
+    pub cluster: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Print what would be removed and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where the minikube binary comes from.
+    #[command(flatten)]
+    pub source: SourceArgs,
+}

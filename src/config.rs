@@ -1,0 +1,333 @@
+//! One typed configuration: flags, then environment (both by clap), then the file, then defaults.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::{
+    cli::{Global, SourceArgs, StackArgs, UpArgs},
+    error::{Result, usage},
+};
+
+/// Where the stack runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A minikube profile that stackctl makes and owns.
+    Minikube(Minikube),
+    /// A context of the kubeconfig: a cluster that the user already has.
+    Context(String),
+}
+
+impl Target {
+    /// For sentences: `minikube profile stackctl`, `context prod`.
+    pub fn describe(&self) -> String {
+        match self {
+            Target::Minikube(minikube) => format!("minikube profile {}", minikube.profile),
+            Target::Context(name) => format!("context {name}"),
+        }
+    }
+
+    /// The kubeconfig's context. minikube names it after the profile.
+    pub fn context(&self) -> &str {
+        match self {
+            Target::Minikube(minikube) => &minikube.profile,
+            Target::Context(name) => name,
+        }
+    }
+}
+
+/// The minikube cluster that `up` makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Minikube {
+    /// The profile's name.
+    pub profile: String,
+    /// Nodes, at least 1.
+    pub nodes: u32,
+    /// CPUs of each node; `None`: all that the engine has.
+    pub cpus: Option<u32>,
+    /// Memory of each node in MiB.
+    pub memory_mib: u64,
+    /// Make it the kubeconfig's current context.
+    pub use_context: bool,
+}
+
+/// What the stack looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stack {
+    /// Namespace of app and database.
+    pub namespace: String,
+    /// PostgreSQL instances.
+    pub instances: u32,
+    /// Size of each instance's volume, a Kubernetes quantity.
+    pub storage: String,
+    /// StorageClass of the volumes; `None`: the cluster's default.
+    pub storage_class: Option<String>,
+}
+
+/// The folders that stackctl uses, by the XDG base directory specification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// Downloads; may be deleted at any time.
+    pub cache: PathBuf,
+    /// Records of runs on this machine.
+    pub state: PathBuf,
+}
+
+/// Everything that a command needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the stack runs.
+    pub target: Target,
+    /// `--kubeconfig`; `None`: `$KUBECONFIG`, then `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// What the stack looks like.
+    pub stack: Stack,
+    /// Tools, manifests and images come from here.
+    pub bundle: Option<PathBuf>,
+    /// Where the web image is pushed to, for clusters that stackctl does not own.
+    pub registry: Option<String>,
+    /// Take over fields that another manager owns.
+    pub force_conflicts: bool,
+    /// The whole command's deadline.
+    pub timeout: Duration,
+    /// The folders.
+    pub folders: Folders,
+}
+
+/// The configuration file, `config.toml`. Unknown keys are refused: a typing error must not pass for a default.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct File {
+    context: Option<String>,
+    kubeconfig: Option<PathBuf>,
+    profile: Option<String>,
+    namespace: Option<String>,
+    timeout: Option<String>,
+    bundle: Option<PathBuf>,
+    registry: Option<String>,
+    instances: Option<u32>,
+    storage: Option<String>,
+    storage_class: Option<String>,
+    nodes: Option<u32>,
+    cpus: Option<u32>,
+    memory: Option<String>,
+}
+
+/// The options of one command that matter here; commands fill in what they have.
+#[derive(Debug, Default)]
+pub struct Options<'a> {
+    /// Of commands that know the stack.
+    pub stack: Option<&'a StackArgs>,
+    /// Of commands that only need the sources.
+    pub source: Option<&'a SourceArgs>,
+    /// Of `up`.
+    pub up: Option<&'a UpArgs>,
+}
+
+impl Config {
+    /// Merges flags and environment (already in `global` and `options`), the file and the defaults.
+    ///
+    /// # Errors
+    /// A file that can't be read or parsed, or a value out of its range (exit code 2).
+    pub fn load(global: &Global, options: &Options) -> Result<Config> {
+        let file = read_file(global.config.as_deref())?;
+        let up = options.up;
+        let stack = up.map(|up| &up.stack).or(options.stack);
+        let source = stack.map(|stack| &stack.source).or(options.source);
+
+        let namespace = global.namespace.clone().or(file.namespace).unwrap_or_else(|| "user-app".into());
+        let profile = global.profile.clone().or(file.profile).unwrap_or_else(|| "stackctl".into());
+        check_name("namespace", &namespace)?;
+        check_name("profile", &profile)?;
+
+        let memory = up.and_then(|up| up.memory.clone()).or(file.memory).unwrap_or_else(|| "4Gi".into());
+        let nodes = up.and_then(|up| up.nodes).or(file.nodes).unwrap_or(1);
+        let instances = stack.and_then(|stack| stack.instances).or(file.instances).unwrap_or(3);
+        if !(1..=20).contains(&nodes) {
+            return Err(usage(format!("--nodes {nodes} is out of range: 1 to 20")).into());
+        }
+        if !(1..=9).contains(&instances) {
+            return Err(usage(format!("--instances {instances} is out of range: 1 to 9")).into());
+        }
+        let target = match global.context.clone().or(file.context) {
+            Some(context) if context.is_empty() => {
+                return Err(usage("--context is empty").remedy("kubectl config get-contexts lists their names").into());
+            }
+            Some(context) => Target::Context(context),
+            None => Target::Minikube(Minikube {
+                profile,
+                nodes,
+                cpus: up.and_then(|up| up.cpus).or(file.cpus),
+                memory_mib: parse_mebibytes("--memory", &memory)?,
+                use_context: up.is_some_and(|up| up.use_context),
+            }),
+        };
+        let storage = stack.and_then(|stack| stack.storage.clone()).or(file.storage).unwrap_or_else(|| "1Gi".into());
+        parse_mebibytes("--storage", &storage)?;
+        let timeout = global.timeout.clone().or(file.timeout).unwrap_or_else(|| "15m".into());
+
+        Ok(Config {
+            target,
+            kubeconfig: global.kubeconfig.clone().or(file.kubeconfig),
+            stack: Stack {
+                namespace,
+                instances,
+                storage,
+                storage_class: stack.and_then(|stack| stack.storage_class.clone()).or(file.storage_class),
+            },
+            bundle: source.and_then(|source| source.bundle.clone()).or(file.bundle),
+            registry: stack.and_then(|stack| stack.registry.clone()).or(file.registry),
+            force_conflicts: up.is_some_and(|up| up.force_conflicts),
+            timeout: parse_duration("--timeout", &timeout)?,
+            folders: Folders { cache: xdg("XDG_CACHE_HOME", ".cache")?, state: xdg("XDG_STATE_HOME", ".local/state")? },
+        })
+    }
+}
+
+fn read_file(path: Option<&Path>) -> Result<File> {
+    let (path, asked) = match path {
+        Some(path) => (path.to_owned(), true),
+        None => (xdg("XDG_CONFIG_HOME", ".config")?.join("config.toml"), false),
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => return Ok(File::default()),
+        Err(error) => return Err(usage(format!("cannot read the configuration {}: {error}", path.display())).into()),
+    };
+    toml::from_str(&text).map_err(|error| {
+        usage(format!("the configuration {} is not valid: {}", path.display(), error.to_string().trim_end())).into()
+    })
+}
+
+fn xdg(variable: &str, default: &str) -> Result<PathBuf> {
+    // The specification says that a relative path is to be ignored.
+    if let Some(path) = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute()) {
+        return Ok(path.join("stackctl"));
+    }
+    let home = std::env::home_dir().context("cannot tell the home folder: HOME is not set")?;
+    Ok(home.join(default).join("stackctl"))
+}
+
+/// RFC 1123 label: what Kubernetes takes for a namespace, and minikube for a profile.
+fn check_name(what: &str, name: &str) -> Result<()> {
+    let ok = !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if ok {
+        return Ok(());
+    }
+    Err(usage(format!("the {what} {name:?} is not a valid name: lower-case letters, digits and '-', 63 at most"))
+        .into())
+}
+
+/// Parses `90s`, `10m`, `1h30m`, or a bare number of seconds.
+///
+/// # Errors
+/// Anything else, zero, and more than a day (exit code 2).
+pub fn parse_duration(what: &str, text: &str) -> Result<Duration> {
+    let refuse = || usage(format!("{what} {text:?} is not a duration")).remedy("write it like 90s, 10m or 1h30m");
+    let mut total: u64 = 0;
+    let mut digits = String::new();
+    for c in text.chars() {
+        let unit = match c {
+            '0'..='9' => {
+                digits.push(c);
+                continue;
+            }
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            _ => return Err(refuse().into()),
+        };
+        let number: u64 = digits.parse().map_err(|_| refuse())?;
+        total = number.checked_mul(unit).and_then(|seconds| total.checked_add(seconds)).ok_or_else(refuse)?;
+        digits.clear();
+    }
+    if !digits.is_empty() {
+        // `10m30` would be ambiguous: only a bare number may go without a unit.
+        if digits.len() != text.len() {
+            return Err(refuse().into());
+        }
+        total = digits.parse().map_err(|_| refuse())?;
+    }
+    if total == 0 || total > 86_400 {
+        return Err(usage(format!("{what} {text:?} is out of range: 1s to 24h")).into());
+    }
+    Ok(Duration::from_secs(total))
+}
+
+/// Parses a size such as `4Gi`, `512Mi` (as Kubernetes writes them) to MiB.
+fn parse_mebibytes(what: &str, text: &str) -> Result<u64> {
+    let refuse = || usage(format!("{what} {text:?} is not a size")).remedy("write it like 4Gi or 512Mi");
+    let (number, factor) = if let Some(number) = text.strip_suffix("Gi") {
+        (number, 1024)
+    } else if let Some(number) = text.strip_suffix("Mi") {
+        (number, 1)
+    } else {
+        return Err(refuse().into());
+    };
+    let number: u64 = number.parse().map_err(|_| refuse())?;
+    number.checked_mul(factor).filter(|mib| *mib > 0).ok_or_else(|| refuse().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("1h30m", 5400), ("45", 45)] {
+            assert_eq!(parse_duration("--timeout", text).unwrap(), Duration::from_secs(seconds), "{text}");
+        }
+        for text in ["", "0", "10x", "-5s", "10m30", "99999999999999999999s", "25h", "m"] {
+            assert!(parse_duration("--timeout", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_mebibytes("--memory", "4Gi").unwrap(), 4096);
+        assert_eq!(parse_mebibytes("--memory", "512Mi").unwrap(), 512);
+        for text in ["4", "4G", "Gi", "-1Gi", "0Mi", "99999999999999999999Gi"] {
+            assert!(parse_mebibytes("--memory", text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        assert!(check_name("namespace", "user-app").is_ok());
+        for name in ["", "User", "-a", "a-", "a b", "a/b", &"a".repeat(64)] {
+            assert!(check_name("namespace", name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_refused_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "instanses = 3\n").unwrap();
+        let global = Global { config: Some(path), ..Global::default() };
+        let error = Config::load(&global, &Options::default()).unwrap_err();
+        let text = crate::error::one_line(&error);
+        assert!(text.contains("instanses") && text.contains("config.toml"), "{text}");
+        assert_eq!(crate::error::kind_of(&error).exit_code(), 2);
+    }
+
+    #[test]
+    fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "namespace = \"from-file\"\nprofile = \"from-file\"\n").unwrap();
+        let global = Global { config: Some(path), namespace: Some("from-flag".into()), ..Global::default() };
+        let config = Config::load(&global, &Options::default()).unwrap();
+        assert_eq!(config.stack.namespace, "from-flag");
+        assert_eq!(config.target.context(), "from-file");
+        assert_eq!(config.stack.instances, 3);
+    }
+}

@@ -1,0 +1,85 @@
+//! What phases and commands share while they run.
+
+use std::{sync::Arc, time::Instant};
+
+use anyhow::Context as _;
+use tokio::sync::OnceCell;
+
+use crate::{
+    bundle::Bundle,
+    config::Config,
+    error::{Result, timed_out},
+    kube::{ClusterRef, Kube},
+    ui::{Event, Reporter},
+};
+
+/// The configuration, the way to the user, and the cluster once there is one.
+pub struct Context {
+    /// The merged configuration.
+    pub config: Config,
+    /// Where events go.
+    pub reporter: Reporter,
+    /// The bundle that `--bundle` names, opened and checked.
+    pub bundle: Option<Arc<Bundle>>,
+    /// The command must have ended by then.
+    pub deadline: Instant,
+    kube: OnceCell<Kube>,
+}
+
+impl Context {
+    /// Opens the bundle, if one is configured, and starts the command's clock.
+    ///
+    /// # Errors
+    /// A bundle that is missing, broken or for another platform.
+    pub fn new(config: Config, reporter: Reporter) -> Result<Self> {
+        let bundle = match &config.bundle {
+            Some(dir) => Some(Arc::new(Bundle::open(dir)?)),
+            None => None,
+        };
+        let deadline = Instant::now() + config.timeout;
+        Ok(Context { config, reporter, bundle, deadline, kube: OnceCell::new() })
+    }
+
+    /// The connection to the cluster, made when first asked for.
+    ///
+    /// # Errors
+    /// No such context, an API server that does not answer, refused credentials.
+    pub async fn kube(&self) -> Result<&Kube> {
+        let cluster = ClusterRef {
+            kubeconfig: self.config.kubeconfig.clone(),
+            context: Some(self.config.target.context().to_owned()),
+        };
+        self.kube
+            .get_or_try_init(|| Kube::connect(&cluster))
+            .await
+            .with_context(|| format!("cannot use the cluster of {}", self.config.target.describe()))
+    }
+
+    /// Says what a phase is doing.
+    pub fn doing(&self, phase: &str, text: impl Into<String>) {
+        self.reporter.send(Event::Doing { phase: phase.into(), text: text.into() });
+    }
+
+    /// Runs `work` until the command's deadline.
+    ///
+    /// # Errors
+    /// What `work` returns, or a timeout (exit code 5) that says what was being done.
+    pub async fn until_deadline<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout_at(self.deadline.into(), work).await {
+            Ok(result) => result,
+            Err(_) => Err(timed_out(format!("{what} did not end within {:?}", self.config.timeout))
+                .remedy("run the same command again: it goes on where it stopped; --timeout gives it longer")
+                .into()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Context {
+    /// A context without a cluster, for tests of what needs none.
+    pub fn for_tests(reporter: Reporter) -> Self {
+        let config = Config::load(&crate::cli::Global::default(), &crate::config::Options::default())
+            .expect("defaults are valid");
+        Context::new(config, reporter).expect("no bundle to open")
+    }
+}

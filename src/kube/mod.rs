@@ -1,0 +1,5 @@
+//! The only door to the Kubernetes API.
+
+mod client;
+
+pub use client::{ClusterRef, Kube};

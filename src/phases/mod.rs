@@ -1,0 +1,46 @@
+//! The steps of `up`, one file each, and the [`Phase`] trait that they share.
+//!
+//! A phase knows its title, what it comes after, whether it is needed, how to do it and how to show what
+//! it would do. Doing it twice does nothing the second time; after an interruption it goes on.
+//! Phases send [`Event`](crate::ui::Event)s and never print.
+
+mod runner;
+
+pub use runner::{plan, run};
+
+use futures::future::BoxFuture;
+
+use crate::{context::Context, error::Result};
+
+/// Whether a phase has anything to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// Run it.
+    Run,
+    /// Leave it out; the reason is shown.
+    Skip(String),
+}
+
+/// One step of `up`.
+pub trait Phase: Send + Sync {
+    /// Short, unique and stable: in JSON events and logs.
+    fn id(&self) -> &'static str;
+
+    /// What the user reads, e.g. `PostgreSQL, 3 instances`.
+    fn title(&self) -> String;
+
+    /// Ids of the phases that must have ended well before this one starts; others run beside it.
+    fn after(&self) -> &'static [&'static str];
+
+    /// Whether there is anything to do. Asked when its turn comes.
+    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+        let _ = cx;
+        Box::pin(async { Ok(Need::Run) })
+    }
+
+    /// Does it and waits until it holds; the text is the outcome in one line.
+    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>>;
+
+    /// What [`Phase::run`] would do, one line a step, changing nothing.
+    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>>;
+}

@@ -1,0 +1,189 @@
+//! Runs phases in the order that they ask for, independent ones side by side.
+
+use std::{collections::HashSet, time::Instant};
+
+use anyhow::Context as _;
+use futures::stream::{FuturesUnordered, StreamExt};
+
+use super::{Need, Phase};
+use crate::{
+    context::Context,
+    error::{self, Result},
+    ui::Event,
+};
+
+/// Runs all of them. The first failure ends the whole run: what runs beside it is dropped (and with it
+/// the processes that it started), what has not begun does not begin.
+///
+/// # Errors
+/// The first phase's error, with the phase's title in front.
+pub async fn run(cx: &Context, phases: &[Box<dyn Phase>]) -> Result<()> {
+    let mut done: HashSet<&'static str> = HashSet::new();
+    let mut begun: HashSet<&'static str> = HashSet::new();
+    let mut running = FuturesUnordered::new();
+    loop {
+        for phase in phases {
+            // A phase that is left out of this run counts as done: the order of the rest still holds.
+            let ready =
+                phase.after().iter().all(|id| done.contains(id) || !phases.iter().any(|other| other.id() == *id));
+            if ready && begun.insert(phase.id()) {
+                running.push(one(cx, phase.as_ref()));
+            }
+        }
+        match running.next().await {
+            Some(Ok(id)) => done.insert(id),
+            Some(Err(error)) => return Err(error),
+            None if begun.len() == phases.len() => return Ok(()),
+            None => {
+                let stuck: Vec<_> = phases.iter().map(|p| p.id()).filter(|id| !begun.contains(id)).collect();
+                return Err(error::failed(format!("phases wait for each other: {}", stuck.join(", "))).into());
+            }
+        };
+    }
+}
+
+async fn one(cx: &Context, phase: &dyn Phase) -> Result<&'static str> {
+    let (id, title) = (phase.id(), phase.title());
+    let began = Instant::now();
+    let outcome = async {
+        if let Need::Skip(reason) = phase.needed(cx).await? {
+            return Ok(Err(reason));
+        }
+        cx.reporter.send(Event::PhaseStarted { phase: id.into(), title: title.clone() });
+        phase.run(cx).await.map(Ok)
+    }
+    .await;
+    match outcome {
+        Ok(Ok(outcome)) => {
+            cx.reporter.send(Event::PhaseDone { phase: id.into(), title, outcome, elapsed: began.elapsed() });
+            Ok(id)
+        }
+        Ok(Err(reason)) => {
+            cx.reporter.send(Event::PhaseSkipped { phase: id.into(), title, reason });
+            Ok(id)
+        }
+        Err(error) => {
+            cx.reporter.send(Event::PhaseFailed {
+                phase: id.into(),
+                title: title.clone(),
+                error: error::one_line(&error),
+                elapsed: began.elapsed(),
+            });
+            Err(error).with_context(|| format!("{title} failed"))
+        }
+    }
+}
+
+/// Shows what [`run`] would do, in order, changing nothing.
+///
+/// # Errors
+/// The first phase's error in making its plan.
+pub async fn plan(cx: &Context, phases: &[Box<dyn Phase>]) -> Result<()> {
+    for phase in phases {
+        let steps = match phase.needed(cx).await? {
+            Need::Skip(reason) => vec![format!("nothing: {reason}")],
+            Need::Run => phase.plan(cx).await?,
+        };
+        cx.reporter.send(Event::Plan { phase: phase.id().into(), title: phase.title(), steps });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::ui::Reporter;
+
+    struct Fake {
+        id: &'static str,
+        after: &'static [&'static str],
+        log: Arc<Mutex<Vec<String>>>,
+        fails: bool,
+        skip: bool,
+    }
+
+    impl Phase for Fake {
+        fn id(&self) -> &'static str {
+            self.id
+        }
+        fn title(&self) -> String {
+            format!("the {}", self.id)
+        }
+        fn after(&self) -> &'static [&'static str] {
+            self.after
+        }
+        fn needed<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Need>> {
+            let need = if self.skip { Need::Skip("it is there".into()) } else { Need::Run };
+            Box::pin(async { Ok(need) })
+        }
+        fn run<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String>> {
+            Box::pin(async {
+                self.log.lock().unwrap().push(format!("+{}", self.id));
+                tokio::task::yield_now().await;
+                if self.fails {
+                    anyhow::bail!("no luck");
+                }
+                self.log.lock().unwrap().push(format!("-{}", self.id));
+                Ok("fine".into())
+            })
+        }
+        fn plan<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+            Box::pin(async { Ok(vec![format!("do {}", self.id)]) })
+        }
+    }
+
+    type Log = Arc<Mutex<Vec<String>>>;
+
+    fn fake(log: &Log, id: &'static str, after: &'static [&'static str]) -> Fake {
+        Fake { id, after, log: log.clone(), fails: false, skip: false }
+    }
+
+    fn at(log: &[String], entry: &str) -> usize {
+        log.iter().position(|e| e == entry).unwrap_or_else(|| panic!("{entry} in {log:?}"))
+    }
+
+    #[tokio::test]
+    async fn independent_phases_run_side_by_side_and_dependent_ones_wait() {
+        let log = Log::default();
+        let phases: Vec<Box<dyn Phase>> = vec![
+            Box::new(fake(&log, "c", &["a", "b"])),
+            Box::new(fake(&log, "a", &[])),
+            Box::new(fake(&log, "b", &[])),
+        ];
+        run(&Context::for_tests(Reporter::discard()), &phases).await.unwrap();
+        let log = log.lock().unwrap();
+        assert!(at(&log, "+b") < at(&log, "-a"), "{log:?}");
+        assert!(at(&log, "-a") < at(&log, "+c") && at(&log, "-b") < at(&log, "+c"), "{log:?}");
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_the_run_and_names_the_phase() {
+        let log = Log::default();
+        let phases: Vec<Box<dyn Phase>> =
+            vec![Box::new(Fake { fails: true, ..fake(&log, "a", &[]) }), Box::new(fake(&log, "b", &["a"]))];
+        let error = run(&Context::for_tests(Reporter::discard()), &phases).await.unwrap_err();
+        assert_eq!(error::one_line(&error), "the a failed: no luck");
+        assert!(!log.lock().unwrap().contains(&"+b".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_skipped_phase_counts_as_done() {
+        let log = Log::default();
+        let phases: Vec<Box<dyn Phase>> =
+            vec![Box::new(Fake { skip: true, ..fake(&log, "a", &[]) }), Box::new(fake(&log, "b", &["a"]))];
+        run(&Context::for_tests(Reporter::discard()), &phases).await.unwrap();
+        assert_eq!(*log.lock().unwrap(), ["+b", "-b"]);
+    }
+
+    #[tokio::test]
+    async fn phases_that_wait_for_each_other_are_an_error() {
+        let log = Log::default();
+        let phases: Vec<Box<dyn Phase>> = vec![Box::new(fake(&log, "a", &["b"])), Box::new(fake(&log, "b", &["a"]))];
+        let error = run(&Context::for_tests(Reporter::discard()), &phases).await.unwrap_err();
+        assert_eq!(error::one_line(&error), "phases wait for each other: a, b");
+    }
+}

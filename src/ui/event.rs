@@ -1,0 +1,170 @@
+//! What happens, as data: phases send these and never print.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// How far a resource is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It was created.
+    Created,
+    /// It existed and was changed.
+    Configured,
+    /// It was as it should be.
+    Unchanged,
+    /// It was removed.
+    Deleted,
+    /// It is not ready yet.
+    Waiting,
+    /// It is ready.
+    Ready,
+    /// It cannot become ready by itself.
+    Failed,
+}
+
+impl State {
+    /// The word on the terminal.
+    pub const fn word(self) -> &'static str {
+        match self {
+            State::Created => "created",
+            State::Configured => "configured",
+            State::Unchanged => "unchanged",
+            State::Deleted => "deleted",
+            State::Waiting => "waiting",
+            State::Ready => "ready",
+            State::Failed => "failed",
+        }
+    }
+}
+
+/// Something that happened. `phase` is the phase's id, such as `database`.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A command with phases begins; the phases are listed in their order.
+    Started {
+        /// `up`, `down`, …
+        command: String,
+        /// What it works on, e.g. `minikube profile stackctl`.
+        target: String,
+    },
+    /// A phase begins.
+    PhaseStarted {
+        /// The phase's id.
+        phase: String,
+        /// Its title.
+        title: String,
+    },
+    /// A phase had nothing to do at all.
+    PhaseSkipped {
+        /// The phase's id.
+        phase: String,
+        /// Its title.
+        title: String,
+        /// Why.
+        reason: String,
+    },
+    /// A phase ended well.
+    PhaseDone {
+        /// The phase's id.
+        phase: String,
+        /// Its title.
+        title: String,
+        /// One line on the outcome, e.g. `3/3 instances, primary user-db-1`.
+        outcome: String,
+        /// How long it took.
+        #[serde(rename = "seconds", serialize_with = "as_seconds")]
+        elapsed: Duration,
+    },
+    /// A phase failed; the command's error follows at the end.
+    PhaseFailed {
+        /// The phase's id.
+        phase: String,
+        /// Its title.
+        title: String,
+        /// The error in one line.
+        error: String,
+        /// How long it took.
+        #[serde(rename = "seconds", serialize_with = "as_seconds")]
+        elapsed: Duration,
+    },
+    /// What a phase is doing at the moment.
+    Doing {
+        /// The phase's id.
+        phase: String,
+        /// A short present participle, e.g. `loading user-app:3f…`.
+        text: String,
+    },
+    /// A resource's state, sent when it changes.
+    Resource {
+        /// The phase's id.
+        phase: String,
+        /// E.g. `Deployment user-app/user-app`.
+        resource: String,
+        /// How far it is.
+        state: State,
+        /// E.g. `1/2 pods ready`.
+        #[serde(skip_serializing_if = "String::is_empty")]
+        detail: String,
+    },
+    /// Something is in the way; may pass by itself unless `fatal`.
+    Problem {
+        /// The phase's id.
+        phase: String,
+        /// E.g. `Pod user-app/user-app-7c9…`.
+        resource: String,
+        /// E.g. `ImagePullBackOff`.
+        reason: String,
+        /// The cluster's own words.
+        message: String,
+        /// What to do.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
+        /// It cannot recover by itself.
+        fatal: bool,
+    },
+    /// Something that the user should know and that stops nothing.
+    Warning {
+        /// The phase's id.
+        phase: String,
+        /// One sentence.
+        text: String,
+    },
+    /// A line from a tool, shown with `-v`.
+    Output {
+        /// The phase's id.
+        phase: String,
+        /// The line.
+        line: String,
+    },
+    /// The plan of a dry run, or of what a confirmed action will do.
+    Plan {
+        /// The phase's id.
+        phase: String,
+        /// Its title.
+        title: String,
+        /// One line a step.
+        steps: Vec<String>,
+    },
+    /// The command's end.
+    Finished {
+        /// `up`, `down`, …
+        command: String,
+        /// Whether it succeeded.
+        ok: bool,
+        /// How long it took.
+        #[serde(rename = "seconds", serialize_with = "as_seconds")]
+        elapsed: Duration,
+        /// What is there now: label and value.
+        facts: Vec<(String, String)>,
+        /// Next commands to try, with what they do.
+        next: Vec<(String, String)>,
+    },
+}
+
+fn as_seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    // Milliseconds are enough and keep the lines short.
+    serializer.serialize_f64((elapsed.as_secs_f64() * 1000.0).round() / 1000.0)
+}

@@ -1,0 +1,103 @@
+//! A line an event on stderr: no colour, no redraw. For logs and CI.
+
+use super::{
+    Event, Renderer, State, Style, Verbosity, err,
+    text::{duration, table},
+};
+
+pub struct Plain {
+    verbosity: Verbosity,
+}
+
+impl Plain {
+    pub fn new(style: Style) -> Self {
+        Plain { verbosity: style.verbosity }
+    }
+}
+
+impl Renderer for Plain {
+    fn draw(&mut self, event: &Event) {
+        for line in lines(event, self.verbosity) {
+            err(&line);
+        }
+    }
+
+    fn close(&mut self) {}
+}
+
+/// The lines of an event at this verbosity.
+pub fn lines(event: &Event, verbosity: Verbosity) -> Vec<String> {
+    let normal = verbosity >= Verbosity::Normal;
+    let verbose = verbosity >= Verbosity::Verbose;
+    match event {
+        Event::Started { command, target } if normal => vec![format!("{command}: {target}")],
+        Event::PhaseStarted { phase, title } if normal => vec![format!("[{phase}] {title} …")],
+        Event::PhaseSkipped { phase, title, reason } if normal => {
+            vec![format!("[{phase}] {title}: nothing to do ({reason})")]
+        }
+        Event::PhaseDone { phase, title, outcome, elapsed } if normal => {
+            vec![format!("[{phase}] {title}: {outcome} ({})", duration(*elapsed))]
+        }
+        Event::PhaseFailed { phase, title, elapsed, .. } => {
+            vec![format!("[{phase}] {title}: FAILED after {}", duration(*elapsed))]
+        }
+        Event::Doing { phase, text } if verbose => vec![format!("[{phase}] {text}")],
+        Event::Resource { phase, resource, state, detail } => {
+            let waiting = matches!(state, State::Waiting | State::Ready);
+            let shown = verbose || (normal && waiting) || *state == State::Failed;
+            if !shown {
+                return Vec::new();
+            }
+            let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
+            vec![format!("[{phase}]   {resource}: {}{detail}", state.word())]
+        }
+        Event::Problem { phase, resource, reason, message, remedy, fatal } => {
+            let level = if *fatal { "error" } else { "problem" };
+            let mut lines = vec![format!("[{phase}] {level}: {resource}: {reason}: {message}")];
+            lines.extend(remedy.iter().map(|remedy| format!("[{phase}]   try: {remedy}")));
+            lines
+        }
+        Event::Warning { phase, text } => vec![format!("[{phase}] warning: {text}")],
+        Event::Output { phase, line } if verbose => vec![format!("[{phase}] | {line}")],
+        Event::Plan { phase, title, steps } => {
+            let mut lines = vec![format!("[{phase}] {title}")];
+            lines.extend(steps.iter().map(|step| format!("  - {step}")));
+            lines
+        }
+        Event::Finished { command, ok, elapsed, facts, next } if normal => {
+            let outcome = if *ok { "done" } else { "failed" };
+            let mut lines = vec![format!("{command}: {outcome} in {}", duration(*elapsed))];
+            lines.extend(table(facts, "  "));
+            if !next.is_empty() {
+                lines.push("next:".into());
+                lines.extend(table(next, "  "));
+            }
+            lines
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_shows_problems_and_failures_only() {
+        let problem = Event::Problem {
+            phase: "web".into(),
+            resource: "Pod a/b".into(),
+            reason: "ImagePullBackOff".into(),
+            message: "no such image".into(),
+            remedy: Some("push it".into()),
+            fatal: true,
+        };
+        assert_eq!(
+            lines(&problem, Verbosity::Quiet),
+            ["[web] error: Pod a/b: ImagePullBackOff: no such image", "[web]   try: push it"]
+        );
+        let started = Event::PhaseStarted { phase: "web".into(), title: "web".into() };
+        assert!(lines(&started, Verbosity::Quiet).is_empty());
+        assert_eq!(lines(&started, Verbosity::Normal).len(), 1);
+    }
+}
