@@ -1,1 +1,0 @@
-//! What is embedded in the binary.

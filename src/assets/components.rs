@@ -1,0 +1,102 @@
+//! The third-party parts, pinned in `assets/components.toml`.
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use crate::error::Result;
+
+/// Every third-party part.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Components {
+    /// The Kubernetes version of clusters that stackctl makes.
+    pub kubernetes: Kubernetes,
+    /// The parts.
+    #[serde(rename = "component")]
+    pub components: Vec<Component>,
+}
+
+/// The Kubernetes of clusters that stackctl makes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kubernetes {
+    /// With the leading `v`.
+    pub version: String,
+}
+
+/// A third-party part.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// Its name; also the placeholder in `image:` fields of our manifests.
+    pub name: String,
+    /// Its version, as upstream writes it.
+    pub version: String,
+    /// Its container image.
+    pub image: Option<String>,
+    /// Upstream's own release manifest.
+    pub manifest: Option<Manifest>,
+    /// Downloads by platform, e.g. `linux/amd64`.
+    #[serde(default)]
+    pub download: Vec<Download>,
+}
+
+/// A file that is fetched once, verified and cached.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Where it is.
+    pub url: String,
+    /// What it must hash to, in hex.
+    pub sha256: String,
+}
+
+/// An executable for one platform.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// E.g. `linux/amd64`.
+    pub platform: String,
+    /// Where it is.
+    pub url: String,
+    /// What it must hash to, in hex.
+    pub sha256: String,
+}
+
+/// Reads `assets/components.toml`.
+///
+/// # Errors
+/// Only if the embedded file is broken, which a unit test rules out.
+pub fn components() -> Result<Components> {
+    let text = super::file("components.toml").context("components.toml is not embedded")?;
+    toml::from_str(text).context("components.toml is not valid")
+}
+
+impl Components {
+    /// A part by its name.
+    pub fn get(&self, name: &str) -> Option<&Component> {
+        self.components.iter().find(|component| component.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_component_is_pinned() {
+        let all = components().unwrap();
+        for name in ["cnpg-operator", "postgresql", "metrics-server"] {
+            let component = all.get(name).unwrap_or_else(|| panic!("{name} is missing"));
+            let image = component.image.as_deref().unwrap();
+            assert!(image.contains(':') && !image.ends_with(":latest"), "{image} is not pinned");
+        }
+        for component in &all.components {
+            let hashes =
+                component.manifest.iter().map(|m| &m.sha256).chain(component.download.iter().map(|d| &d.sha256));
+            for sha256 in hashes {
+                assert!(sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit()), "{sha256}");
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The build context of the web image: what `docker build` needs, embedded, so that the binary alone is
+//! enough. Its digest is the image's tag: an unchanged app is neither built nor loaded again.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Context as _;
+use include_dir::{Dir, include_dir};
+use sha2::{Digest, Sha256};
+
+use crate::error::Result;
+
+static WEB: Dir = include_dir!("$CARGO_MANIFEST_DIR/web");
+
+/// Files of the workspace that the build needs beside `web/`. The Dockerfile makes empty sources for the
+/// members that the image does not hold, so that `--locked` finds the workspace that Cargo.lock is for.
+const WORKSPACE: [(&str, &str); 4] = [
+    ("Dockerfile", include_str!("../../Dockerfile")),
+    ("Cargo.toml", include_str!("../../Cargo.toml")),
+    ("Cargo.lock", include_str!("../../Cargo.lock")),
+    ("xtask/Cargo.toml", include_str!("../../xtask/Cargo.toml")),
+];
+
+/// Folders of `web/` that do not reach the image.
+const LEFT_OUT: [&str; 2] = ["tests/", "target/"];
+
+/// The build context: path and content, in the order of the paths.
+#[derive(Debug)]
+pub struct ImageContext {
+    files: BTreeMap<String, &'static [u8]>,
+}
+
+/// The embedded build context.
+pub fn image_context() -> ImageContext {
+    let mut files: BTreeMap<String, &'static [u8]> =
+        WORKSPACE.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes())).collect();
+    collect(&WEB, &mut files);
+    ImageContext { files }
+}
+
+fn collect(dir: &'static Dir, files: &mut BTreeMap<String, &'static [u8]>) {
+    for file in dir.files() {
+        let path = file.path().to_string_lossy().replace('\\', "/");
+        if !LEFT_OUT.iter().any(|folder| path.starts_with(folder)) {
+            files.insert(format!("web/{path}"), file.contents());
+        }
+    }
+    for dir in dir.dirs() {
+        collect(dir, files);
+    }
+}
+
+impl ImageContext {
+    /// The first 12 hex digits of the SHA-256 over every path, length and content.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (path, content) in &self.files {
+            hash.update(path.as_bytes());
+            hash.update([0]);
+            hash.update((content.len() as u64).to_le_bytes());
+            hash.update(content);
+        }
+        hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The image's name, `user-app:<digest>`.
+    pub fn image(&self) -> String {
+        format!("user-app:{}", self.digest())
+    }
+
+    /// Writes the files into `dir`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When the file system refuses; names the file.
+    pub fn write_to(&self, dir: &Path) -> Result<()> {
+        for (path, content) in &self.files {
+            let path = dir.join(path);
+            let parent = path.parent().unwrap_or(dir);
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+            std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_context_holds_what_the_build_needs_and_no_tests() {
+        let context = image_context();
+        for path in ["Dockerfile", "Cargo.toml", "Cargo.lock", "xtask/Cargo.toml", "web/Cargo.toml", "web/src/main.rs"]
+        {
+            assert!(context.files.contains_key(path), "{path} is missing");
+        }
+        assert!(!context.files.keys().any(|path| path.starts_with("web/tests/")));
+    }
+
+    #[test]
+    fn the_digest_depends_on_every_byte_and_every_path() {
+        let digest = image_context().digest();
+        assert_eq!(digest.len(), 12);
+        assert_eq!(digest, image_context().digest());
+        let mut changed = image_context();
+        changed.files.insert("web/src/main.rs".into(), b"fn main() {}");
+        assert_ne!(digest, changed.digest());
+        let mut renamed = image_context();
+        let content = renamed.files.remove("web/src/main.rs").unwrap();
+        renamed.files.insert("web/src/other.rs".into(), content);
+        assert_ne!(digest, renamed.digest());
+    }
+}

@@ -1,0 +1,22 @@
+//! What is embedded in the binary: manifests by part, the pinned components, and the build context of
+//! the web image.
+
+mod components;
+mod image_context;
+mod manifests;
+mod render;
+
+pub use components::{Component, Components, Manifest, components};
+pub use image_context::{ImageContext, image_context};
+pub use manifests::{Part, parse};
+pub use render::{Images, render};
+
+use include_dir::{Dir, include_dir};
+
+/// The folder `assets/`.
+static ASSETS: Dir = include_dir!("$CARGO_MANIFEST_DIR/assets");
+
+/// An embedded file of `assets/` by its path below it, e.g. `cluster/cni-nodes.yaml`.
+pub fn file(path: &str) -> Option<&'static str> {
+    ASSETS.get_file(path)?.contents_utf8()
+}
