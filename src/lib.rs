@@ -20,6 +20,7 @@ pub mod commands;
 pub mod config;
 pub mod context;
 pub mod error;
+pub mod fetch;
 pub mod kube;
 pub mod phases;
 pub mod tools;

@@ -6,7 +6,7 @@ mod image_context;
 mod manifests;
 mod render;
 
-pub use components::{Component, Components, Manifest, components};
+pub use components::{Component, Components, Download, Manifest, components};
 pub use image_context::{ImageContext, image_context};
 pub use manifests::{Part, parse};
 pub use render::{Images, render};

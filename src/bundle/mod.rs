@@ -1,0 +1,277 @@
+//! A bundle: a folder with every tool, manifest and image, so that no network is needed.
+//!
+//! `bundle.json` at its root lists every file with its SHA-256; a file is checked before it is used, so
+//! that a broken copy or a change by somebody else is noticed and named.
+
+mod install;
+
+pub(crate) use install::cannot_write;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs::File,
+    io::Read,
+    path::{Component as Part, Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Failure, Result, failed, missing};
+
+/// The version of `bundle.json` that is read here.
+pub const SCHEMA: u32 = 1;
+
+/// How to get a bundle that works; the remedy of most errors here.
+const MAKE_ONE: &str = "make it anew: cargo xtask bundle";
+
+/// An opened bundle.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Its folder.
+    pub dir: PathBuf,
+    index: Index,
+    files: BTreeMap<String, Entry>,
+    verified: Mutex<HashSet<String>>,
+}
+
+/// `bundle.json`. Unknown keys are left to newer writers of the same schema.
+#[derive(Debug, Deserialize)]
+struct Index {
+    schema: u32,
+    platform: String,
+    kubernetes: String,
+    #[serde(default)]
+    components: Vec<Component>,
+    files: Vec<Entry>,
+    #[serde(default)]
+    engine_images: Vec<ImageFile>,
+    web_image: Option<ImageFile>,
+    preload: Option<String>,
+    kubernetes_binaries: Option<String>,
+}
+
+/// One part of the stack, in the version that the bundle really has.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Component {
+    /// Its name, as in `assets/components.toml`.
+    pub name: String,
+    /// Its true version.
+    #[serde(default)]
+    pub version: String,
+    /// The image to use, already in the bundle's preload.
+    pub image: Option<String>,
+    /// The manifest's file in the bundle.
+    pub manifest: Option<String>,
+    /// What it was made from.
+    pub source: Option<String>,
+}
+
+/// A file of the bundle.
+#[derive(Debug, Clone, Deserialize)]
+struct Entry {
+    path: String,
+    sha256: String,
+    size: u64,
+}
+
+/// An image in a file that `docker load` reads.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ImageFile {
+    /// The file in the bundle.
+    pub path: String,
+    /// The image's name and tag.
+    pub image: String,
+}
+
+impl Bundle {
+    /// Opens the bundle in `dir`; its files are checked when they are used.
+    ///
+    /// # Errors
+    /// No `bundle.json`, one that is not valid, of another schema or platform, or with paths that leave
+    /// the folder.
+    pub fn open(dir: &Path) -> Result<Bundle> {
+        let path = dir.join("bundle.json");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(missing(format!("no bundle in {}: it has no bundle.json", dir.display()))
+                    .remedy("make one: cargo xtask bundle")
+                    .into());
+            }
+            Err(error) => return Err(failed(format!("cannot read {}: {error}", path.display())).into()),
+        };
+        let broken = |what: String| failed(format!("the bundle {} is broken: {what}", dir.display())).remedy(MAKE_ONE);
+        let index: Index =
+            serde_json::from_str(&text).map_err(|error| broken(format!("bundle.json is not valid: {error}")))?;
+        if index.schema != SCHEMA {
+            return Err(failed(format!(
+                "the bundle {} has schema {}, this stackctl reads schema {SCHEMA}",
+                dir.display(),
+                index.schema
+            ))
+            .remedy("use a bundle and a stackctl of the same release")
+            .into());
+        }
+        if index.platform != platform() {
+            return Err(missing(format!(
+                "the bundle {} is for {}, this machine is {}",
+                dir.display(),
+                index.platform,
+                platform()
+            ))
+            .remedy("make a bundle on a machine of this platform: cargo xtask bundle")
+            .into());
+        }
+        let mut files = BTreeMap::new();
+        for entry in &index.files {
+            check_path(&entry.path).map_err(broken)?;
+            if entry.sha256.len() != 64 || !entry.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(broken(format!("the sha256 of {} is not one: {:?}", entry.path, entry.sha256)).into());
+            }
+            if files.insert(entry.path.clone(), entry.clone()).is_some() {
+                return Err(broken(format!("{} is listed twice", entry.path)).into());
+            }
+        }
+        let bundle = Bundle { dir: dir.to_owned(), index, files, verified: Mutex::new(HashSet::new()) };
+        for path in bundle.named_paths() {
+            check_path(path).map_err(broken)?;
+            if !bundle.files.contains_key(path) {
+                return Err(broken(format!("it names {path}, which is not in its list of files")).into());
+            }
+        }
+        Ok(bundle)
+    }
+
+    fn named_paths(&self) -> impl Iterator<Item = &str> {
+        let index = &self.index;
+        let manifests = index.components.iter().filter_map(|component| component.manifest.as_deref());
+        let images = index.engine_images.iter().chain(&index.web_image).map(|image| image.path.as_str());
+        manifests.chain(images).chain(index.preload.as_deref())
+    }
+
+    /// The Kubernetes version that it holds, e.g. `v1.35.4`.
+    pub fn kubernetes(&self) -> &str {
+        &self.index.kubernetes
+    }
+
+    /// All components, in the index's order.
+    pub fn components(&self) -> &[Component] {
+        &self.index.components
+    }
+
+    /// The component of that name.
+    pub fn component(&self, name: &str) -> Option<&Component> {
+        self.index.components.iter().find(|component| component.name == name)
+    }
+
+    /// The image of the component of that name.
+    ///
+    /// # Errors
+    /// The bundle has none.
+    pub fn image(&self, name: &str) -> Result<&str> {
+        self.component(name).and_then(|component| component.image.as_deref()).ok_or_else(|| {
+            failed(format!("the bundle {} has no image of {name}", self.dir.display())).remedy(MAKE_ONE).into()
+        })
+    }
+
+    /// Images that the host's engine needs.
+    pub fn engine_images(&self) -> &[ImageFile] {
+        &self.index.engine_images
+    }
+
+    /// The web app's image, if it was built for the build context whose image is called `image`.
+    pub fn web_image(&self, image: &str) -> Option<&ImageFile> {
+        self.index.web_image.as_ref().filter(|file| file.image == image)
+    }
+
+    /// Whether the bundle has that file.
+    pub fn has(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// The file's place on disk, after its SHA-256 was compared (once a process).
+    ///
+    /// # Errors
+    /// A file that is not listed, not there, or not the one that was listed.
+    pub fn verified(&self, path: &str) -> Result<PathBuf> {
+        let entry = self.files.get(path).ok_or_else(|| self.broken(format!("it has no {path}")))?;
+        let place = self.dir.join(path);
+        if self.seen().contains(path) {
+            return Ok(place);
+        }
+        // A link would lead out of the folder, and could be pointed elsewhere after the check.
+        let meta = place.symlink_metadata().map_err(|error| self.broken(format!("{path}: {error}")))?;
+        if !meta.is_file() {
+            return Err(self.broken(format!("{path} is not a regular file")).into());
+        }
+        if meta.len() != entry.size {
+            return Err(self.broken(format!("{path} has {} bytes, {} are expected", meta.len(), entry.size)).into());
+        }
+        let actual = sha256_file(&place)?;
+        if actual != entry.sha256.to_ascii_lowercase() {
+            return Err(self
+                .broken(format!("{path} was changed: its sha256 is {actual}, {} is expected", entry.sha256))
+                .into());
+        }
+        self.seen().insert(path.to_owned());
+        Ok(place)
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn broken(&self, what: impl std::fmt::Display) -> Failure {
+        failed(format!("the bundle {} is broken: {what}", self.dir.display())).remedy(MAKE_ONE)
+    }
+}
+
+/// This machine, as a bundle names it, e.g. `linux/amd64`.
+pub fn platform() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}/{arch}", std::env::consts::OS)
+}
+
+/// Relative, `/`-separated, without anything that leaves the folder.
+fn check_path(path: &str) -> std::result::Result<(), String> {
+    let inside = !path.is_empty()
+        && !path.contains(['\\', '\0'])
+        && Path::new(path).components().all(|part| matches!(part, Part::Normal(_)));
+    if inside { Ok(()) } else { Err(format!("the path {path:?} leaves the bundle's folder")) }
+}
+
+/// The SHA-256 of a file, in lower-case hex.
+///
+/// # Errors
+/// The file can't be read.
+pub fn sha256_file(path: &Path) -> Result<String> {
+    let mut file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; 256 << 10];
+    loop {
+        let count = file.read(&mut chunk).with_context(|| format!("cannot read {}", path.display()))?;
+        if count == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&chunk[..count]);
+    }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;

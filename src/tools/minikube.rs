@@ -1,0 +1,285 @@
+//! minikube, through its command line.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+use super::{
+    find_in_path,
+    runner::{Cmd, OnLine},
+};
+use crate::{
+    assets,
+    bundle::{cannot_write, platform},
+    context::Context,
+    error::{Failure, Result, failed, missing},
+    fetch,
+};
+
+/// The oldest minikube that knows the Kubernetes version that we ask for.
+pub const OLDEST: (u32, u32) = (1, 38);
+
+/// A minikube binary that can be used.
+#[derive(Debug, Clone)]
+pub struct Minikube {
+    program: PathBuf,
+    kubeconfig: Option<PathBuf>,
+    /// E.g. `1.38.1`.
+    pub version: String,
+    /// Where it comes from, for the user.
+    pub origin: String,
+}
+
+/// What minikube says while it works, one a line of its JSON output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// A step begins.
+    Step {
+        /// Its number, of `total`.
+        number: u32,
+        /// Steps in all.
+        total: u32,
+        /// What it does.
+        message: String,
+    },
+    /// Anything else that is for people.
+    Note(String),
+    /// Why it gives up.
+    Error {
+        /// The reason.
+        message: String,
+        /// What minikube suggests.
+        advice: String,
+    },
+}
+
+impl Minikube {
+    /// The minikube to use: the bundle's, else the one in `PATH`, else the pinned release, downloaded once.
+    ///
+    /// # Errors
+    /// One in `PATH` that is too old, a download that fails, a bundle that was changed.
+    pub async fn locate(cx: &Context, phase: &str) -> Result<Minikube> {
+        let (program, origin) = if let Some(bundle) = cx.bundle.clone() {
+            let program = tokio::task::spawn_blocking(move || bundle.minikube()).await.context("stopped")??;
+            (program, "bundle".to_owned())
+        } else if let Some(program) = find_in_path("minikube") {
+            let origin = program.display().to_string();
+            (program, origin)
+        } else {
+            (download(cx, phase).await?, "downloaded".to_owned())
+        };
+        let version = version_of(&program).await?;
+        check_version(&version, &origin)?;
+        Ok(Minikube { program, kubeconfig: cx.config.kubeconfig.clone(), version, origin })
+    }
+
+    /// `minikube start` with these arguments.
+    ///
+    /// # Errors
+    /// minikube's own reason, with its advice as the remedy.
+    pub async fn start(
+        &self,
+        arguments: &[String],
+        timeout: Duration,
+        on: &mut (dyn FnMut(&Said) + Send),
+    ) -> Result<()> {
+        self.talk(self.command().args(["start", "--output=json"]).args(arguments).timeout(timeout), on).await
+    }
+
+    /// Adds a worker to the profile.
+    ///
+    /// # Errors
+    /// minikube's own reason.
+    pub async fn add_node(&self, profile: &str, timeout: Duration, on: &mut OnLine<'_>) -> Result<()> {
+        let command = self.command().args(["node", "add", "--worker", "--profile", profile]).timeout(timeout);
+        command.run_with(on).await.map(drop)
+    }
+
+    /// Enables an addon with these images (`Name=image`).
+    ///
+    /// # Errors
+    /// minikube's own reason.
+    pub async fn enable_addon(
+        &self,
+        profile: &str,
+        addon: &str,
+        images: Option<&str>,
+        on: &mut OnLine<'_>,
+    ) -> Result<()> {
+        let command = self.command().args(["addons", "enable", addon, "--profile", profile]);
+        let command = command.args(images.map(|images| format!("--images={images}")));
+        command.timeout(Duration::from_secs(180)).run_with(on).await.map(drop)
+    }
+
+    /// Writes the profile into the kubeconfig and makes it the current context.
+    ///
+    /// # Errors
+    /// minikube's own reason.
+    pub async fn use_context(&self, profile: &str) -> Result<()> {
+        self.command().args(["update-context", "--profile", profile]).run().await.map(drop)
+    }
+
+    /// Deletes the profile with its containers, volumes, network and kubeconfig entry.
+    ///
+    /// # Errors
+    /// minikube's own reason.
+    pub async fn delete(&self, profile: &str, on: &mut OnLine<'_>) -> Result<()> {
+        let command = self.command().args(["delete", "--profile", profile]).timeout(Duration::from_secs(300));
+        command.run_with(on).await.map(drop)
+    }
+
+    fn command(&self) -> Cmd {
+        let command = Cmd::new(&self.program)
+            // No question to anybody about newer versions.
+            .env("MINIKUBE_WANTUPDATENOTIFICATION", "false")
+            .env("MINIKUBE_IN_STYLE", "false")
+            .env("MINIKUBE_SUPPRESS_DOCKER_PERFORMANCE", "true");
+        match &self.kubeconfig {
+            Some(path) => command.env("KUBECONFIG", path),
+            None => command,
+        }
+    }
+
+    async fn talk(&self, command: Cmd, on: &mut (dyn FnMut(&Said) + Send)) -> Result<()> {
+        let mut reason: Option<Failure> = None;
+        let output = command
+            .output_with(&mut |line| {
+                let Some(said) = parse(line) else { return };
+                // The first error is the cause; what follows are its consequences.
+                if let (Said::Error { message, advice }, None) = (&said, &reason) {
+                    let failure = failed(format!("minikube: {}", message.trim()));
+                    let advice = advice.trim();
+                    reason = Some(if advice.is_empty() { failure } else { failure.remedy(advice.replace('\n', " ")) });
+                }
+                on(&said);
+            })
+            .await?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let reason = reason.unwrap_or_else(|| failed(format!("minikube ({}) said:\n{}", output.status, output.tail())));
+        Err(anyhow::Error::new(reason).context(format!("`minikube start` failed ({})", output.status)))
+    }
+}
+
+/// A line of minikube's JSON output; what is not for people is nothing.
+fn parse(line: &str) -> Option<Said> {
+    #[derive(Deserialize)]
+    struct Line {
+        #[serde(rename = "type")]
+        kind: String,
+        #[serde(default)]
+        data: Data,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Data {
+        message: String,
+        advice: String,
+        name: String,
+        currentstep: String,
+        totalsteps: String,
+    }
+    let line = line.trim();
+    if line.is_empty() {
+        return None;
+    }
+    // Warnings of libraries come as plain text between the JSON lines.
+    let Ok(Line { kind, data }) = serde_json::from_str(line) else { return Some(Said::Note(line.to_owned())) };
+    match kind.strip_prefix("io.k8s.sigs.minikube.")? {
+        "step" => Some(Said::Step {
+            number: data.currentstep.parse().unwrap_or(0),
+            total: data.totalsteps.parse().unwrap_or(0),
+            message: if data.message.trim().is_empty() { data.name } else { data.message.trim().to_owned() },
+        }),
+        "error" => Some(Said::Error { message: data.message, advice: data.advice }),
+        "info" | "warning" if !data.message.trim().is_empty() => Some(Said::Note(data.message.trim().to_owned())),
+        _ => None,
+    }
+}
+
+async fn download(cx: &Context, phase: &str) -> Result<PathBuf> {
+    let components = assets::components()?;
+    let pinned = components.get("minikube").context("minikube is not pinned")?;
+    let platform = platform();
+    let download = pinned.download.iter().find(|download| download.platform == platform).ok_or_else(|| {
+        missing(format!("there is no minikube for {platform} to download"))
+            .remedy("install it: https://minikube.sigs.k8s.io/docs/start/")
+    })?;
+    cx.doing(phase, format!("downloading minikube {}", pinned.version));
+    let (reporter, phase) = (cx.reporter.clone(), phase.to_owned());
+    let version = pinned.version.clone();
+    let last = std::sync::atomic::AtomicU64::new(0);
+    let path = fetch::fetch(&cx.config.folders.cache, &download.url, &download.sha256, move |done, total| {
+        let Some(percent) = total.filter(|total| *total > 0).map(|total| done * 100 / total) else { return };
+        if last.swap(percent, std::sync::atomic::Ordering::Relaxed) != percent {
+            let text = format!("downloading minikube {version} ({percent} %)");
+            reporter.send(crate::ui::Event::Doing { phase: phase.clone(), text });
+        }
+    })
+    .await?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
+        .map_err(|error| cannot_write(&path, &error))?;
+    Ok(path)
+}
+
+async fn version_of(program: &Path) -> Result<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Version {
+        minikube_version: String,
+    }
+    let output = Cmd::new(program).args(["version", "--output=json"]).timeout(Duration::from_secs(30)).run().await?;
+    let version: Version = serde_json::from_str(output.stdout.trim()).map_err(|_| {
+        missing(format!("{} does not tell its version: is it minikube?", program.display()))
+            .remedy("install minikube: https://minikube.sigs.k8s.io/docs/start/")
+    })?;
+    Ok(version.minikube_version.trim_start_matches('v').to_owned())
+}
+
+/// # Errors
+/// A version older than [`OLDEST`].
+fn check_version(version: &str, origin: &str) -> Result<()> {
+    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found >= OLDEST {
+        return Ok(());
+    }
+    let (major, minor) = OLDEST;
+    Err(missing(format!("minikube {version} ({origin}) is too old: {major}.{minor} or newer is needed"))
+        .remedy("update it: https://minikube.sigs.k8s.io/docs/start/")
+        .remedy("or take it out of PATH: stackctl then downloads the release that it was tested with")
+        .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Kind, kind_of};
+
+    #[test]
+    fn versions() {
+        for good in ["1.38.0", "1.38.1", "1.40.0-beta.1", "2.0.0"] {
+            assert!(check_version(good, "PATH").is_ok(), "{good}");
+        }
+        for bad in ["1.37.9", "0.99.0", "", "x"] {
+            assert_eq!(kind_of(&check_version(bad, "PATH").unwrap_err()), Kind::Missing, "{bad}");
+        }
+    }
+
+    #[test]
+    fn json_lines() {
+        let step = r#"{"specversion":"1.0","type":"io.k8s.sigs.minikube.step","data":{"currentstep":"3","message":"Creating container\n","name":"Creating","totalsteps":"19"}}"#;
+        assert_eq!(parse(step), Some(Said::Step { number: 3, total: 19, message: "Creating container".into() }));
+        let error =
+            r#"{"type":"io.k8s.sigs.minikube.error","data":{"advice":"do","exitcode":"80","message":"no","name":"X"}}"#;
+        assert_eq!(parse(error), Some(Said::Error { message: "no".into(), advice: "do".into() }));
+        assert_eq!(parse("! a warning"), Some(Said::Note("! a warning".into())));
+        assert_eq!(parse(r#"{"type":"io.k8s.sigs.minikube.download.progress","data":{"progress":"0.1"}}"#), None);
+    }
+}

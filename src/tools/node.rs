@@ -1,0 +1,92 @@
+//! Images inside minikube's nodes, which are containers of the host's engine.
+
+use std::{path::Path, time::Duration};
+
+use super::{docker, image::Identity};
+use crate::error::{Result, failed};
+
+/// How long an import may take; an image of a few megabytes takes a second.
+const IMPORT: Duration = Duration::from_secs(300);
+/// The container runtime's own list of images follows an import by events, a moment later.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Where an image is taken from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// The host's engine.
+    Engine,
+    /// A file that `docker save` wrote.
+    File(&'a Path),
+}
+
+/// The image that the node has under this name, as its container runtime sees it.
+///
+/// # Errors
+/// The node does not answer.
+pub async fn image(node: &str, name: &str) -> Result<Option<Identity>> {
+    let command = docker::exec(node, ["crictl", "inspecti", "-o", "json", &full_name(name)]);
+    let output = command.timeout(Duration::from_secs(30)).output().await?;
+    if output.status.success() {
+        return Identity::of_crictl_inspect(&output.stdout).map(Some);
+    }
+    if output.stderr.contains("no such image") || output.stderr.contains("not found") {
+        return Ok(None);
+    }
+    Err(failed(format!("the node {node} does not answer: {}", output.tail())).into())
+}
+
+/// Puts the image into the node and checks that the node now has that very image under this name.
+///
+/// Images are streamed straight into the node's containerd: no intermediate file, and several times faster
+/// than `minikube image load`, which also keeps an old image of the same name.
+///
+/// # Errors
+/// The import's failure, or another image in the node afterwards.
+pub async fn load(node: &str, name: &str, source: Source<'_>, expected: &Identity) -> Result<()> {
+    let import = docker::exec(node, ["ctr", "--namespace", "k8s.io", "images", "import", "-"]).timeout(IMPORT);
+    match source {
+        Source::Engine => docker::save(name, IMPORT).pipe_to(import).await?,
+        Source::File(path) => import.stdin_file(path)?.run().await.map(drop)?,
+    }
+    let deadline = tokio::time::Instant::now() + SETTLE;
+    loop {
+        let there = image(node, name).await?;
+        if there.as_ref() == Some(expected) {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() >= deadline {
+            let what = if there.is_some() { "another image of that name" } else { "no image of that name" };
+            return Err(failed(format!("{name} was loaded into the node {node}, which has {what} all the same"))
+                .remedy(format!("docker exec {node} crictl rmi {}, then run the same command again", full_name(name)))
+                .into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The name with its registry, as the container runtime writes it.
+fn full_name(name: &str) -> String {
+    match name.split_once('/') {
+        None => format!("docker.io/library/{name}"),
+        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => name.to_owned(),
+        Some(_) => format!("docker.io/{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_get_their_registry() {
+        for (short, full) in [
+            ("user-app:1", "docker.io/library/user-app:1"),
+            ("rancher/x:1", "docker.io/rancher/x:1"),
+            ("ghcr.io/a/b:1", "ghcr.io/a/b:1"),
+            ("localhost/a:1", "localhost/a:1"),
+            ("localhost:5000/a:1", "localhost:5000/a:1"),
+        ] {
+            assert_eq!(full_name(short), full);
+        }
+    }
+}
