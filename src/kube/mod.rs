@@ -1,5 +1,23 @@
 //! The only door to the Kubernetes API.
+//!
+//! - [`Kube`] is the connection; [`ObjectRef`] names an object.
+//! - [`apply`] writes objects, [`Inventory`] remembers which, so that what is no longer wanted is removed.
+//! - [`wait_ready`] waits and says what is in the way ([`Problem`]); [`readiness`] tells what "ready" is.
 
+mod api_error;
+mod apply;
 mod client;
+mod discovery;
+mod explain;
+mod live;
+mod object;
+mod proxy;
+mod readiness;
+mod wait;
 
+pub use apply::{ApplyEvent, ApplyOptions, Change, FIELD_MANAGER, OnApply, apply};
 pub use client::{ClusterRef, Kube};
+pub use explain::{Problem, explain};
+pub use object::ObjectRef;
+pub use readiness::{Readiness, readiness, takes_time};
+pub use wait::{OnWait, WaitEvent, states, wait_ready};

@@ -1,0 +1,295 @@
+//! Why something is not ready: from the object to its pods, claims and events, and to the last log lines.
+
+mod events;
+mod pods;
+mod watchlist;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::{
+    Api,
+    api::{DynamicObject, ListParams, LogParams},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+pub(super) use watchlist::Watchlist;
+
+use super::{
+    Kube, ObjectRef,
+    readiness::{Readiness, age_seconds, condition, readiness},
+};
+use crate::error::Result;
+use events::Events;
+
+/// Lines of a container's log that a problem carries.
+const LOG_LINES: i64 = 8;
+/// Not more than this many pods are looked into for one object.
+const PODS: usize = 6;
+/// An operator that says nothing about a resource for so long, in seconds, is in trouble.
+const SILENCE: u64 = 20;
+
+/// Something in the way of an object's becoming ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What it is about: often not the object that is waited for, but a pod or a claim of it.
+    pub object: ObjectRef,
+    /// One word of the API, e.g. `ImagePullBackOff`.
+    pub reason: String,
+    /// The cluster's own words.
+    pub message: String,
+    /// The last Warning event, `Reason: message`.
+    pub last_event: Option<String>,
+    /// The last lines of the container's log.
+    pub last_log: Vec<String>,
+    /// What to do.
+    pub remedy: Option<String>,
+    /// It cannot recover by itself.
+    pub fatal: bool,
+}
+
+impl Problem {
+    fn new(object: ObjectRef, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Problem {
+            object,
+            reason: reason.into(),
+            message: message.into(),
+            last_event: None,
+            last_log: Vec::new(),
+            remedy: None,
+            fatal: false,
+        }
+    }
+
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    fn fatal(mut self) -> Self {
+        self.fatal = true;
+        self
+    }
+
+    /// All of it in one line, with the last event and the last log line.
+    pub fn sentence(&self) -> String {
+        let mut sentence = format!("{}: {}", self.object, self.reason);
+        if !self.message.is_empty() {
+            sentence.push_str(&format!(": {}", self.message));
+        }
+        if let Some(event) = self.last_event.as_ref().filter(|event| !sentence.contains(event.as_str())) {
+            sentence.push_str(&format!(" (last event: {event})"));
+        }
+        if let Some(line) = self.last_log.last() {
+            sentence.push_str(&format!(" (last log line: {line})"));
+        }
+        sentence
+    }
+}
+
+/// What is in the way of `object`; empty when it is ready or just needs time.
+///
+/// # Errors
+/// The server does not answer or forbids to look.
+pub async fn explain(kube: &Kube, object: &ObjectRef) -> Result<Vec<Problem>> {
+    let Some(live) = kube.get(object).await? else { return Ok(Vec::new()) };
+    if readiness(&live).is_ready() {
+        return Ok(Vec::new());
+    }
+    let Some(namespace) = object.namespace.as_deref() else { return Ok(cluster_scoped(object, &live)) };
+    let events = Events::warnings(kube, namespace).await?;
+    let mut problems = Vec::new();
+    let mut claims = Vec::new();
+    match (object.group(), object.kind.as_str()) {
+        ("", "Pod") => {
+            if let Ok(pod) = live.clone().try_parse::<Pod>() {
+                problems.extend(pod_problems(kube, namespace, &[pod], &events).await);
+            }
+        }
+        ("", "PersistentVolumeClaim") => {
+            if let Ok(claim) = live.clone().try_parse::<PersistentVolumeClaim>() {
+                claims.push(claim);
+            }
+        }
+        ("postgresql.cnpg.io", "Cluster") => {
+            let selector = format!("cnpg.io/cluster={}", object.name);
+            let params = ListParams::default().labels(&selector);
+            let pods = pods_of(kube, namespace, &selector).await?;
+            problems.extend(pod_problems(kube, namespace, &pods, &events).await);
+            let api: Api<PersistentVolumeClaim> = Api::namespaced(kube.client(), namespace);
+            claims = kube.call("list volume claims", || api.list(&params)).await?.items;
+            problems.extend(operator_problem(object, &live));
+        }
+        _ => {
+            if let Some(selector) = selector_of(&live) {
+                let pods = pods_of(kube, namespace, &selector).await?;
+                problems.extend(pod_problems(kube, namespace, &pods, &events).await);
+            }
+            problems.extend(creation_problem(object, &live, &events));
+        }
+    }
+    problems.extend(claims.iter().filter_map(|claim| pods::claim_problem(namespace, claim, &events)));
+    if problems.is_empty() {
+        problems.extend(own_problem(object, &live, &events));
+    }
+    Ok(problems)
+}
+
+/// The label selector of a workload or Service.
+fn selector_of(live: &DynamicObject) -> Option<String> {
+    let labels = live
+        .data
+        .pointer("/spec/selector/matchLabels")
+        .or_else(|| live.data.pointer("/spec/selector"))
+        .and_then(Value::as_object)?;
+    let labels: BTreeMap<_, _> = labels.iter().filter_map(|(key, value)| Some((key, value.as_str()?))).collect();
+    let terms: Vec<String> = labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    (!terms.is_empty()).then(|| terms.join(","))
+}
+
+async fn pods_of(kube: &Kube, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
+    let api: Api<Pod> = Api::namespaced(kube.client(), namespace);
+    let params = ListParams::default().labels(selector);
+    Ok(kube.call("list pods", || api.list(&params)).await?.items)
+}
+
+async fn pod_problems(kube: &Kube, namespace: &str, pods: &[Pod], events: &Events) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for pod in pods {
+        let Some(found) = pods::pod_problem(namespace, pod, events) else { continue };
+        let mut problem = found.problem;
+        if let Some(container) = found.log_of {
+            problem.last_log = last_lines(kube, namespace, &problem.object.name, &container, found.previous).await;
+        }
+        problems.push(problem);
+        if problems.len() == PODS {
+            break;
+        }
+    }
+    problems
+}
+
+/// The end of a container's log; empty when there is none to be had.
+async fn last_lines(kube: &Kube, namespace: &str, pod: &str, container: &str, previous: bool) -> Vec<String> {
+    let api: Api<Pod> = Api::namespaced(kube.client(), namespace);
+    let params = LogParams {
+        container: Some(container.to_owned()),
+        tail_lines: Some(LOG_LINES),
+        previous,
+        limit_bytes: Some(16 * 1024),
+        ..LogParams::default()
+    };
+    let text = match kube.bounded("read a log", api.logs(pod, &params)).await {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::debug!("no log of {pod}: {error:#}");
+            return Vec::new();
+        }
+    };
+    text.lines().filter(|line| !line.trim().is_empty()).map(|line| line.chars().take(400).collect()).collect()
+}
+
+/// A workload whose pods are refused: quota, Pod Security, a webhook, a missing service account.
+fn creation_problem(object: &ObjectRef, live: &DynamicObject, events: &Events) -> Option<Problem> {
+    let refused = condition(live, "ReplicaFailure").filter(|condition| condition.status == "True");
+    let message = match refused {
+        Some(condition) => condition.message.to_owned(),
+        None => events.of_descendants(object).find(|event| event.reason == "FailedCreate")?.message.clone(),
+    };
+    let problem = Problem::new(object.clone(), "FailedCreate", &message);
+    Some(if message.contains("exceeded quota") {
+        problem.remedy("raise the namespace's ResourceQuota, or free what uses it: kubectl get resourcequota -A")
+    } else if message.contains("violates PodSecurity") {
+        problem
+            .remedy("lower the namespace's label pod-security.kubernetes.io/enforce, or use another namespace")
+            .fatal()
+    } else if message.contains("failed calling webhook") {
+        problem.remedy("look at the pods of the webhook's Service; the message names it")
+    } else {
+        problem
+    })
+}
+
+/// What the CloudNativePG operator itself says, or that it says nothing.
+fn operator_problem(object: &ObjectRef, live: &DynamicObject) -> Option<Problem> {
+    let phase = live.data.pointer("/status/phase").and_then(Value::as_str).unwrap_or("");
+    let reason = live.data.pointer("/status/phaseReason").and_then(Value::as_str).unwrap_or("");
+    let age = live.metadata.creation_timestamp.as_ref().map_or(0, age_seconds);
+    if phase.is_empty() && age > SILENCE {
+        return Some(
+            Problem::new(object.clone(), "OperatorSilent", "the operator has not looked at it yet")
+                .remedy("kubectl -n cnpg-system logs deployment/cnpg-controller-manager shows what it does"),
+        );
+    }
+    let in_trouble = phase.starts_with("Unable to") || phase.starts_with("Cluster cannot");
+    in_trouble.then(|| Problem::new(object.clone(), "ClusterBlocked", format!("{phase}: {reason}")))
+}
+
+/// What the object's own conditions and events say, for kinds without pods.
+fn own_problem(object: &ObjectRef, live: &DynamicObject, events: &Events) -> Option<Problem> {
+    let last = events.of(object).next();
+    if object.is("autoscaling", "HorizontalPodAutoscaler") {
+        let age = live.metadata.creation_timestamp.as_ref().map_or(0, age_seconds);
+        let inactive = condition(live, "ScalingActive").filter(|condition| condition.status == "False")?;
+        // Metrics of a new pod take a scrape or two.
+        return (age > 45).then(|| {
+            Problem::new(object.clone(), inactive.reason, inactive.message)
+                .remedy("the metrics API must serve the pods' CPU: kubectl top pods shows whether it does")
+        });
+    }
+    let event = last?;
+    let mut problem = Problem::new(object.clone(), &event.reason, &event.message);
+    problem.last_event = Some(event.line());
+    Some(problem)
+}
+
+/// Objects outside namespaces have no events that are easily found; their conditions say enough.
+fn cluster_scoped(object: &ObjectRef, live: &DynamicObject) -> Vec<Problem> {
+    let problem = if object.is("", "Namespace") {
+        terminating(object, live)
+    } else if object.is("apiregistration.k8s.io", "APIService") {
+        condition(live, "Available").filter(|condition| condition.status == "False").map(|condition| {
+            Problem::new(object.clone(), condition.reason, condition.message)
+                .remedy("look at the pods behind the Service that the message names")
+        })
+    } else {
+        match readiness(live) {
+            Readiness::Failed { reason, message } => Some(Problem::new(object.clone(), reason, message)),
+            _ => None,
+        }
+    };
+    problem.into_iter().collect()
+}
+
+/// What holds a namespace that is being deleted.
+pub(super) fn terminating(object: &ObjectRef, live: &DynamicObject) -> Option<Problem> {
+    live.metadata.deletion_timestamp.as_ref()?;
+    let holds = [
+        "NamespaceDeletionDiscoveryFailure",
+        "NamespaceDeletionGroupVersionParsingFailure",
+        "NamespaceDeletionContentFailure",
+        "NamespaceFinalizersRemaining",
+        "NamespaceContentRemaining",
+    ];
+    let found = holds
+        .iter()
+        .find_map(|kind| condition(live, kind).filter(|condition| condition.status == "True").map(|c| (*kind, c)));
+    let (reason, message) = match found {
+        Some((kind, condition)) => (kind, condition.message.to_owned()),
+        None => ("Terminating", "it is being deleted".to_owned()),
+    };
+    let remedy = match reason {
+        "NamespaceDeletionDiscoveryFailure" => {
+            "an aggregated API does not answer: kubectl get apiservices shows it; repair it or delete its APIService"
+        }
+        "NamespaceFinalizersRemaining" => {
+            "let the controller that the finalizer belongs to run, or remove the finalizer from what is left"
+        }
+        _ => "look at what is left in the namespace",
+    };
+    Some(Problem::new(object.clone(), reason, message).remedy(remedy))
+}
+
+#[cfg(test)]
+mod tests;
