@@ -187,9 +187,9 @@ impl Bundle {
         self.index.web_image.as_ref().filter(|file| file.image == image)
     }
 
-    /// Whether the bundle has that file.
-    pub fn has(&self, path: &str) -> bool {
-        self.files.contains_key(path)
+    /// Whether it has a preload: every image, ready for a node's volume.
+    pub fn has_preload(&self) -> bool {
+        self.index.preload.is_some()
     }
 
     /// The file's place on disk, after its SHA-256 was compared (once a process).

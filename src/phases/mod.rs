@@ -4,6 +4,8 @@
 //! it would do. Doing it twice does nothing the second time; after an interruption it goes on.
 //! Phases send [`Event`](crate::ui::Event)s and never print.
 
+pub mod cluster;
+pub mod image;
 mod runner;
 
 pub use runner::{plan, run};

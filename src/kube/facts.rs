@@ -1,0 +1,175 @@
+//! Questions about a cluster that checks and phases ask: one request or a few, nothing is changed.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::{
+    admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig},
+    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    core::v1::Node,
+    discovery::v1::EndpointSlice,
+    storage::v1::StorageClass,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, PostParams},
+    config::{Kubeconfig, KubeconfigError},
+};
+use serde_json::Value;
+
+use super::{ClusterRef, Kube};
+use crate::error::{Result, failed};
+
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// A right that a subject may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Right<'a> {
+    /// E.g. `create`.
+    pub verb: &'a str,
+    /// API group; empty for the core one.
+    pub group: &'a str,
+    /// Plural, e.g. `deployments`.
+    pub resource: &'a str,
+    /// `None`: in the whole cluster.
+    pub namespace: Option<&'a str>,
+}
+
+impl Kube {
+    /// The StorageClass that claims get which name none.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn default_storage_class(&self) -> Result<Option<String>> {
+        let (api, all) = (Api::<StorageClass>::all(self.client()), ListParams::default());
+        let classes = self.call("list the storage classes", || api.list(&all)).await?;
+        let is_default = |class: &StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|is| is == "true");
+        Ok(classes.items.iter().find(|class| is_default(class)).map(ResourceExt::name_any))
+    }
+
+    /// Every node's name, and whether it is ready.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn nodes(&self) -> Result<Vec<(String, bool)>> {
+        let (api, all) = (Api::<Node>::all(self.client()), ListParams::default());
+        let nodes = self.call("list the nodes", || api.list(&all)).await?;
+        let ready = |node: &Node| {
+            let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+            conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+        };
+        Ok(nodes.items.iter().map(|node| (node.name_any(), ready(node))).collect())
+    }
+
+    /// Whether the API server lets us do that.
+    ///
+    /// # Errors
+    /// The API's refusal to answer.
+    pub async fn may(&self, right: Right<'_>) -> Result<bool> {
+        let attributes = ResourceAttributes {
+            verb: Some(right.verb.into()),
+            group: Some(right.group.into()),
+            resource: Some(right.resource.into()),
+            namespace: right.namespace.map(Into::into),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        };
+        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+        let (api, once) = (Api::all(self.client()), PostParams::default());
+        let answer = self.call("ask for our permissions", || api.create(&once, &review)).await?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+
+    /// Whether the aggregated API `name` (e.g. `v1beta1.metrics.k8s.io`) answers; `None`: it is not there.
+    /// The text is the API server's reason.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn api_service(&self, name: &str) -> Result<Option<(bool, String)>> {
+        let path = format!("/apis/apiregistration.k8s.io/v1/apiservices/{name}");
+        let client = self.client();
+        let read = || async {
+            let request = http::Request::get(&path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+            match client.request::<Value>(request).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                answer => answer.map(Some),
+            }
+        };
+        let Some(service) = self.call(&format!("read the APIService {name}"), read).await? else { return Ok(None) };
+        let conditions = service["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let available = conditions.iter().find(|condition| condition["type"] == "Available");
+        Ok(Some(available.map_or((false, "not checked yet".into()), |condition| {
+            (condition["status"] == "True", condition["message"].as_str().unwrap_or_default().to_owned())
+        })))
+    }
+
+    /// Admission webhooks that refuse everything when nobody answers, whose Service has no ready endpoint:
+    /// `(webhook configuration, namespace/service)`.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn dead_webhooks(&self) -> Result<Vec<(String, String)>> {
+        let all = ListParams::default();
+        let validating = Api::<ValidatingWebhookConfiguration>::all(self.client());
+        let mutating = Api::<MutatingWebhookConfiguration>::all(self.client());
+        let (validating, mutating) = tokio::try_join!(
+            self.call("list the validating webhooks", || validating.list(&all)),
+            self.call("list the mutating webhooks", || mutating.list(&all)),
+        )?;
+        let mut services: BTreeSet<(String, String, String)> = BTreeSet::new();
+        let mut add = |configuration: String, policy: Option<&str>, client: &WebhookClientConfig| {
+            if let (Some(service), true) = (&client.service, policy != Some("Ignore")) {
+                services.insert((configuration, service.namespace.clone(), service.name.clone()));
+            }
+        };
+        for configuration in &validating.items {
+            for webhook in configuration.webhooks.iter().flatten() {
+                add(configuration.name_any(), webhook.failure_policy.as_deref(), &webhook.client_config);
+            }
+        }
+        for configuration in &mutating.items {
+            for webhook in configuration.webhooks.iter().flatten() {
+                add(configuration.name_any(), webhook.failure_policy.as_deref(), &webhook.client_config);
+            }
+        }
+        let mut dead = Vec::new();
+        for (configuration, namespace, service) in services {
+            if !self.has_endpoint(&namespace, &service).await? {
+                dead.push((configuration, format!("{namespace}/{service}")));
+            }
+        }
+        Ok(dead)
+    }
+
+    async fn has_endpoint(&self, namespace: &str, service: &str) -> Result<bool> {
+        let api = Api::<EndpointSlice>::namespaced(self.client(), namespace);
+        let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let slices = self.call("list the endpoints of a webhook", || api.list(&of_service)).await?;
+        let mut endpoints = slices.items.iter().flat_map(|slice| &slice.endpoints);
+        Ok(endpoints
+            .any(|endpoint| endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready.unwrap_or(true))))
+    }
+}
+
+/// The kubeconfig's contexts, and the current one. No kubeconfig at all is one without contexts.
+///
+/// # Errors
+/// A file that is there and can't be read.
+pub fn contexts(cluster: &ClusterRef) -> Result<(Vec<String>, Option<String>)> {
+    let read = match &cluster.kubeconfig {
+        Some(path) if !path.exists() => return Ok((Vec::new(), None)),
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
+    };
+    let config = match read {
+        Ok(config) => config,
+        Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok((Vec::new(), None));
+        }
+        Err(error) => return Err(failed(format!("cannot read the kubeconfig: {error}")).into()),
+    };
+    let names = config.contexts.into_iter().map(|context| context.name).collect();
+    Ok((names, config.current_context.filter(|name| !name.is_empty())))
+}

@@ -1,0 +1,100 @@
+//! The cluster: a minikube profile that is made, started or completed as needed, or one that the user
+//! already has, which is only looked at.
+
+mod start;
+mod state;
+
+use std::collections::HashMap;
+
+use futures::future::BoxFuture;
+
+use self::state::{State, Step, look};
+use super::{Need, Phase};
+use crate::{
+    config::{Minikube as Wanted, Target},
+    context::Context,
+    error::{Result, failed},
+};
+
+/// The phase's id.
+pub const ID: &str = "cluster";
+
+/// Brings the cluster up.
+#[derive(Debug)]
+pub struct Cluster;
+
+impl Phase for Cluster {
+    fn id(&self) -> &'static str {
+        ID
+    }
+
+    fn title(&self) -> String {
+        "Kubernetes cluster".into()
+    }
+
+    fn after(&self) -> &'static [&'static str] {
+        &["preflight"]
+    }
+
+    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+        Box::pin(async move {
+            match &cx.config.target {
+                Target::Context(name) => {
+                    let version = cx.kube().await?.version().await?;
+                    Ok(Need::Skip(format!("context {name}, Kubernetes {version}")))
+                }
+                Target::Minikube(wanted) => {
+                    let state = look(cx, wanted).await?;
+                    Ok(if state.todo.is_empty() { Need::Skip(state.summary()) } else { Need::Run })
+                }
+            }
+        })
+    }
+
+    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move {
+            match &cx.config.target {
+                Target::Context(name) => Ok(format!("context {name}")),
+                Target::Minikube(wanted) => cx.until_deadline("starting the cluster", converge(cx, wanted)).await,
+            }
+        })
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(async move {
+            match &cx.config.target {
+                Target::Context(name) => Ok(vec![format!("use context {name}")]),
+                Target::Minikube(wanted) => {
+                    let state = look(cx, wanted).await?;
+                    Ok(state.todo.iter().map(|step| start::describe(cx, wanted, step)).collect())
+                }
+            }
+        })
+    }
+}
+
+/// Looks, does the first thing that is to be done, and looks again, until nothing is: an interruption at
+/// any point leaves a state that the next run goes on from.
+async fn converge(cx: &Context, wanted: &Wanted) -> Result<String> {
+    let mut done: HashMap<Step, u32> = HashMap::new();
+    loop {
+        let state: State = look(cx, wanted).await?;
+        let Some(step) = state.todo.first() else {
+            start::forget_making(cx, wanted);
+            return Ok(state.summary());
+        };
+        let times = done.entry(step.clone()).or_default();
+        *times += 1;
+        // Nodes are added one by one; everything else has to work the first time.
+        let limit = if *step == Step::AddNode { wanted.nodes } else { 1 };
+        if *times > limit {
+            return Err(failed(format!(
+                "the cluster does not become complete: after it was done, this is still to be done: {}",
+                start::describe(cx, wanted, step)
+            ))
+            .remedy("stackctl doctor")
+            .into());
+        }
+        start::perform(cx, wanted, step).await?;
+    }
+}

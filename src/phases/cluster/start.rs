@@ -1,0 +1,260 @@
+//! Doing what is to be done: making, starting and completing the minikube profile.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+
+use super::{ID, state::Step};
+use crate::{
+    assets,
+    bundle::{Bundle, cannot_write},
+    config::Minikube as Wanted,
+    context::Context,
+    error::{Result, failed, timed_out},
+    tools::{
+        docker,
+        minikube::{Minikube, Said},
+        profile,
+    },
+    ui::{Event, State as Shown},
+};
+
+/// With several nodes a dead one is to be noticed in seconds, not in a minute. The kubelets renew their
+/// leases every 10 s: two of them must be missed, or a busy moment would do.
+const NOTICE_DEAD_NODES: [&str; 2] =
+    ["controller-manager.node-monitor-grace-period=20s", "controller-manager.node-monitor-period=2s"];
+
+/// The addon whose volumes work on every node and stay where their pod is.
+const STORAGE_ADDON: &str = "storage-provisioner-rancher";
+
+/// What a step does, for the plan.
+pub fn describe(cx: &Context, wanted: &Wanted, step: &Step) -> String {
+    let profile = &wanted.profile;
+    match step {
+        Step::Delete(why) => format!("delete the minikube profile {profile} ({why})"),
+        Step::Make => match making(cx, wanted) {
+            Ok(arguments) => format!("minikube start {}", arguments.join(" ")),
+            Err(error) => format!("make the minikube profile {profile}: {error:#}"),
+        },
+        Step::Start(why) => format!("start the minikube profile {profile} ({why})"),
+        Step::Wait(nodes) => format!("wait for {}", nodes.join(", ")),
+        Step::AddNode => format!("add a node to the minikube profile {profile}"),
+        Step::Storage => format!("enable minikube's addon {STORAGE_ADDON}"),
+        Step::UseContext => format!("make {profile} the current context of the kubeconfig"),
+    }
+}
+
+/// Does it.
+///
+/// # Errors
+/// What minikube, docker or the API say.
+pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
+    if let Step::Wait(nodes) = step {
+        return wait_for_nodes(cx, nodes).await;
+    }
+    let minikube = Minikube::locate(cx, ID).await?;
+    let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID.into(), line: line.into() });
+    match step {
+        Step::Wait(_) => Ok(()),
+        Step::Delete(why) => {
+            cx.doing(ID, format!("deleting the profile {} ({why})", wanted.profile));
+            minikube.delete(&wanted.profile, &mut verbose).await
+        }
+        Step::Make => {
+            if let Some(bundle) = &cx.bundle {
+                unpack(cx, bundle).await?;
+            }
+            remember_making(cx, wanted)?;
+            start(cx, &minikube, &making(cx, wanted)?).await
+        }
+        Step::Start(why) => {
+            cx.doing(ID, format!("starting the profile {} ({why})", wanted.profile));
+            start(cx, &minikube, &starting(wanted)).await
+        }
+        Step::AddNode => {
+            cx.doing(ID, "adding a node");
+            minikube.add_node(&wanted.profile, left(cx), &mut verbose).await
+        }
+        Step::Storage => {
+            cx.doing(ID, "enabling the storage provisioner");
+            let images = cx.bundle.as_deref().map(storage_images).transpose()?;
+            minikube.enable_addon(&wanted.profile, STORAGE_ADDON, images.as_deref(), &mut verbose).await
+        }
+        Step::UseContext => minikube.use_context(&wanted.profile).await,
+    }
+}
+
+/// Arguments of `minikube start` for a profile that is not there yet.
+fn making(cx: &Context, wanted: &Wanted) -> Result<Vec<String>> {
+    let mut arguments = starting(wanted);
+    let pinned = assets::components()?.kubernetes.version;
+    let kubernetes = cx.bundle.as_ref().map_or(pinned.as_str(), |bundle| bundle.kubernetes());
+    arguments.push("--container-runtime=containerd".into());
+    arguments.push(format!("--kubernetes-version={kubernetes}"));
+    arguments.push(format!("--nodes={}", wanted.nodes));
+    arguments.push(wanted.cpus.map_or("--cpus=max".into(), |cpus| format!("--cpus={cpus}")));
+    arguments.push(format!("--memory={}mb", wanted.memory_mib));
+    if wanted.nodes > 1 {
+        arguments.extend(NOTICE_DEAD_NODES.map(|setting| format!("--extra-config={setting}")));
+    }
+    if let Some(bundle) = &cx.bundle {
+        arguments.push(format!("--base-image={}", bundle.image("kicbase")?));
+        let cni = if wanted.nodes > 1 { cni_file(cx)?.display().to_string() } else { "bridge".into() };
+        arguments.push(format!("--cni={cni}"));
+        if !bundle.has_preload() {
+            arguments.push("--preload=false".into());
+        }
+    }
+    Ok(arguments)
+}
+
+/// Arguments of `minikube start` for any profile of ours. minikube keeps the rest from the first time.
+fn starting(wanted: &Wanted) -> Vec<String> {
+    let mut arguments = vec![
+        format!("--profile={}", wanted.profile),
+        "--driver=docker".into(),
+        // No question, and no addon that was not asked for: the stock provisioner's volumes do not follow
+        // pods to other nodes.
+        "--interactive=false".into(),
+        "--install-addons=false".into(),
+        // What else has to be there is waited for by the phases that need it.
+        "--wait=apiserver".into(),
+    ];
+    if !wanted.use_context {
+        arguments.push("--keep-context".into());
+    }
+    if rustix::process::geteuid().is_root() {
+        // minikube refuses the docker driver for root without it.
+        arguments.push("--force".into());
+    }
+    arguments
+}
+
+/// A network plugin that routes between nodes, for bundles: minikube's own one needs an image that they do
+/// not hold. minikube reads the file at every start of the profile.
+fn cni_file(cx: &Context) -> Result<PathBuf> {
+    let text = assets::file("cluster/cni-nodes.yaml").context("cluster/cni-nodes.yaml is not embedded")?;
+    let path = cx.config.folders.state.join("cni-nodes.yaml");
+    write(&path, text)?;
+    Ok(path)
+}
+
+fn storage_images(bundle: &Bundle) -> Result<String> {
+    let (provisioner, helper) = (bundle.image("local-path-provisioner")?, bundle.image("busybox")?);
+    Ok(format!("LocalPathProvisioner={provisioner},Helper={helper}"))
+}
+
+/// Puts what the bundle holds where minikube and the engine look for it.
+async fn unpack(cx: &Context, bundle: &Arc<Bundle>) -> Result<()> {
+    cx.doing(ID, "checking the bundle");
+    let home = profile::minikube_home()?;
+    let for_minikube = bundle.clone();
+    let files = tokio::task::spawn_blocking(move || for_minikube.install_into_minikube_home(&home));
+    let images = async {
+        for file in bundle.engine_images() {
+            if docker::image(&file.image).await?.is_none() {
+                let (bundle, path) = (bundle.clone(), file.path.clone());
+                let path = tokio::task::spawn_blocking(move || bundle.verified(&path)).await.context("stopped")??;
+                docker::load(&path, left(cx)).await?;
+            }
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    let (replaced, loaded) = tokio::join!(files, images);
+    loaded?;
+    for path in replaced.context("stopped")?? {
+        let text = format!("replaced {}, which had another content, by the bundle's", path.display());
+        cx.reporter.send(Event::Warning { phase: ID.into(), text });
+    }
+    Ok(())
+}
+
+async fn start(cx: &Context, minikube: &Minikube, arguments: &[String]) -> Result<()> {
+    cx.doing(ID, format!("minikube {} ({})", minikube.version, minikube.origin));
+    minikube
+        .start(arguments, left(cx), &mut |said| match said {
+            Said::Step { number, total, message } => {
+                cx.doing(ID, message.clone());
+                let line = format!("step {number} of {total}: {message}");
+                cx.reporter.send(Event::Output { phase: ID.into(), line });
+            }
+            Said::Note(line) => cx.reporter.send(Event::Output { phase: ID.into(), line: line.clone() }),
+            // It is in the error that follows.
+            Said::Error { .. } => {}
+        })
+        .await
+        .map_err(|error| match cx.bundle {
+            Some(_) => error,
+            None => error.context(failed("the minikube cluster did not start").remedy("stackctl doctor")),
+        })
+}
+
+async fn wait_for_nodes(cx: &Context, unready: &[String]) -> Result<()> {
+    cx.doing(ID, format!("waiting for {}", unready.join(", ")));
+    // A node is ready seconds after its kubelet; one that takes minutes has a reason to be shown.
+    let deadline = cx.deadline.min(Instant::now() + Duration::from_secs(180));
+    let shown = |name: &str, state, detail: &str| {
+        let resource = format!("Node {name}");
+        cx.reporter.send(Event::Resource { phase: ID.into(), resource, state, detail: detail.into() });
+    };
+    for name in unready {
+        shown(name, Shown::Waiting, "not ready");
+    }
+    let mut waiting = unready.to_vec();
+    loop {
+        let nodes = cx.kube().await?.nodes().await?;
+        waiting.retain(|name| {
+            let ready = nodes.iter().any(|(node, ready)| node == name && *ready);
+            if ready {
+                shown(name, Shown::Ready, "");
+            }
+            !ready
+        });
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(timed_out(format!("not ready: node {}", waiting.join(", ")))
+                .remedy(format!("docker exec {} journalctl -u kubelet -n 50 shows why", waiting[0]))
+                .into());
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+fn left(cx: &Context) -> Duration {
+    // The command's own deadline ends the wait with a better message: this one is only the backstop.
+    cx.deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5)
+}
+
+/// There while a profile is made for the first time: what an interrupted run leaves is then known to be
+/// ours and empty.
+fn marker(cx: &Context, wanted: &Wanted) -> PathBuf {
+    cx.config.folders.state.join(format!("making-{}", wanted.profile))
+}
+
+fn remember_making(cx: &Context, wanted: &Wanted) -> Result<()> {
+    write(&marker(cx, wanted), "")
+}
+
+/// Whether an earlier run began to make the profile and did not end.
+pub fn is_making(cx: &Context, wanted: &Wanted) -> bool {
+    marker(cx, wanted).exists()
+}
+
+/// The profile is complete.
+pub fn forget_making(cx: &Context, wanted: &Wanted) {
+    // A marker that stays is harmless: it counts only for a cluster that never answered.
+    let _ = std::fs::remove_file(marker(cx, wanted));
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+    std::fs::write(path, text).map_err(|error| cannot_write(path, &error))?;
+    Ok(())
+}
