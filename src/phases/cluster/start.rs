@@ -177,11 +177,7 @@ async fn start(cx: &Context, minikube: &Minikube, arguments: &[String]) -> Resul
     cx.doing(ID, format!("minikube {} ({})", minikube.version, minikube.origin));
     minikube
         .start(arguments, left(cx), &mut |said| match said {
-            Said::Step { number, total, message } => {
-                cx.doing(ID, message.clone());
-                let line = format!("step {number} of {total}: {message}");
-                cx.reporter.send(Event::Output { phase: ID.into(), line });
-            }
+            Said::Step { number, total, message } => cx.doing(ID, format!("{message} ({number}/{total})")),
             Said::Note(line) => cx.reporter.send(Event::Output { phase: ID.into(), line: line.clone() }),
             // It is in the error that follows.
             Said::Error { .. } => {}
