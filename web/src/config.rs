@@ -1,0 +1,184 @@
+//! Everything that can be set, from the environment, parsed once at the start.
+//!
+//! | variable | default | meaning |
+//! |---|---|---|
+//! | `LISTEN` | `0.0.0.0:8080` | address of pages, API and health |
+//! | `METRICS_LISTEN` | `0.0.0.0:9090` | address of `/metrics` |
+//! | `DB_HOST` | `user-db-rw` | the primary's host, or a folder with a Unix socket |
+//! | `DB_READ_HOST` | none | the standbys' host, for reads while there is no primary |
+//! | `DB_PORT`, `DB_READ_PORT` | `5432` | |
+//! | `DB_CREDENTIALS_DIR` | none | folder with files `username`, `password`, `dbname`, `ca.crt`, read again at every connect: a rotated secret needs no restart |
+//! | `DB_USER`, `DB_PASSWORD`, `DB_NAME` | `app`, none, `app` | where there is no such folder |
+//! | `DB_SSLMODE` | `verify-full` | or `disable` |
+//! | `DB_POOL`, `DB_READ_POOL` | `8`, `4` | connections of this process at most |
+//! | `WORKERS` | processors, 4 at most | threads that serve requests |
+//! | `REQUEST_DEADLINE_MS` | `15000` | after that a request is answered 503 |
+//! | `DRAIN_SECONDS` | `5` | from "not ready" to refusing connections, at the end |
+//! | `RATE_LIMIT_WRITES`, `RATE_LIMIT_READS` | `3000`, `30000` | requests of one client in ten seconds, over all pods; 0: no limit |
+//! | `TRUSTED_PROXIES` | `0` | how many proxies in front set `X-Forwarded-For` |
+//! | `SECURE_COOKIES` | `false` | `true` where the app is served over TLS |
+//! | `POD_NAME` | host name | shown on the pages |
+//! | `LOG` | `info` | `error`, `warn`, `info`, `debug` or `trace` |
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+/// The process's settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Address of pages, API and health.
+    pub listen: String,
+    /// Address of `/metrics`.
+    pub metrics_listen: String,
+    /// How to reach the database.
+    pub database: Database,
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// How long a request may take before it is answered 503.
+    pub deadline: Duration,
+    /// From "not ready" to refusing connections.
+    pub drain: Duration,
+    /// Limits by client.
+    pub rates: Rates,
+    /// How many entries at the end of `X-Forwarded-For` are trustworthy.
+    pub trusted_proxies: usize,
+    /// `__Host-` and `Secure` on cookies.
+    pub secure_cookies: bool,
+    /// This pod.
+    pub pod: String,
+}
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The primary's.
+    pub host: String,
+    /// The primary's.
+    pub port: u16,
+    /// The standbys', if there are any to read from.
+    pub read_host: Option<String>,
+    /// The standbys'.
+    pub read_port: u16,
+    /// Where name, password and certificate authority are.
+    pub credentials: Credentials,
+    /// Whether to encrypt, and then always to verify.
+    pub tls: bool,
+    /// Connections to the primary, all threads together.
+    pub pool: usize,
+    /// Connections to the standbys, all threads together.
+    pub read_pool: usize,
+}
+
+/// Where the secrets come from.
+#[derive(Clone)]
+pub enum Credentials {
+    /// A folder with a file each, as Kubernetes mounts a Secret.
+    Folder(PathBuf),
+    /// The values themselves.
+    Values {
+        /// Role.
+        user: String,
+        /// Its password, if it needs one.
+        password: Option<String>,
+        /// Database.
+        dbname: String,
+    },
+}
+
+// Written by hand: a derived one would print the password.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Folder(path) => f.debug_tuple("Folder").field(path).finish(),
+            Self::Values { user, dbname, .. } => write!(f, "Values({user}, {dbname})"),
+        }
+    }
+}
+
+/// How many requests one client may send in a window, over all pods. Zero is no limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates {
+    /// That change something.
+    pub writes: u64,
+    /// All others.
+    pub reads: u64,
+}
+
+impl Config {
+    /// Reads the environment; the error names the variable.
+    pub fn from_env() -> Result<Self> {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = number("WORKERS", cpus.min(4))?;
+        if workers == 0 {
+            bail!("WORKERS must be at least 1");
+        }
+        Ok(Self {
+            listen: text("LISTEN", "0.0.0.0:8080"),
+            metrics_listen: text("METRICS_LISTEN", "0.0.0.0:9090"),
+            database: Database::from_env()?,
+            workers,
+            deadline: Duration::from_millis(number("REQUEST_DEADLINE_MS", 15_000)?),
+            drain: Duration::from_secs(number("DRAIN_SECONDS", 5)?),
+            rates: Rates {
+                writes: number("RATE_LIMIT_WRITES", 3_000)?,
+                reads: number("RATE_LIMIT_READS", 30_000)?,
+            },
+            trusted_proxies: number("TRUSTED_PROXIES", 0)?,
+            secure_cookies: number("SECURE_COOKIES", false)?,
+            pod: optional("POD_NAME").or_else(|| optional("HOSTNAME")).unwrap_or_else(|| "local".into()),
+        })
+    }
+}
+
+impl Database {
+    /// Reads the environment; the error names the variable.
+    pub fn from_env() -> Result<Self> {
+        let credentials = match optional("DB_CREDENTIALS_DIR") {
+            Some(folder) => Credentials::Folder(folder.into()),
+            None => Credentials::Values {
+                user: text("DB_USER", "app"),
+                password: optional("DB_PASSWORD"),
+                dbname: text("DB_NAME", "app"),
+            },
+        };
+        let tls = match text("DB_SSLMODE", "verify-full").as_str() {
+            "verify-full" => true,
+            "disable" => false,
+            other => bail!("DB_SSLMODE is {other:?}: it may be verify-full or disable"),
+        };
+        if tls && matches!(credentials, Credentials::Values { .. }) {
+            bail!("DB_SSLMODE=verify-full needs DB_CREDENTIALS_DIR with the authority's certificate in ca.crt");
+        }
+        Ok(Self {
+            host: text("DB_HOST", "user-db-rw"),
+            port: number("DB_PORT", 5432)?,
+            read_host: optional("DB_READ_HOST"),
+            read_port: number("DB_READ_PORT", 5432)?,
+            credentials,
+            tls,
+            pool: number("DB_POOL", 8)?,
+            read_pool: number("DB_READ_POOL", 4)?,
+        })
+    }
+}
+
+fn optional(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn text(name: &str, default: &str) -> String {
+    optional(name).unwrap_or_else(|| default.to_owned())
+}
+
+fn number<T: FromStr>(name: &str, default: T) -> Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match optional(name) {
+        None => Ok(default),
+        Some(value) => value.parse().with_context(|| format!("{name} is {value:?}, which can't be read")),
+    }
+}

@@ -1,0 +1,269 @@
+//! Reads and writes that ride through a failover.
+//!
+//! A request has a deadline. Until it ends, reads are tried again without limit, and writes
+//! too, because each carries an idempotency key that is stored in the transaction of its
+//! effect: tried again after it took place, it finds its key and changes nothing.
+//! While there is no primary, reads are answered by a standby and marked as possibly stale.
+
+pub mod connect;
+pub mod pool;
+pub mod watch;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel_async::AsyncPgConnection;
+
+use crate::config::Database;
+use crate::metrics::Metrics;
+use connect::{Connector, Target};
+use pool::{Lent, Pool};
+use watch::Watch;
+
+/// A read that has no answer after this long is tried elsewhere.
+const READ_ATTEMPT: Duration = Duration::from_millis(1500);
+/// For a connection, in one attempt to write.
+const POOL_WAIT: Duration = Duration::from_secs(3);
+/// A write that takes this long makes the watcher look whether the primary is still it.
+const SLOW_WRITE: Duration = Duration::from_millis(500);
+/// An error that isn't understood may be the server going down: so often it is tried again.
+const UNEXPLAINED: u32 = 3;
+
+/// One thing to do on the database. It may be done more than once.
+pub trait Operation: Clone + 'static {
+    /// What it finds or makes.
+    type Out: 'static;
+
+    /// Does it once.
+    fn run(&self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<Self::Out, Error>>;
+}
+
+/// Something read, and from where.
+#[derive(Debug, Clone)]
+pub struct Read<T> {
+    /// What was read.
+    pub value: T,
+    /// From a standby: the latest writes may be missing.
+    pub stale: bool,
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// No database answered before the deadline. A write may or may not have taken place.
+    #[error("the database did not answer in time")]
+    Unavailable,
+    /// The database refused the query: a fault of this program or of its schema.
+    #[error("the database refused the query: {0}")]
+    Refused(String),
+}
+
+/// How one attempt failed.
+enum Failure {
+    /// The connection is gone, or there was none: try again.
+    Lost,
+    /// An error that may pass.
+    Unexplained(Error),
+    /// An error that will not pass.
+    Refused(Error),
+}
+
+/// A worker thread's access to the database.
+pub struct Db {
+    primary: Rc<Pool>,
+    standby: Option<Rc<Pool>>,
+    watch: Arc<Watch>,
+    metrics: Arc<Metrics>,
+    deadline: Duration,
+}
+
+impl Db {
+    /// For one of `workers` threads.
+    pub fn new(database: &Database, workers: usize, watch: Arc<Watch>, metrics: Arc<Metrics>, deadline: Duration) -> Self {
+        let pool = |target, size: usize| {
+            let connector = Connector::new(database.clone(), target, watch.generation());
+            Pool::new(connector, target, size / workers, Arc::clone(&metrics))
+        };
+        Self {
+            primary: pool(Target::Primary, database.pool),
+            standby: database.read_host.as_ref().map(|_| pool(Target::Standby, database.read_pool)),
+            watch,
+            metrics,
+            deadline,
+        }
+    }
+
+    /// What is known about the primary.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// Reads from the primary, or from a standby while there is none.
+    pub async fn read<O: Operation>(&self, operation: O) -> Result<Read<O::Out>, DbError> {
+        let deadline = Instant::now() + self.deadline;
+        let mut unexplained = 0;
+        for attempt in 0_u32.. {
+            if attempt > 0 {
+                self.metrics.read_retries.inc();
+            }
+            let until = deadline.min(Instant::now() + READ_ATTEMPT);
+            if self.watch.is_up() || self.standby.is_none() {
+                match self.read_attempt(&self.primary, &operation, until).await {
+                    Ok(value) => return Ok(Read { value, stale: false }),
+                    Err(failure) => self.consider(failure, &mut unexplained)?,
+                }
+            }
+            // A connection that merely broke is made anew before a standby is asked.
+            if let Some(standby) = self.standby.as_ref().filter(|_| attempt > 0 || !self.watch.is_up()) {
+                let until = deadline.min(Instant::now() + READ_ATTEMPT);
+                if let Ok(value) = self.read_attempt(standby, &operation, until).await {
+                    self.metrics.stale_reads.inc();
+                    return Ok(Read { value, stale: true });
+                }
+            }
+            if !self.pause(attempt, deadline).await {
+                break;
+            }
+        }
+        self.metrics.reads_unavailable.inc();
+        Err(DbError::Unavailable)
+    }
+
+    /// Reads from a standby only, once. For telling how the standbys are.
+    pub async fn read_standby<O: Operation>(&self, operation: O) -> Option<O::Out> {
+        let standby = self.standby.as_ref()?;
+        self.read_attempt(standby, &operation, Instant::now() + READ_ATTEMPT).await.ok()
+    }
+
+    async fn read_attempt<O: Operation>(&self, pool: &Rc<Pool>, operation: &O, until: Instant) -> Result<O::Out, Failure> {
+        let lent = pool.get(until).await.map_err(|_| Failure::Lost)?;
+        let mut task = actix_web::rt::spawn(run(lent, operation.clone()));
+        match tokio::time::timeout_at(until.into(), &mut task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Failure::Lost),
+            Err(_) => {
+                task.abort();
+                Err(Failure::Lost)
+            }
+        }
+    }
+
+    /// Writes to the primary. The operation must be safe to do twice.
+    ///
+    /// It runs in a task of its own: neither the client's going away nor the deadline ends a
+    /// commit that is under way.
+    pub async fn write<O: Operation>(&self, operation: O) -> Result<O::Out, DbError> {
+        let deadline = Instant::now() + self.deadline;
+        let mut unexplained = 0;
+        for attempt in 0_u32.. {
+            if attempt > 0 {
+                self.metrics.write_retries.inc();
+            }
+            match self.write_attempt(&operation, deadline).await {
+                Some(Ok(value)) => return Ok(value),
+                Some(Err(failure)) => self.consider(failure, &mut unexplained)?,
+                None => break,
+            }
+            if !self.pause(attempt, deadline).await {
+                break;
+            }
+        }
+        self.metrics.writes_unavailable.inc();
+        Err(DbError::Unavailable)
+    }
+
+    /// Writes once, without a second try: for what may be lost but must not be done twice.
+    pub async fn write_once<O: Operation>(&self, operation: O) -> Option<O::Out> {
+        if !self.watch.is_up() {
+            return None;
+        }
+        let deadline = Instant::now() + POOL_WAIT;
+        self.write_attempt(&operation, deadline).await?.ok()
+    }
+
+    /// `None` when the deadline has ended.
+    async fn write_attempt<O: Operation>(&self, operation: &O, deadline: Instant) -> Option<Result<O::Out, Failure>> {
+        let Ok(lent) = self.primary.get(deadline.min(Instant::now() + POOL_WAIT)).await else {
+            return Some(Err(Failure::Lost));
+        };
+        let mut task = actix_web::rt::spawn(run(lent, operation.clone()));
+        loop {
+            let tick = deadline.min(Instant::now() + SLOW_WRITE);
+            match tokio::time::timeout_at(tick.into(), &mut task).await {
+                Ok(result) => return Some(result.unwrap_or(Err(Failure::Lost))),
+                Err(_) if Instant::now() >= deadline => return None,
+                Err(_) => self.watch.doubt(),
+            }
+        }
+    }
+
+    /// Whether to go on after a failure.
+    fn consider(&self, failure: Failure, unexplained: &mut u32) -> Result<(), DbError> {
+        match failure {
+            Failure::Lost => self.watch.doubt(),
+            Failure::Unexplained(_) if *unexplained < UNEXPLAINED => *unexplained += 1,
+            Failure::Unexplained(e) | Failure::Refused(e) => return Err(DbError::Refused(e.to_string())),
+        }
+        Ok(())
+    }
+
+    /// Waits before the next attempt: until the primary is back where it is known to be
+    /// away, else a little. `false` when the deadline has ended.
+    async fn pause(&self, attempt: u32, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        if self.watch.is_up() {
+            let backoff = Duration::from_millis(10 << attempt.min(4));
+            tokio::time::sleep(backoff.mul_f64(0.5 + jitter()).min(left)).await;
+        } else {
+            self.watch.up(left.min(Duration::from_secs(1))).await;
+        }
+        true
+    }
+}
+
+/// 0 to 1, so that many requests don't come back at the same moment.
+fn jitter() -> f64 {
+    f64::from(u16::try_from(getrandom::u32().unwrap_or(0) & 0xffff).unwrap_or(0)) / 65536.0
+}
+
+async fn run<O: Operation>(mut lent: Lent, operation: O) -> Result<O::Out, Failure> {
+    let conn = lent.conn();
+    conn.take_warning();
+    let result = operation.run(&mut conn.pg).await;
+    match result {
+        // Done, but perhaps on this one server only: ask again under the same key, which
+        // writes, and so waits for the standby that this commit didn't wait for.
+        Ok(_) if conn.take_warning() => Err(Failure::Lost),
+        Ok(value) => {
+            lent.give_back();
+            Ok(value)
+        }
+        Err(e) => Err(classify(lent, e).await),
+    }
+}
+
+async fn classify(mut lent: Lent, error: Error) -> Failure {
+    use DatabaseErrorKind::{ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand, Unknown};
+    match &error {
+        // A standby reached by mistake; the loan is dropped and with it the connection.
+        Error::DatabaseError(ReadOnlyTransaction | ClosedConnection | UnableToSendCommand, _) => Failure::Lost,
+        Error::DatabaseError(SerializationFailure, _) => {
+            lent.give_back();
+            Failure::Lost
+        }
+        // A server that shuts down says so in an error and then closes the connection.
+        Error::DatabaseError(Unknown, _) => {
+            let closed = tokio::time::timeout(Duration::from_millis(50), lent.conn().closed()).await;
+            if closed.is_ok() { Failure::Lost } else { Failure::Unexplained(error) }
+        }
+        _ => {
+            lent.give_back();
+            Failure::Refused(error)
+        }
+    }
+}

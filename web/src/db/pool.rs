@@ -1,0 +1,143 @@
+//! A small pool of connections for one thread, as Actix's workers are: nothing in it is
+//! shared, so nothing is locked and no query wakes another thread.
+//!
+//! A connection that ended, or that a request was abandoned in, is not given out again. It
+//! counts as in use until its query has ended, so a database that hangs can't be buried
+//! under new connections.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::connect::{Conn, Connector, Target};
+use crate::metrics::{Metrics, PoolMetrics};
+
+/// A connection idle for this long is closed: ten pods at rest need few.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A thread's connections to one target.
+pub struct Pool {
+    connector: Arc<Connector>,
+    target: Target,
+    permits: Arc<Semaphore>,
+    idle: RefCell<Vec<(Conn, Instant)>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Pool {
+    /// At most `size` connections.
+    pub fn new(connector: Arc<Connector>, target: Target, size: usize, metrics: Arc<Metrics>) -> Rc<Self> {
+        let permits = Arc::new(Semaphore::new(size.max(1)));
+        Rc::new(Self { connector, target, permits, idle: RefCell::default(), metrics })
+    }
+
+    fn metrics(&self) -> &PoolMetrics {
+        match self.target {
+            Target::Primary => &self.metrics.primary,
+            Target::Standby => &self.metrics.standby,
+        }
+    }
+
+    /// Lends a connection, an open one or a new one, before `until`.
+    pub async fn get(self: &Rc<Self>, until: Instant) -> Result<Lent> {
+        let started = Instant::now();
+        let got = tokio::time::timeout_at(until.into(), self.get_unbounded()).await.context("no connection in time");
+        self.metrics().wait.observe(started.elapsed());
+        got?
+    }
+
+    async fn get_unbounded(self: &Rc<Self>) -> Result<Lent> {
+        let permit = {
+            let _waiting = Held::new(&self.metrics().waiting);
+            Arc::clone(&self.permits).acquire_owned().await?
+        };
+        let conn = match self.take_idle() {
+            Some(conn) => conn,
+            None => match self.connector.connect().await {
+                Ok(conn) => {
+                    self.metrics().connects.inc();
+                    conn
+                }
+                Err(e) => {
+                    self.metrics().connects_failed.inc();
+                    return Err(e);
+                }
+            },
+        };
+        self.metrics().in_use.add(1);
+        Ok(Lent { conn: Some(conn), pool: Rc::clone(self), _permit: permit })
+    }
+
+    /// The one used last, so that the others age.
+    fn take_idle(&self) -> Option<Conn> {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(|(conn, _)| !conn.is_closed());
+        let conn = idle.pop().map(|(conn, _)| conn);
+        self.idle_changed(before, idle.len());
+        conn
+    }
+
+    fn put(&self, conn: Conn) {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.push((conn, Instant::now()));
+        if idle.first().is_some_and(|(_, since)| since.elapsed() > IDLE) {
+            idle.remove(0);
+        }
+        self.idle_changed(before, idle.len());
+    }
+
+    fn idle_changed(&self, before: usize, after: usize) {
+        let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics().idle.add(signed(after) - signed(before));
+    }
+}
+
+/// A connection lent to one query. Dropped without [`Lent::give_back`] it is closed.
+pub struct Lent {
+    conn: Option<Conn>,
+    pool: Rc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lent {
+    /// The connection.
+    pub fn conn(&mut self) -> &mut Conn {
+        // Only `give_back`, which consumes the loan, takes it away.
+        self.conn.as_mut().expect("a loan has its connection")
+    }
+
+    /// Returns it for others to use.
+    pub fn give_back(mut self) {
+        if let Some(conn) = self.conn.take().filter(|conn| !conn.is_closed()) {
+            self.pool.put(conn);
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.pool.metrics().in_use.add(-1);
+    }
+}
+
+/// Adds one to a gauge for as long as it lives.
+struct Held<'a>(&'a crate::metrics::Gauge);
+
+impl<'a> Held<'a> {
+    fn new(gauge: &'a crate::metrics::Gauge) -> Self {
+        gauge.add(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
+}

@@ -1,0 +1,210 @@
+//! Watches the primary, once for the process: is it there, and is it still the same server?
+//!
+//! Requests don't find out one by one. When another server has become primary, every
+//! connection to the old one is closed at once, also those in which a query hangs; requests
+//! that wait go on the moment the new one answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+use diesel_async::RunQueryDsl;
+use tokio::sync::{Notify, watch};
+
+use super::connect::{Conn, Connector, Target};
+use crate::config::Database;
+use crate::metrics::Metrics;
+
+/// Between two looks at a primary that seems well.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Between two attempts while there is none.
+const RETRY: Duration = Duration::from_millis(100);
+/// For the answer to one look.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// A server, told apart from others and from itself after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
+pub struct Server {
+    /// Its own address, or `local`.
+    #[diesel(sql_type = Text)]
+    pub address: String,
+    /// When it was started.
+    #[diesel(sql_type = Text)]
+    pub started: String,
+    /// Grows with every promotion.
+    #[diesel(sql_type = Integer)]
+    pub timeline: i32,
+    /// For people.
+    #[diesel(sql_type = Text)]
+    pub version: String,
+}
+
+/// What is known about the primary.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// It answers.
+    pub up: bool,
+    /// Since when it has been up or down.
+    pub since: Instant,
+    /// The one that answered last.
+    pub server: Option<Server>,
+    /// Why it is down.
+    pub reason: Option<String>,
+    /// The schema is at least the one this program needs.
+    pub schema: bool,
+}
+
+/// Shared by all threads.
+pub struct Watch {
+    view: watch::Sender<View>,
+    generation: watch::Sender<u64>,
+    doubt: Notify,
+    metrics: Arc<Metrics>,
+}
+
+impl Watch {
+    /// Nothing is known yet.
+    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+        let view = View { up: false, since: Instant::now(), server: None, reason: None, schema: false };
+        Arc::new(Self { view: watch::Sender::new(view), generation: watch::Sender::new(0), doubt: Notify::new(), metrics })
+    }
+
+    /// What is known now.
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// Whether the primary answers.
+    pub fn is_up(&self) -> bool {
+        self.view.borrow().up
+    }
+
+    /// Whether the database was reached once and has the schema this program needs.
+    pub fn has_schema(&self) -> bool {
+        self.view.borrow().schema
+    }
+
+    /// Changes when all connections made so far must end.
+    pub fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Tells the watcher that something looks wrong: it looks at once.
+    pub fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Waits until the primary is up, or for as long as `at_most`.
+    pub async fn up(&self, at_most: Duration) {
+        let mut view = self.view.subscribe();
+        // Both outcomes are the caller's cue to try.
+        let _ = tokio::time::timeout(at_most, view.wait_for(|v| v.up)).await;
+    }
+
+    /// Watches until the process ends.
+    pub async fn run(self: Arc<Self>, database: Database, schema: String) {
+        let connector = Connector::new(database, Target::Primary, self.generation());
+        loop {
+            let reason = match self.follow(&connector, &schema).await {
+                Ok(never) => match never {},
+                Err(e) => format!("{e:#}"),
+            };
+            self.set_down(reason);
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Follows one primary for as long as it stays the one. Ends with the reason.
+    async fn follow(&self, connector: &Arc<Connector>, schema: &str) -> Result<std::convert::Infallible> {
+        let mut conn = connector.connect().await?;
+        loop {
+            let server = look(&mut conn).await?;
+            if !self.has_schema() {
+                let found = schema_version(&mut conn).await?;
+                if found.as_deref() < Some(schema) {
+                    bail!("the schema is older than this program: run `user-app migrate`");
+                }
+            }
+            self.set_up(server);
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = conn.closed() => bail!("the connection ended"),
+                // A fresh connection goes where the Service points now; this one, to where
+                // it pointed then.
+                () = self.doubt.notified() => conn = connector.connect().await?,
+            }
+        }
+    }
+
+    fn set_up(&self, server: Server) {
+        let before = self.view();
+        if let Some(old) = before.server.as_ref().filter(|old| **old != server) {
+            if old.address != server.address || old.timeline != server.timeline {
+                self.metrics.failovers.inc();
+            }
+            tracing::warn!(address = server.address, timeline = server.timeline, "another primary");
+            self.generation.send_modify(|n| *n += 1);
+        }
+        if !before.up {
+            tracing::info!(address = server.address, after_ms = before.since.elapsed().as_millis(), "the primary answers");
+        }
+        self.metrics.primary_up.set(1);
+        self.view.send_if_modified(|view| {
+            let changed = !view.up || view.server.as_ref() != Some(&server);
+            if changed {
+                let since = if view.up { view.since } else { Instant::now() };
+                *view = View { up: true, since, server: Some(server), reason: None, schema: true };
+            }
+            changed
+        });
+    }
+
+    fn set_down(&self, reason: String) {
+        self.metrics.primary_up.set(0);
+        self.view.send_modify(|view| {
+            if view.up || view.reason.is_none() {
+                tracing::warn!(reason, "no primary");
+                view.since = Instant::now();
+            }
+            view.up = false;
+            view.reason = Some(reason);
+        });
+    }
+}
+
+async fn look(conn: &mut Conn) -> Result<Server> {
+    let query = diesel::sql_query(
+        "SELECT coalesce(host(inet_server_addr()), 'local') AS address, \
+                pg_postmaster_start_time()::text AS started, \
+                ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS timeline, \
+                current_setting('server_version') AS version",
+    );
+    let answer = tokio::time::timeout(ANSWER, query.load::<Server>(&mut conn.pg)).await.context("no answer in 1 s")??;
+    answer.into_iter().next().context("an empty answer")
+}
+
+#[derive(diesel::QueryableByName)]
+struct Newest {
+    #[diesel(sql_type = Nullable<Text>)]
+    version: Option<String>,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    n: i64,
+}
+
+async fn schema_version(conn: &mut Conn) -> Result<Option<String>> {
+    let there = diesel::sql_query("SELECT count(*) AS n FROM pg_tables WHERE tablename = '__diesel_schema_migrations'")
+        .load::<Count>(&mut conn.pg)
+        .await?;
+    if there.iter().all(|count| count.n == 0) {
+        return Ok(None);
+    }
+    let newest = diesel::sql_query("SELECT max(version)::text AS version FROM __diesel_schema_migrations")
+        .load::<Newest>(&mut conn.pg)
+        .await?;
+    Ok(newest.into_iter().find_map(|n| n.version))
+}

@@ -1,0 +1,25 @@
+//! The workload: a registry of users that rides through a database failover.
+//!
+//! - [`routes`]: pages and API, and [`routes::application`] that puts them together
+//! - [`models`]: what comes in, parsed into types
+//! - [`store`]: the queries
+//! - [`db`]: retries, deadlines, pools, and the watch over the primary
+//! - [`gather`]: equal questions asked together
+//! - [`serve`]: from the start to the orderly end
+//!
+//! [`config`] tells every setting.
+
+pub mod app;
+pub mod config;
+pub mod db;
+pub mod gather;
+pub mod metrics;
+pub mod migrations;
+pub mod models;
+pub mod problem;
+pub mod rate;
+pub mod routes;
+pub mod schema;
+pub mod security;
+pub mod serve;
+pub mod store;

@@ -1,0 +1,221 @@
+//! Counters for `/metrics`, in Prometheus' text format.
+//!
+//! | name | labels | |
+//! |---|---|---|
+//! | `user_app_http_requests_total` | `method`, `route`, `status` | counter |
+//! | `user_app_http_request_duration_seconds` | `route` | histogram |
+//! | `user_app_http_requests_in_flight` | | gauge |
+//! | `user_app_db_connections` | `pool` (`primary`, `standby`), `state` (`in_use`, `idle`) | gauge |
+//! | `user_app_db_pool_waiting` | `pool` | gauge: requests that wait for a connection |
+//! | `user_app_db_pool_wait_seconds` | `pool` | histogram |
+//! | `user_app_db_connects_total` | `pool`, `result` (`ok`, `failed`) | counter |
+//! | `user_app_db_retries_total` | `kind` (`read`, `write`) | counter |
+//! | `user_app_db_failovers_total` | | counter: another server became primary |
+//! | `user_app_db_primary_up` | | gauge: 1 while the primary answers |
+//! | `user_app_stale_reads_total` | | counter: reads answered from a standby |
+//! | `user_app_idempotent_replays_total` | | counter: saved responses given out again |
+//! | `user_app_unavailable_total` | `kind` | counter: deadlines that ended in a 503 |
+//! | `user_app_rate_limited_total` | | counter |
+//! | `user_app_build_info` | `version`, `pod` | 1 |
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Upper bounds in seconds.
+const BOUNDS: [f64; 13] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn inc(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// The count so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Adds, or takes away with a negative number.
+    pub fn add(&self, n: i64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Sets it.
+    pub fn set(&self, n: i64) {
+        self.0.store(n, Relaxed);
+    }
+}
+
+/// Durations by size.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; BOUNDS.len() + 1],
+    sum_micros: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe(&self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|b| seconds <= *b).unwrap_or(BOUNDS.len());
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.sum_micros.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn render(&self, out: &mut String, name: &str, label: &str) {
+        let mut total = 0;
+        for (bound, bucket) in BOUNDS.iter().map(f64::to_string).chain(["+Inf".into()]).zip(&self.buckets) {
+            total += bucket.load(Relaxed);
+            let _ = writeln!(out, "{name}_bucket{{{label},le=\"{bound}\"}} {total}");
+        }
+        let sum = Duration::from_micros(self.sum_micros.load(Relaxed)).as_secs_f64();
+        let _ = writeln!(out, "{name}_sum{{{label}}} {sum}\n{name}_count{{{label}}} {total}");
+    }
+}
+
+/// What a pool of connections counts.
+#[derive(Debug, Default)]
+pub struct PoolMetrics {
+    /// Connections lent to requests.
+    pub in_use: Gauge,
+    /// Connections that wait for a request.
+    pub idle: Gauge,
+    /// Requests that wait for a connection.
+    pub waiting: Gauge,
+    /// How long they waited.
+    pub wait: Histogram,
+    /// Connections made.
+    pub connects: Counter,
+    /// Attempts to connect that failed.
+    pub connects_failed: Counter,
+}
+
+/// Everything that is counted, shared by all threads.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Connections to the primary.
+    pub primary: PoolMetrics,
+    /// Connections to the standbys.
+    pub standby: PoolMetrics,
+    /// Reads tried again.
+    pub read_retries: Counter,
+    /// Writes tried again.
+    pub write_retries: Counter,
+    /// Times another server became primary.
+    pub failovers: Counter,
+    /// 1 while the primary answers.
+    pub primary_up: Gauge,
+    /// Reads answered from a standby.
+    pub stale_reads: Counter,
+    /// Saved responses given out again.
+    pub replays: Counter,
+    /// Reads whose deadline ended.
+    pub reads_unavailable: Counter,
+    /// Writes whose deadline ended.
+    pub writes_unavailable: Counter,
+    /// Requests refused because their client sends too many.
+    pub rate_limited: Counter,
+    /// Requests being answered.
+    pub in_flight: Gauge,
+    routes: Mutex<BTreeMap<String, Route>>,
+}
+
+#[derive(Debug, Default)]
+struct Route {
+    requests: BTreeMap<(String, u16), u64>,
+    latency: Histogram,
+}
+
+impl Metrics {
+    /// Counts one answered request. `route` is the pattern, not the path: few distinct ones.
+    pub fn answered(&self, route: &str, method: &str, status: u16, took: Duration) {
+        let mut routes = self.routes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !routes.contains_key(route) {
+            routes.insert(route.to_owned(), Route::default());
+        }
+        if let Some(entry) = routes.get_mut(route) {
+            entry.latency.observe(took);
+            match entry.requests.iter_mut().find(|((m, s), _)| m == method && *s == status) {
+                Some((_, n)) => *n += 1,
+                None => drop(entry.requests.insert((method.to_owned(), status), 1)),
+            }
+        }
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self, version: &str, pod: &str) -> String {
+        let mut out = String::with_capacity(8192);
+        let head = |out: &mut String, name: &str, kind: &str| {
+            let _ = writeln!(out, "# TYPE user_app_{name} {kind}");
+        };
+        head(&mut out, "build_info", "gauge");
+        let _ = writeln!(out, "user_app_build_info{{version=\"{version}\",pod=\"{pod}\"}} 1");
+        self.render_routes(&mut out);
+        let pools = [("primary", &self.primary), ("standby", &self.standby)];
+        head(&mut out, "db_connections", "gauge");
+        for (pool, m) in pools {
+            for (state, gauge) in [("in_use", &m.in_use), ("idle", &m.idle)] {
+                let _ = writeln!(out, "user_app_db_connections{{pool=\"{pool}\",state=\"{state}\"}} {}", gauge.0.load(Relaxed));
+            }
+        }
+        head(&mut out, "db_pool_waiting", "gauge");
+        for (pool, m) in pools {
+            let _ = writeln!(out, "user_app_db_pool_waiting{{pool=\"{pool}\"}} {}", m.waiting.0.load(Relaxed));
+        }
+        head(&mut out, "db_pool_wait_seconds", "histogram");
+        for (pool, m) in pools {
+            m.wait.render(&mut out, "user_app_db_pool_wait_seconds", &format!("pool=\"{pool}\""));
+        }
+        head(&mut out, "db_connects_total", "counter");
+        for (pool, m) in pools {
+            for (result, counter) in [("ok", &m.connects), ("failed", &m.connects_failed)] {
+                let _ = writeln!(out, "user_app_db_connects_total{{pool=\"{pool}\",result=\"{result}\"}} {}", counter.get());
+            }
+        }
+        for (name, labelled) in [
+            ("db_retries_total", [(r#"{kind="read"}"#, &self.read_retries), (r#"{kind="write"}"#, &self.write_retries)].as_slice()),
+            ("unavailable_total", &[(r#"{kind="read"}"#, &self.reads_unavailable), (r#"{kind="write"}"#, &self.writes_unavailable)]),
+            ("db_failovers_total", &[("", &self.failovers)]),
+            ("stale_reads_total", &[("", &self.stale_reads)]),
+            ("idempotent_replays_total", &[("", &self.replays)]),
+            ("rate_limited_total", &[("", &self.rate_limited)]),
+        ] {
+            head(&mut out, name, "counter");
+            for (label, counter) in labelled {
+                let _ = writeln!(out, "user_app_{name}{label} {}", counter.get());
+            }
+        }
+        for (name, gauge) in [("db_primary_up", &self.primary_up), ("http_requests_in_flight", &self.in_flight)] {
+            head(&mut out, name, "gauge");
+            let _ = writeln!(out, "user_app_{name} {}", gauge.0.load(Relaxed));
+        }
+        out
+    }
+
+    fn render_routes(&self, out: &mut String) {
+        let routes = self.routes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _ = writeln!(out, "# TYPE user_app_http_requests_total counter");
+        for (route, entry) in routes.iter() {
+            for ((method, status), n) in &entry.requests {
+                let _ = writeln!(out, "user_app_http_requests_total{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}} {n}");
+            }
+        }
+        let _ = writeln!(out, "# TYPE user_app_http_request_duration_seconds histogram");
+        for (route, entry) in routes.iter() {
+            entry.latency.render(out, "user_app_http_request_duration_seconds", &format!("route=\"{route}\""));
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The domain's types. Whatever comes from outside is parsed into them once, at the edge;
+//! code behind the edge can't meet an invalid name or address.
+
+use diesel::deserialize::{FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::{Pg, PgValue};
+use diesel::prelude::{Queryable, QueryableByName, Selectable};
+use diesel::serialize::{Output, ToSql};
+use diesel::sql_types::Text;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::schema::users;
+
+/// A registered user, as stored and as given out by the API.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, QueryableByName, Selectable, Serialize, Deserialize)]
+#[diesel(table_name = users, check_for_backend(Pg))]
+pub struct User {
+    /// Grows with each registration.
+    pub id: i64,
+    /// 1 to 100 characters.
+    pub name: String,
+    /// As typed; unique without regard to case.
+    pub email: String,
+    /// May be undisclosed.
+    pub gender: Gender,
+    /// When registered, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When last changed, UTC.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+}
+
+impl User {
+    /// Microseconds since 1970 of the last change: tells two states of one user apart.
+    pub fn version(&self) -> i64 {
+        micros(self.updated_at)
+    }
+}
+
+/// Microseconds since 1970, PostgreSQL's own resolution.
+fn micros(t: OffsetDateTime) -> i64 {
+    i64::try_from(t.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
+}
+
+/// A user's gender, or that it isn't told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+#[serde(rename_all = "lowercase")]
+pub enum Gender {
+    /// Female.
+    Female,
+    /// Male.
+    Male,
+    /// Neither of the two.
+    Other,
+    /// Prefers not to say.
+    Undisclosed,
+}
+
+impl Gender {
+    /// All of them, in the order of the form.
+    pub const ALL: [Self; 4] = [Self::Female, Self::Male, Self::Other, Self::Undisclosed];
+
+    /// The name in the database and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Female => "female",
+            Self::Male => "male",
+            Self::Other => "other",
+            Self::Undisclosed => "undisclosed",
+        }
+    }
+
+    /// The words on the pages.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Female => "Female",
+            Self::Male => "Male",
+            Self::Other => "Other",
+            Self::Undisclosed => "Prefer not to say",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|g| g.as_str() == text)
+    }
+}
+
+impl ToSql<Text, Pg> for Gender {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> diesel::serialize::Result {
+        <str as ToSql<Text, Pg>>::to_sql(self.as_str(), out)
+    }
+}
+
+impl FromSql<Text, Pg> for Gender {
+    fn from_sql(bytes: PgValue<'_>) -> diesel::deserialize::Result<Self> {
+        let text = std::str::from_utf8(bytes.as_bytes())?;
+        Self::parse(text).ok_or_else(|| "unknown gender in the database".into())
+    }
+}
+
+/// What a client sends to register or change a user, before it is looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawUser {
+    /// Any text.
+    #[serde(default)]
+    pub name: String,
+    /// Any text.
+    #[serde(default)]
+    pub email: String,
+    /// Any text; left out means undisclosed.
+    #[serde(default)]
+    pub gender: Option<String>,
+}
+
+/// A valid name, address and gender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidUser {
+    name: String,
+    email: String,
+    gender: Gender,
+}
+
+/// What is wrong with one field, in words for the person who filled it in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// `name`, `email` or `gender`.
+    pub field: &'static str,
+    /// A sentence.
+    pub message: &'static str,
+}
+
+impl ValidUser {
+    /// Parses what was sent; every wrong field is reported, not only the first.
+    pub fn parse(raw: &RawUser) -> Result<Self, Vec<FieldError>> {
+        let name = parse_name(&raw.name);
+        let email = parse_email(&raw.email);
+        let gender = match raw.gender.as_deref() {
+            None | Some("") => Ok(Gender::Undisclosed),
+            Some(text) => Gender::parse(text).ok_or("Choose one of the options."),
+        };
+        match (name, email, gender) {
+            (Ok(name), Ok(email), Ok(gender)) => Ok(Self { name, email, gender }),
+            (name, email, gender) => {
+                let errors = [("name", name.err()), ("email", email.err()), ("gender", gender.err())];
+                let told = |(field, m): (_, Option<_>)| m.map(|message| FieldError { field, message });
+                Err(errors.into_iter().filter_map(told).collect())
+            }
+        }
+    }
+
+    /// 1 to 100 characters, trimmed, no control characters.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A valid address, as typed.
+    pub fn email(&self) -> &str {
+        &self.email
+    }
+
+    /// The gender, or undisclosed.
+    pub fn gender(&self) -> Gender {
+        self.gender
+    }
+}
+
+fn parse_name(raw: &str) -> Result<String, &'static str> {
+    let name = raw.trim();
+    match name.chars().count() {
+        0 => Err("Enter a name."),
+        1..=100 if name.chars().any(char::is_control) => Err("The name has a character that can't be shown."),
+        1..=100 => Ok(name.to_owned()),
+        _ => Err("The name may have at most 100 characters."),
+    }
+}
+
+/// The grammar of HTML's `<input type=email>`, so that the page and the server agree, with
+/// RFC 5321's limits on length and with a dot in the domain.
+fn parse_email(raw: &str) -> Result<String, &'static str> {
+    const WRONG: &str = "Enter an address like name@example.org.";
+    let email = raw.trim();
+    if email.is_empty() {
+        return Err("Enter an e-mail address.");
+    }
+    let (local, domain) = email.split_once('@').ok_or(WRONG)?;
+    let local_char = |c: char| c.is_ascii_alphanumeric() || ".!#$%&'*+/=?^_`{|}~-".contains(c);
+    if local.is_empty() || local.len() > 64 || !local.chars().all(local_char) {
+        return Err(WRONG);
+    }
+    let label_ok = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if email.len() > 254 || !domain.contains('.') || !domain.split('.').all(label_ok) {
+        return Err(WRONG);
+    }
+    Ok(email.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn raw(name: &str, email: &str) -> RawUser {
+        RawUser { name: name.into(), email: email.into(), gender: None }
+    }
+
+    #[test]
+    fn keeps_what_is_valid_and_trims() {
+        let user = ValidUser::parse(&raw("  Ada Lovelace\n", " Ada@Example.org ")).unwrap();
+        assert_eq!((user.name(), user.email(), user.gender()), ("Ada Lovelace", "Ada@Example.org", Gender::Undisclosed));
+    }
+
+    #[test]
+    fn tells_every_wrong_field() {
+        let bad = RawUser { name: " ".into(), email: "nobody".into(), gender: Some("x".into()) };
+        let fields: Vec<_> = ValidUser::parse(&bad).unwrap_err().iter().map(|e| e.field).collect();
+        assert_eq!(fields, ["name", "email", "gender"]);
+    }
+
+    #[test]
+    fn limits_are_where_they_are_said_to_be() {
+        let long = "é".repeat(100);
+        assert!(ValidUser::parse(&raw(&long, "a@b.c")).is_ok());
+        assert!(ValidUser::parse(&raw(&format!("{long}e"), "a@b.c")).is_err());
+        assert!(ValidUser::parse(&raw("a\u{0}b", "a@b.c")).is_err());
+        for wrong in ["a", "@b.c", "a@", "a@b", "a@b..c", "a@-b.c", "a b@c.d", "a@b.c\u{0}", "é@b.c", "a@b@c.d"] {
+            assert!(parse_email(wrong).is_err(), "{wrong}");
+        }
+        let label = "d".repeat(60);
+        let domain = [label.as_str(); 4].join(".");
+        assert!(parse_email(&format!("a@{domain}.de")).is_ok());
+        assert!(parse_email(&format!("aaaaaaaaa@{domain}.deeee")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_passes_is_within_the_tables_checks(name in any::<String>(), email in any::<String>()) {
+            if let Ok(user) = ValidUser::parse(&raw(&name, &email)) {
+                prop_assert!((1..=100).contains(&user.name().chars().count()));
+                prop_assert!(!user.name().contains('\0'));
+                prop_assert!((3..=254).contains(&user.email().len()) && user.email().is_ascii());
+            }
+        }
+
+        #[test]
+        fn ordinary_addresses_pass(email in "[a-z0-9.+-]{1,20}@[a-z0-9]{1,20}\\.[a-z]{2,6}") {
+            prop_assert!(parse_email(&email).is_ok());
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! `/api/v1`: JSON for programs. `openapi.json` describes it.
+
+use std::rc::Rc;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::web::{self, Bytes, Data, Path};
+use actix_web::{Error, HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::app::App;
+use crate::db::{Db, DbError};
+use crate::models::{RawUser, User, ValidUser};
+use crate::problem::Problem;
+use crate::security::{random_id, same_origin};
+use crate::store::{Change, Find, From, Key, List, Write, Written};
+
+/// The description of this API.
+pub const OPENAPI: &str = include_str!("../../static/openapi.json");
+
+/// Users of a list at most.
+const MAX_LIMIT: u16 = 100;
+const DEFAULT_LIMIT: u16 = 50;
+
+/// A list's JSON, ready to be sent to all that asked for it together; `None` when the
+/// database did not answer.
+pub type Listed = Option<(Bytes, bool)>;
+
+/// The API's own description.
+pub async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(OPENAPI)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    #[serde(default)]
+    q: String,
+    before: Option<i64>,
+    after: Option<i64>,
+    limit: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct ListDocument<'a> {
+    users: &'a [User],
+    /// For `before=`, where there are older ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    older: Option<i64>,
+    /// For `after=`, where there are newer ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    newer: Option<i64>,
+    stale: bool,
+}
+
+/// A page of the list, newest first.
+pub async fn list(app: Data<App>, req: HttpRequest) -> Result<HttpResponse, Error> {
+    let list = match parse_list(req.query_string()) {
+        Ok(list) => list,
+        Err(problem) => return Ok(problem.response()),
+    };
+    let db = Rc::clone(&app.db);
+    let listed = app.lists.ask(list, move |list| read_list(Rc::clone(&db), list)).await.flatten();
+    Ok(match listed {
+        Some((body, stale)) => fresh_or_stale(HttpResponse::Ok(), stale).content_type("application/json").body(body),
+        None => Problem::unavailable().response(),
+    })
+}
+
+fn parse_list(query: &str) -> Result<List, Problem> {
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let query = web::Query::<ListQuery>::from_query(query).map_err(|e| bad(e.to_string()))?.into_inner();
+    let from = match (query.before, query.after) {
+        (None, None) => From::Start,
+        (Some(id), None) => From::Before(id),
+        (None, Some(id)) => From::After(id),
+        (Some(_), Some(_)) => return Err(bad("Give before or after, not both.".into())),
+    };
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(bad(format!("limit must be between 1 and {MAX_LIMIT}.")));
+    }
+    Ok(List { search: query.q.trim().to_owned(), from, limit })
+}
+
+async fn read_list(db: Rc<Db>, list: List) -> Listed {
+    let read = db.read(list).await.inspect_err(|e| tracing::error!(error = %e, "list")).ok()?;
+    let page = read.value;
+    let document = ListDocument {
+        users: &page.users,
+        older: page.users.last().filter(|_| page.older).map(|u| u.id),
+        newer: page.users.first().filter(|_| page.newer).map(|u| u.id),
+        stale: read.stale,
+    };
+    serde_json::to_vec(&document).ok().map(|json| (json.into(), read.stale))
+}
+
+fn fresh_or_stale(mut response: actix_web::HttpResponseBuilder, stale: bool) -> actix_web::HttpResponseBuilder {
+    if stale {
+        response.insert_header(("X-Data-Stale", "true"));
+    }
+    response
+}
+
+fn user_response(mut response: actix_web::HttpResponseBuilder, user: &User) -> HttpResponse {
+    response
+        .insert_header((header::ETAG, format!("\"{}\"", user.version())))
+        .content_type("application/json")
+        .body(serde_json::to_string(user).unwrap_or_default())
+}
+
+/// One user.
+pub async fn read(app: Data<App>, id: Path<String>) -> HttpResponse {
+    let Ok(id) = id.parse() else { return missing() };
+    match app.db.read(Find(id)).await {
+        Ok(read) => match read.value {
+            Some(user) => user_response(fresh_or_stale(HttpResponse::Ok(), read.stale), &user),
+            None => missing(),
+        },
+        Err(e) => failed(&e),
+    }
+}
+
+/// Registers a user.
+pub async fn create(app: Data<App>, req: HttpRequest, body: Result<Bytes, Error>) -> HttpResponse {
+    match parse_user(&req, body) {
+        Ok(user) => write(&app, &req, Change::Create(user)).await,
+        Err(problem) => problem.response(),
+    }
+}
+
+/// Replaces a user's name, address and gender.
+pub async fn update(app: Data<App>, req: HttpRequest, id: Path<String>, body: Result<Bytes, Error>) -> HttpResponse {
+    let Ok(id) = id.parse() else { return missing() };
+    let user = match parse_user(&req, body) {
+        Ok(user) => user,
+        Err(problem) => return problem.response(),
+    };
+    let if_version = match req.headers().get(header::IF_MATCH) {
+        None => None,
+        Some(etag) => match etag.to_str().ok().and_then(parse_version) {
+            Some(version) => Some(version),
+            None => return changed(),
+        },
+    };
+    write(&app, &req, Change::Update { id, user, if_version }).await
+}
+
+/// Removes a user.
+pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpResponse {
+    let Ok(id) = id.parse() else { return missing() };
+    if !same_origin(&req) {
+        return Problem::new(StatusCode::FORBIDDEN, "The request comes from another site.").response();
+    }
+    write(&app, &req, Change::Delete { id }).await
+}
+
+/// The moment that an entity tag or a form's version stands for.
+pub fn parse_version(text: &str) -> Option<OffsetDateTime> {
+    let micros: i64 = text.trim_matches('"').parse().ok()?;
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).ok()
+}
+
+fn parse_user(req: &HttpRequest, body: Result<Bytes, Error>) -> Result<ValidUser, Problem> {
+    let json = req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| {
+        v.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    });
+    if !json {
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send application/json."));
+    }
+    if !same_origin(req) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "The request comes from another site."));
+    }
+    let body = body.map_err(|e| Problem::new(e.as_response_error().status_code(), e.to_string()))?;
+    let raw: RawUser =
+        serde_json::from_slice(&body).map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.to_string()))?;
+    ValidUser::parse(&raw).map_err(Problem::invalid)
+}
+
+async fn write(app: &App, req: &HttpRequest, change: Change) -> HttpResponse {
+    let key = match req.headers().get("idempotency-key") {
+        // The retries inside this request need one in any case.
+        None => random_id(),
+        Some(value) => match value.to_str().ok().filter(|key| (1..=128).contains(&key.len())) {
+            Some(key) => key.to_owned(),
+            None => {
+                let detail = "Idempotency-Key must be 1 to 128 visible ASCII characters.";
+                return Problem::new(StatusCode::BAD_REQUEST, detail).response();
+            }
+        },
+    };
+    let created = matches!(change, Change::Create(_));
+    let removed = matches!(change, Change::Delete { .. });
+    let key = Key { key, fingerprint: fingerprint(&change) };
+    match app.db.write(Write { change, key }).await {
+        Ok(Written::Done { user, replayed }) => {
+            let mut response = match (created, removed) {
+                (true, _) => HttpResponse::Created(),
+                (_, true) => HttpResponse::NoContent(),
+                _ => HttpResponse::Ok(),
+            };
+            if replayed {
+                app.shared.metrics.replays.inc();
+                response.insert_header(("Idempotency-Replayed", "true"));
+            }
+            if created {
+                response.insert_header((header::LOCATION, format!("/api/v1/users/{}", user.id)));
+            }
+            if removed { response.finish() } else { user_response(response, &user) }
+        }
+        Ok(Written::EmailTaken) => Problem::email_taken().response(),
+        Ok(Written::Missing) => missing(),
+        Ok(Written::Changed) => changed(),
+        Ok(Written::KeyReused) => Problem::key_reused().response(),
+        Err(e) => failed(&e),
+    }
+}
+
+/// What a key is tied to: the change itself, all of it.
+pub fn fingerprint(change: &Change) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    let mut add = |part: &[u8]| {
+        digest.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        digest.update(part);
+    };
+    let user = match change {
+        Change::Create(user) => {
+            add(b"create");
+            Some(user)
+        }
+        Change::Update { id, user, if_version } => {
+            add(b"update");
+            add(&id.to_be_bytes());
+            add(&if_version.map_or(0, OffsetDateTime::unix_timestamp_nanos).to_be_bytes());
+            Some(user)
+        }
+        Change::Delete { id } => {
+            add(b"delete");
+            add(&id.to_be_bytes());
+            None
+        }
+    };
+    if let Some(user) = user {
+        add(user.name().as_bytes());
+        add(user.email().as_bytes());
+        add(user.gender().as_str().as_bytes());
+    }
+    digest.finalize().into()
+}
+
+fn missing() -> HttpResponse {
+    Problem::new(StatusCode::NOT_FOUND, "There is no such user.").response()
+}
+
+fn changed() -> HttpResponse {
+    Problem::new(StatusCode::PRECONDITION_FAILED, "The user was changed in the meantime.").response()
+}
+
+fn failed(error: &DbError) -> HttpResponse {
+    match error {
+        DbError::Unavailable => Problem::unavailable().response(),
+        DbError::Refused(_) => {
+            tracing::error!(%error, "refused");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The request could not be carried out.").response()
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The process from its start to its orderly end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix_web::rt::{self, System};
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{Shared, VERSION};
+use crate::config::Config;
+use crate::db::Db;
+use crate::db::watch::Watch;
+use crate::metrics::Metrics;
+use crate::rate::{EXCHANGE, Limiter};
+use crate::store::Expire;
+use crate::{migrations, routes};
+
+/// An idle client is let go after this. Longer than the minute after which common proxies
+/// let go of theirs, so that it is they who close and no request meets a closing connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Requests under way at the end have this long; their own deadline is shorter.
+const SHUTDOWN_SECONDS: u64 = 20;
+/// Between two removals of aged idempotency keys.
+const EXPIRE_EVERY: Duration = Duration::from_secs(300);
+/// Open connections to one thread at most; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// Serves until SIGTERM or SIGINT, then: not ready any more, time for the cluster to notice,
+/// no new connections, the rest of the requests.
+pub fn serve(config: Config) -> Result<()> {
+    let started = Instant::now();
+    System::new().block_on(async move {
+        let metrics = Arc::new(Metrics::default());
+        let watch = Watch::new(Arc::clone(&metrics));
+        let shared = Arc::new(Shared {
+            limiter: Limiter::new(config.rates),
+            draining: AtomicBool::new(false),
+            watch: Arc::clone(&watch),
+            metrics,
+            started,
+            config,
+        });
+        let config = &shared.config;
+        rt::spawn(watch.run(config.database.clone(), migrations::newest()?));
+        rt::spawn(chores(Arc::clone(&shared)));
+
+        let for_metrics = routes::metrics_routes(Data::from(Arc::clone(&shared)));
+        let metrics_server = HttpServer::new(move || App::new().configure(for_metrics.clone()))
+            .workers(1)
+            .disable_signals()
+            .shutdown_timeout(1)
+            .bind(&config.metrics_listen)
+            .with_context(|| format!("listening on {}", config.metrics_listen))?
+            .run();
+        let for_workers = Arc::clone(&shared);
+        let server = HttpServer::new(move || routes::application(Arc::clone(&for_workers)))
+            .workers(config.workers)
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(Duration::from_secs(10))
+            .max_connections(MAX_CONNECTIONS)
+            .disable_signals()
+            .shutdown_timeout(SHUTDOWN_SECONDS)
+            .bind(&config.listen)
+            .with_context(|| format!("listening on {}", config.listen))?
+            .run();
+        tracing::info!(version = VERSION, listen = config.listen, workers = config.workers, "serving");
+
+        let (handle, metrics_handle) = (server.handle(), metrics_server.handle());
+        let serving = rt::spawn(server);
+        let serving_metrics = rt::spawn(metrics_server);
+        wait_for_the_end().await?;
+        tracing::info!("draining");
+        shared.draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(shared.config.drain).await;
+        handle.stop(true).await;
+        serving.await??;
+        metrics_handle.stop(false).await;
+        serving_metrics.await??;
+        tracing::info!("ended in order");
+        Ok(())
+    })
+}
+
+async fn wait_for_the_end() -> Result<()> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+/// What is done beside requests, with a connection of its own.
+async fn chores(shared: Arc<Shared>) {
+    let config = &shared.config;
+    let (watch, metrics) = (Arc::clone(&shared.watch), Arc::clone(&shared.metrics));
+    let db = Rc::new(Db::new(&config.database, config.database.pool.max(1), watch, metrics, config.deadline));
+    let mut expire_at = Instant::now() + EXPIRE_EVERY;
+    loop {
+        tokio::time::sleep(EXCHANGE).await;
+        shared.limiter.exchange(&db).await;
+        if Instant::now() >= expire_at {
+            expire_at = Instant::now() + EXPIRE_EVERY;
+            if let Some(keys) = db.write_once(Expire).await.filter(|keys| *keys > 0) {
+                tracing::info!(keys, "aged idempotency keys removed");
+            }
+        }
+    }
+}
