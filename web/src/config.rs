@@ -122,10 +122,7 @@ impl Config {
             workers,
             deadline: Duration::from_millis(number("REQUEST_DEADLINE_MS", 15_000)?),
             drain: Duration::from_secs(number("DRAIN_SECONDS", 5)?),
-            rates: Rates {
-                writes: number("RATE_LIMIT_WRITES", 3_000)?,
-                reads: number("RATE_LIMIT_READS", 30_000)?,
-            },
+            rates: Rates { writes: number("RATE_LIMIT_WRITES", 3_000)?, reads: number("RATE_LIMIT_READS", 30_000)? },
             trusted_proxies: number("TRUSTED_PROXIES", 0)?,
             secure_cookies: number("SECURE_COOKIES", false)?,
             pod: optional("POD_NAME").or_else(|| optional("HOSTNAME")).unwrap_or_else(|| "local".into()),

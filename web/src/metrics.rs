@@ -168,7 +168,11 @@ impl Metrics {
         head(&mut out, "db_connections", "gauge");
         for (pool, m) in pools {
             for (state, gauge) in [("in_use", &m.in_use), ("idle", &m.idle)] {
-                let _ = writeln!(out, "user_app_db_connections{{pool=\"{pool}\",state=\"{state}\"}} {}", gauge.0.load(Relaxed));
+                let _ = writeln!(
+                    out,
+                    "user_app_db_connections{{pool=\"{pool}\",state=\"{state}\"}} {}",
+                    gauge.0.load(Relaxed)
+                );
             }
         }
         head(&mut out, "db_pool_waiting", "gauge");
@@ -182,12 +186,22 @@ impl Metrics {
         head(&mut out, "db_connects_total", "counter");
         for (pool, m) in pools {
             for (result, counter) in [("ok", &m.connects), ("failed", &m.connects_failed)] {
-                let _ = writeln!(out, "user_app_db_connects_total{{pool=\"{pool}\",result=\"{result}\"}} {}", counter.get());
+                let _ = writeln!(
+                    out,
+                    "user_app_db_connects_total{{pool=\"{pool}\",result=\"{result}\"}} {}",
+                    counter.get()
+                );
             }
         }
         for (name, labelled) in [
-            ("db_retries_total", [(r#"{kind="read"}"#, &self.read_retries), (r#"{kind="write"}"#, &self.write_retries)].as_slice()),
-            ("unavailable_total", &[(r#"{kind="read"}"#, &self.reads_unavailable), (r#"{kind="write"}"#, &self.writes_unavailable)]),
+            (
+                "db_retries_total",
+                [(r#"{kind="read"}"#, &self.read_retries), (r#"{kind="write"}"#, &self.write_retries)].as_slice(),
+            ),
+            (
+                "unavailable_total",
+                &[(r#"{kind="read"}"#, &self.reads_unavailable), (r#"{kind="write"}"#, &self.writes_unavailable)],
+            ),
             ("db_failovers_total", &[("", &self.failovers)]),
             ("stale_reads_total", &[("", &self.stale_reads)]),
             ("idempotent_replays_total", &[("", &self.replays)]),
@@ -210,7 +224,10 @@ impl Metrics {
         let _ = writeln!(out, "# TYPE user_app_http_requests_total counter");
         for (route, entry) in routes.iter() {
             for ((method, status), n) in &entry.requests {
-                let _ = writeln!(out, "user_app_http_requests_total{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}} {n}");
+                let _ = writeln!(
+                    out,
+                    "user_app_http_requests_total{{method=\"{method}\",route=\"{route}\",status=\"{status}\"}} {n}"
+                );
             }
         }
         let _ = writeln!(out, "# TYPE user_app_http_request_duration_seconds histogram");

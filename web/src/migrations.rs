@@ -64,9 +64,11 @@ async fn try_migrate(database: &Database, deadline: Instant) -> Result<Vec<Strin
 
 async fn lock(conn: &mut diesel_async::AsyncPgConnection, deadline: Instant) -> Result<()> {
     loop {
-        let got: bool = diesel::select(diesel::dsl::sql::<Bool>("pg_try_advisory_lock(").bind::<diesel::sql_types::BigInt, _>(LOCK).sql(")"))
-            .get_result(conn)
-            .await?;
+        let got: bool = diesel::select(
+            diesel::dsl::sql::<Bool>("pg_try_advisory_lock(").bind::<diesel::sql_types::BigInt, _>(LOCK).sql(")"),
+        )
+        .get_result(conn)
+        .await?;
         if got {
             return Ok(());
         }

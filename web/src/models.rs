@@ -215,7 +215,10 @@ mod tests {
     #[test]
     fn keeps_what_is_valid_and_trims() {
         let user = ValidUser::parse(&raw("  Ada Lovelace\n", " Ada@Example.org ")).unwrap();
-        assert_eq!((user.name(), user.email(), user.gender()), ("Ada Lovelace", "Ada@Example.org", Gender::Undisclosed));
+        assert_eq!(
+            (user.name(), user.email(), user.gender()),
+            ("Ada Lovelace", "Ada@Example.org", Gender::Undisclosed)
+        );
     }
 
     #[test]

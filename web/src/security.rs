@@ -137,7 +137,10 @@ mod tests {
     #[test]
     fn another_site_is_recognised() {
         let req = |headers: &[(&'static str, &'static str)]| {
-            headers.iter().fold(TestRequest::post().insert_header(("host", "users.example:80")), |r, h| r.insert_header(*h)).to_http_request()
+            headers
+                .iter()
+                .fold(TestRequest::post().insert_header(("host", "users.example:80")), |r, h| r.insert_header(*h))
+                .to_http_request()
         };
         assert!(same_origin(&req(&[])));
         assert!(same_origin(&req(&[("origin", "http://users.example:80")])));

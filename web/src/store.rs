@@ -3,8 +3,8 @@
 
 use diesel::deserialize::QueryableByName;
 use diesel::pg::Pg;
-use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper};
 use diesel::prelude::PgTextExpressionMethods;
+use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper};
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error, QueryResult};
 use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz};
@@ -300,9 +300,7 @@ impl Operation for List {
             (From::Before(id), true) => newest_first.filter(before(id)).load(conn).await?,
             (From::Before(id), false) => newest_first.filter(before(id)).filter(hit()).load(conn).await?,
             (From::After(id), true) => query.order(users::id.asc()).filter(after(id)).load(conn).await?,
-            (From::After(id), false) => {
-                query.order(users::id.asc()).filter(after(id)).filter(hit()).load(conn).await?
-            }
+            (From::After(id), false) => query.order(users::id.asc()).filter(after(id)).filter(hit()).load(conn).await?,
         };
         let more = users.len() > usize::from(self.limit);
         users.truncate(self.limit.into());
@@ -371,7 +369,9 @@ impl Operation for Expire {
     type Out = usize;
 
     async fn run(&self, conn: &mut AsyncPgConnection) -> QueryResult<usize> {
-        diesel::sql_query("DELETE FROM request_rates WHERE window_start < now() - interval '1 minute'").execute(conn).await?;
+        diesel::sql_query("DELETE FROM request_rates WHERE window_start < now() - interval '1 minute'")
+            .execute(conn)
+            .await?;
         // In portions, and passing over rows that another pod removes right now.
         diesel::sql_query(
             "DELETE FROM idempotency_keys WHERE key IN (SELECT key FROM idempotency_keys \

@@ -205,7 +205,10 @@ fn base(database: &Database, target: Target) -> Result<tokio_postgres::Config> {
     let mut config = tokio_postgres::Config::new();
     match &database.credentials {
         Credentials::Folder(folder) => {
-            config.user(secret(folder, "username")?).password(secret(folder, "password")?).dbname(secret(folder, "dbname")?);
+            config
+                .user(secret(folder, "username")?)
+                .password(secret(folder, "password")?)
+                .dbname(secret(folder, "dbname")?);
         }
         Credentials::Values { user, password, dbname } => {
             config.user(user).dbname(dbname);

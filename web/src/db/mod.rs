@@ -81,7 +81,13 @@ pub struct Db {
 
 impl Db {
     /// For one of `workers` threads.
-    pub fn new(database: &Database, workers: usize, watch: Arc<Watch>, metrics: Arc<Metrics>, deadline: Duration) -> Self {
+    pub fn new(
+        database: &Database,
+        workers: usize,
+        watch: Arc<Watch>,
+        metrics: Arc<Metrics>,
+        deadline: Duration,
+    ) -> Self {
         let pool = |target, size: usize| {
             let connector = Connector::new(database.clone(), target, watch.generation());
             Pool::new(connector, target, size / workers, Arc::clone(&metrics))
@@ -137,7 +143,12 @@ impl Db {
         self.read_attempt(standby, &operation, Instant::now() + READ_ATTEMPT).await.ok()
     }
 
-    async fn read_attempt<O: Operation>(&self, pool: &Rc<Pool>, operation: &O, until: Instant) -> Result<O::Out, Failure> {
+    async fn read_attempt<O: Operation>(
+        &self,
+        pool: &Rc<Pool>,
+        operation: &O,
+        until: Instant,
+    ) -> Result<O::Out, Failure> {
         let lent = pool.get(until).await.map_err(|_| Failure::Lost)?;
         let mut task = actix_web::rt::spawn(run(lent, operation.clone()));
         match tokio::time::timeout_at(until.into(), &mut task).await {
@@ -248,7 +259,9 @@ async fn run<O: Operation>(mut lent: Lent, operation: O) -> Result<O::Out, Failu
 }
 
 async fn classify(mut lent: Lent, error: Error) -> Failure {
-    use DatabaseErrorKind::{ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand, Unknown};
+    use DatabaseErrorKind::{
+        ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand, Unknown,
+    };
     match &error {
         // A standby reached by mistake; the loan is dropped and with it the connection.
         Error::DatabaseError(ReadOnlyTransaction | ClosedConnection | UnableToSendCommand, _) => Failure::Lost,

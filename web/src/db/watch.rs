@@ -67,7 +67,12 @@ impl Watch {
     /// Nothing is known yet.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         let view = View { up: false, since: Instant::now(), server: None, reason: None, schema: false };
-        Arc::new(Self { view: watch::Sender::new(view), generation: watch::Sender::new(0), doubt: Notify::new(), metrics })
+        Arc::new(Self {
+            view: watch::Sender::new(view),
+            generation: watch::Sender::new(0),
+            doubt: Notify::new(),
+            metrics,
+        })
     }
 
     /// What is known now.
@@ -147,7 +152,11 @@ impl Watch {
             self.generation.send_modify(|n| *n += 1);
         }
         if !before.up {
-            tracing::info!(address = server.address, after_ms = before.since.elapsed().as_millis(), "the primary answers");
+            tracing::info!(
+                address = server.address,
+                after_ms = before.since.elapsed().as_millis(),
+                "the primary answers"
+            );
         }
         self.metrics.primary_up.set(1);
         self.view.send_if_modified(|view| {
@@ -180,7 +189,8 @@ async fn look(conn: &mut Conn) -> Result<Server> {
                 ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS timeline, \
                 current_setting('server_version') AS version",
     );
-    let answer = tokio::time::timeout(ANSWER, query.load::<Server>(&mut conn.pg)).await.context("no answer in 1 s")??;
+    let answer =
+        tokio::time::timeout(ANSWER, query.load::<Server>(&mut conn.pg)).await.context("no answer in 1 s")??;
     answer.into_iter().next().context("an empty answer")
 }
 

@@ -21,7 +21,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// The one middleware.
-pub async fn guard(req: ServiceRequest, next: Next<impl MessageBody + 'static>) -> Result<ServiceResponse<BoxBody>, Error> {
+pub async fn guard(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let Some(app) = req.app_data::<Data<App>>().cloned() else {
         // Only where the application is put together wrongly.

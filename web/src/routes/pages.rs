@@ -24,9 +24,12 @@ use crate::store::{AskStandby, Change, Find, From, Key, List, Page, StandbyState
 
 const UNAVAILABLE: &str = "The database is being switched over and did not answer in time. Your input is kept: send it \
                            again in a moment. It will not take effect twice.";
-const CHANGED: &str = "Somebody else changed this user in the meantime. Look at the values and save again to replace them.";
-const KEY_REUSED: &str = "This form was sent before with other values, and those took effect. Send it again to apply these.";
-const EXPIRED: &str = "This form could not be checked, perhaps because cookies are off or it was open for long. Please send it again.";
+const CHANGED: &str =
+    "Somebody else changed this user in the meantime. Look at the values and save again to replace them.";
+const KEY_REUSED: &str =
+    "This form was sent before with other values, and those took effect. Send it again to apply these.";
+const EXPIRED: &str =
+    "This form could not be checked, perhaps because cookies are off or it was open for long. Please send it again.";
 
 /// A list page, ready to be sent to all that asked for it together; `None` when the database
 /// did not answer.
@@ -407,7 +410,13 @@ pub async fn confirm_delete(app: Data<App>, req: HttpRequest, id: Path<String>) 
     show_delete(&app, &req, id, &random_id(), None).await
 }
 
-async fn show_delete(app: &App, req: &HttpRequest, id: i64, key: &str, notice: Option<(StatusCode, &'static str)>) -> HttpResponse {
+async fn show_delete(
+    app: &App,
+    req: &HttpRequest,
+    id: i64,
+    key: &str,
+    notice: Option<(StatusCode, &'static str)>,
+) -> HttpResponse {
     let read = match app.db.read(Find(id)).await {
         Ok(read) => read,
         Err(e) => return failed(app, &e),
@@ -444,7 +453,9 @@ pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>, body: Re
             show_delete(&app, &req, id, &key, Some((StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE))).await
         }
         Err(e) => failed(&app, &e),
-        Ok(Written::KeyReused) => show_delete(&app, &req, id, &random_id(), Some((StatusCode::CONFLICT, KEY_REUSED))).await,
+        Ok(Written::KeyReused) => {
+            show_delete(&app, &req, id, &random_id(), Some((StatusCode::CONFLICT, KEY_REUSED))).await
+        }
         Ok(_) => missing(&app),
     }
 }
