@@ -66,22 +66,8 @@ pub enum Output {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Bring the stack up, or up to date; running it again changes nothing.
-    Up(UpArgs),
-    /// Show every part's health; exit code 1 when something is unhealthy.
-    Status(StatusArgs),
-    /// Check this machine and the cluster, with a remedy for each failure.
-    Doctor(SourceArgs),
-    /// Compare the cluster with what `up` would apply; exit code 1 when they differ.
-    Diff(StackArgs),
     /// Print the manifests that `up` would apply, or write the web image's build context.
     Render(RenderArgs),
-    /// Open psql on the primary (arguments after -- go to psql).
-    Psql(PsqlArgs),
-    /// Print the logs of a part.
-    Logs(LogsArgs),
-    /// Remove exactly what `up` installed.
-    Down(DownArgs),
     /// Print a shell completion script.
     Completions {
         /// The shell.
@@ -163,7 +149,7 @@ pub struct RenderArgs {
     /// What the stack looks like.
     #[command(flatten)]
     pub stack: StackArgs,
-    /// Only these parts (operator, database, autoscaling, web).
+    /// Only these parts (base, operator, database, autoscaling, web).
     #[arg(long = "part", value_name = "PART")]
     pub parts: Vec<String>,
     /// Write the web image's build context into this folder and print the image's name instead.

@@ -1,9 +1,92 @@
-//! One file a command: reads the configuration, composes phases, returns.
+//! One file a command: each is a function that reads the configuration, composes phases and returns.
+//! [`run`] decides how things are shown, ends a command on a signal, and prints its error.
 
-use crate::cli::Cli;
+mod completions;
+mod man;
+mod render;
+
+use serde_json::json;
+
+use crate::{
+    cli::{Cli, Command, Global, Output},
+    error::{self, Failure, Kind, Result},
+    ui::{self, Style, Verbosity},
+};
 
 /// Runs the command; the number is the exit code.
 pub async fn run(cli: Cli) -> u8 {
-    let _ = cli;
-    0
+    let style = style(&cli.global);
+    match dispatch(cli, style).await {
+        Ok(code) => code,
+        Err(error) => {
+            show(&error, style);
+            error::kind_of(&error).exit_code()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, style: Style) -> Result<u8> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Render(args) => interruptible(render::run(global, &args, style)).await,
+        Command::Completions { shell } => completions::run(shell),
+        Command::Man { dir } => man::run(&dir),
+    }
+}
+
+fn style(global: &Global) -> Style {
+    let verbosity = match (global.quiet, global.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    Style::detect(global.output == Output::Json, verbosity)
+}
+
+/// Runs `work` until it ends or the user interrupts: then it is dropped, and with it every process and
+/// connection that it holds. What must be undone in the cluster is undone by who called this.
+///
+/// # Errors
+/// Those of `work`, or [`Kind::Interrupted`].
+pub async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        result = work => result,
+        name = signal() => Err(interrupted(name).into()),
+    }
+}
+
+fn interrupted(signal: &str) -> Failure {
+    Failure::new(Kind::Interrupted, format!("interrupted ({signal})"))
+}
+
+/// Waits for a signal that asks this process to end, and names it.
+async fn signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        // Without handlers the signals keep their default effect, which is to end the process.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+        _ = hangup.recv() => "SIGHUP",
+    }
+}
+
+fn show(error: &anyhow::Error, style: Style) {
+    let kind = error::kind_of(error);
+    let (message, remedies) = (error::one_line(error), error::remedies_of(error));
+    if style.mode == ui::Mode::Json {
+        let line = json!({
+            "event": "error", "kind": kind.name(), "exit_code": kind.exit_code(), "message": message, "remedies": remedies,
+        });
+        ui::out(&line.to_string());
+        return;
+    }
+    ui::err(&format!("error: {message}"));
+    for remedy in remedies {
+        ui::err(&format!("  try: {remedy}"));
+    }
 }

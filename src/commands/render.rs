@@ -1,0 +1,52 @@
+//! `stackctl render`: what `up` would apply, as YAML; or the web image's build context.
+
+use std::path::Path;
+
+use crate::{
+    assets::{self, Part},
+    cli::{Global, RenderArgs},
+    config::{Config, Options},
+    error::{Result, usage},
+    ui::{self, Style},
+};
+
+/// Prints the manifests to stdout, or writes the build context and prints the image's name.
+///
+/// # Errors
+/// An unknown part; a manifest that can be neither found nor fetched.
+pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8> {
+    if let Some(dir) = &args.build_context {
+        return build_context(dir);
+    }
+    let config = Config::load(global, &Options { stack: Some(&args.stack), ..Options::default() })?;
+    let images = assets::Images::new(&assets::components()?, |_| None, assets::image_context().image());
+    let mut objects = Vec::new();
+    for part in parts(&args.parts)? {
+        objects.extend(assets::render(part, part.embedded()?, &config.stack, &images));
+    }
+    let _ = style;
+    ui::out(&serde_saphyr::to_string_multiple(&objects)?);
+    Ok(0)
+}
+
+fn build_context(dir: &Path) -> Result<u8> {
+    let context = assets::image_context();
+    context.write_to(dir)?;
+    ui::out(&context.image());
+    Ok(0)
+}
+
+fn parts(names: &[String]) -> Result<Vec<Part>> {
+    if names.is_empty() {
+        return Ok(Part::ALL.to_vec());
+    }
+    names
+        .iter()
+        .map(|name| {
+            Part::from_name(name).ok_or_else(|| {
+                let known: Vec<_> = Part::ALL.iter().map(|part| part.name()).collect();
+                usage(format!("there is no part {name:?}")).remedy(format!("the parts are {}", known.join(", "))).into()
+            })
+        })
+        .collect()
+}
