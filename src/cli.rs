@@ -66,6 +66,8 @@ pub enum Output {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check this machine and the cluster, with a remedy for each failure.
+    Doctor(SourceArgs),
     /// Print the manifests that `up` would apply, or write the web image's build context.
     Render(RenderArgs),
     /// Print a shell completion script.

@@ -1,1 +1,217 @@
-//! Checks as data, shared by preflight and doctor.
+//! Checks as data: what is looked at, how, and the remedy. `up` runs those that could stop it before it
+//! changes anything; `doctor` runs them all.
+
+mod cluster;
+mod machine;
+
+use futures::future::{BoxFuture, join_all};
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    error::{Failure, Kind, Result, kind_of, one_line, remedies_of},
+};
+
+/// What a check is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// What this machine has.
+    Machine,
+    /// What the cluster has.
+    Cluster,
+}
+
+impl Category {
+    /// For headings.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Category::Machine => "This machine",
+            Category::Cluster => "The cluster",
+        }
+    }
+}
+
+/// When a check matters to `up`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Before everything.
+    Always,
+    /// Before a minikube cluster is made.
+    Making,
+    /// Before anything is put into a cluster that the user already has.
+    Foreign,
+    /// Only `doctor` asks.
+    Never,
+}
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// It works, but not well.
+    Warning,
+    /// It does not work.
+    Failed,
+    /// This machine lacks it.
+    Missing,
+    /// Not to be told now, or of no concern here.
+    Skipped,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: Status,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remedies: Vec<String>,
+}
+
+impl Outcome {
+    /// As it should be.
+    pub fn ok(detail: impl Into<String>) -> Self {
+        Outcome { status: Status::Ok, detail: detail.into(), remedies: Vec::new() }
+    }
+
+    /// Works, but not well.
+    pub fn warning(detail: impl Into<String>) -> Self {
+        Outcome { status: Status::Warning, ..Outcome::ok(detail) }
+    }
+
+    /// Does not work.
+    pub fn failed(detail: impl Into<String>) -> Self {
+        Outcome { status: Status::Failed, ..Outcome::ok(detail) }
+    }
+
+    /// This machine lacks it.
+    pub fn missing(detail: impl Into<String>) -> Self {
+        Outcome { status: Status::Missing, ..Outcome::ok(detail) }
+    }
+
+    /// Of no concern here.
+    pub fn skipped(detail: impl Into<String>) -> Self {
+        Outcome { status: Status::Skipped, ..Outcome::ok(detail) }
+    }
+
+    /// Adds a remedy.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedies.push(remedy.into());
+        self
+    }
+
+    /// Whether it stops `up`.
+    pub fn stops(&self) -> bool {
+        matches!(self.status, Status::Failed | Status::Missing)
+    }
+}
+
+impl From<anyhow::Error> for Outcome {
+    fn from(error: anyhow::Error) -> Self {
+        let status = if kind_of(&error) == Kind::Missing { Status::Missing } else { Status::Failed };
+        Outcome { status, detail: one_line(&error), remedies: remedies_of(&error) }
+    }
+}
+
+type Run = for<'a> fn(&'a Context) -> BoxFuture<'a, Result<Outcome>>;
+
+/// A check.
+pub struct Check {
+    /// Short, unique and stable: in JSON.
+    pub id: &'static str,
+    /// What is looked at.
+    pub what: &'static str,
+    /// What it is about.
+    pub category: Category,
+    /// When it matters to `up`.
+    pub before: Before,
+    run: Run,
+}
+
+/// A check and what it found.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    /// The check's id.
+    pub id: &'static str,
+    /// What was looked at.
+    pub what: &'static str,
+    /// What it is about.
+    pub category: Category,
+    /// What was found.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Every check, in the order in which they are shown.
+pub fn all() -> impl Iterator<Item = &'static Check> {
+    machine::CHECKS.iter().chain(cluster::CHECKS)
+}
+
+/// Runs these side by side; the findings come in their order.
+pub async fn run(cx: &Context, checks: impl IntoIterator<Item = &'static Check>) -> Vec<Finding> {
+    join_all(checks.into_iter().map(|check| async move {
+        let outcome = (check.run)(cx).await.unwrap_or_else(Outcome::from);
+        Finding { id: check.id, what: check.what, category: check.category, outcome }
+    }))
+    .await
+}
+
+/// The findings as one failure; `None` when nothing stops.
+pub fn failure(findings: &[Finding]) -> Option<Failure> {
+    let stopping: Vec<&Finding> = findings.iter().filter(|finding| finding.outcome.stops()).collect();
+    if stopping.is_empty() {
+        return None;
+    }
+    let missing = stopping.iter().any(|finding| finding.outcome.status == Status::Missing);
+    let kind = if missing { Kind::Missing } else { Kind::Failed };
+    let mut details: Vec<&str> = Vec::new();
+    let mut failure = Failure::new(kind, "");
+    for finding in stopping {
+        // Several checks meet the same obstacle, such as an engine that is not running.
+        if !details.contains(&finding.outcome.detail.as_str()) {
+            details.push(&finding.outcome.detail);
+        }
+        for remedy in &finding.outcome.remedies {
+            if !failure.remedies.contains(remedy) {
+                failure.remedies.push(remedy.clone());
+            }
+        }
+    }
+    failure.message = details.join("; ");
+    Some(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(id: &'static str, outcome: Outcome) -> Finding {
+        Finding { id, what: id, category: Category::Machine, outcome }
+    }
+
+    #[test]
+    fn ids_are_unique() {
+        let mut ids: Vec<_> = all().map(|check| check.id).collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+    }
+
+    #[test]
+    fn failures_are_joined_without_repetition_and_missing_wins() {
+        assert!(failure(&[finding("a", Outcome::warning("slow")), finding("b", Outcome::skipped("later"))]).is_none());
+        let engine = || Outcome::missing("no engine").remedy("start it");
+        let failure =
+            failure(&[finding("a", engine()), finding("b", engine()), finding("c", Outcome::failed("full"))]).unwrap();
+        assert_eq!(failure.kind, Kind::Missing);
+        assert_eq!(failure.message, "no engine; full");
+        assert_eq!(failure.remedies, ["start it"]);
+    }
+}

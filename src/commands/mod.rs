@@ -2,6 +2,7 @@
 //! [`run`] decides how things are shown, ends a command on a signal, and prints its error.
 
 mod completions;
+mod doctor;
 mod man;
 mod render;
 
@@ -28,6 +29,7 @@ pub async fn run(cli: Cli) -> u8 {
 async fn dispatch(cli: Cli, style: Style) -> Result<u8> {
     let global = &cli.global;
     match cli.command {
+        Command::Doctor(args) => interruptible(doctor::run(global, &args, style)).await,
         Command::Render(args) => interruptible(render::run(global, &args, style)).await,
         Command::Completions { shell } => completions::run(shell),
         Command::Man { dir } => man::run(&dir),

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod image;
+pub mod preflight;
 mod runner;
 
 pub use runner::{plan, run};

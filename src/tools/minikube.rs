@@ -64,15 +64,27 @@ impl Minikube {
     /// # Errors
     /// One in `PATH` that is too old, a download that fails, a bundle that was changed.
     pub async fn locate(cx: &Context, phase: &str) -> Result<Minikube> {
-        let (program, origin) = if let Some(bundle) = cx.bundle.clone() {
+        match Self::find(cx).await? {
+            Some(minikube) => Ok(minikube),
+            None => Self::at(cx, download(cx, phase).await?, "downloaded".into()).await,
+        }
+    }
+
+    /// As [`Minikube::locate`], but `None` where it would have to be downloaded.
+    ///
+    /// # Errors
+    /// As [`Minikube::locate`].
+    pub async fn find(cx: &Context) -> Result<Option<Minikube>> {
+        if let Some(bundle) = cx.bundle.clone() {
             let program = tokio::task::spawn_blocking(move || bundle.minikube()).await.context("stopped")??;
-            (program, "bundle".to_owned())
-        } else if let Some(program) = find_in_path("minikube") {
-            let origin = program.display().to_string();
-            (program, origin)
-        } else {
-            (download(cx, phase).await?, "downloaded".to_owned())
-        };
+            return Self::at(cx, program, "bundle".into()).await.map(Some);
+        }
+        let Some(program) = find_in_path("minikube") else { return Ok(None) };
+        let origin = program.display().to_string();
+        Self::at(cx, program, origin).await.map(Some)
+    }
+
+    async fn at(cx: &Context, program: PathBuf, origin: String) -> Result<Minikube> {
         let version = version_of(&program).await?;
         check_version(&version, &origin)?;
         Ok(Minikube { program, kubeconfig: cx.config.kubeconfig.clone(), version, origin })

@@ -1,0 +1,184 @@
+//! What the cluster has to have.
+
+use futures::{FutureExt, future::try_join_all};
+
+use super::{Before, Category, Check, Outcome};
+use crate::{
+    config::Target,
+    context::Context,
+    error::Result,
+    kube::{ObjectRef, Right},
+    tools::profile::{self, Found},
+};
+
+/// The oldest Kubernetes that the stack's parts support.
+const OLDEST_KUBERNETES: (u32, u32) = (1, 33);
+
+const fn check(id: &'static str, what: &'static str, before: Before, run: super::Run) -> Check {
+    Check { id, what, category: Category::Cluster, before, run }
+}
+
+/// The checks, in the order in which they are shown.
+pub const CHECKS: &[Check] = &[
+    check("api", "Kubernetes API", Before::Foreign, |cx| api(cx).boxed()),
+    check("nodes", "nodes", Before::Never, |cx| nodes(cx).boxed()),
+    check("permissions", "permissions", Before::Foreign, |cx| permissions(cx).boxed()),
+    check("storage", "storage class", Before::Foreign, |cx| storage(cx).boxed()),
+    check("metrics", "metrics API", Before::Never, |cx| metrics(cx).boxed()),
+    check("webhooks", "admission webhooks", Before::Foreign, |cx| webhooks(cx).boxed()),
+];
+
+/// Of a cluster that is still to be made nothing can be told.
+fn not_yet(cx: &Context) -> Result<Option<Outcome>> {
+    let Target::Minikube(wanted) = &cx.config.target else { return Ok(None) };
+    let there = profile::read(&profile::minikube_home()?, &wanted.profile)?;
+    Ok((!matches!(there, Found::Profile(_))).then(|| Outcome::skipped("no cluster yet: stackctl up makes it")))
+}
+
+async fn api(cx: &Context) -> Result<Outcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    let kube = cx.kube().await?;
+    Ok(judge_version(&kube.version().await?, kube.server()))
+}
+
+fn judge_version(version: &str, server: &str) -> Outcome {
+    let mut numbers = version.trim_start_matches('v').split('.').map(|part| {
+        // Some providers write the minor version as `33+`.
+        part.trim_end_matches('+').parse::<u32>().unwrap_or(0)
+    });
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let detail = format!("{version} at {server}");
+    if found >= OLDEST_KUBERNETES {
+        return Outcome::ok(detail);
+    }
+    let (major, minor) = OLDEST_KUBERNETES;
+    Outcome::failed(format!("Kubernetes {detail} is too old: {major}.{minor} or newer is needed"))
+        .remedy("upgrade the cluster, or use another one: --context NAME")
+}
+
+async fn nodes(cx: &Context) -> Result<Outcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    let nodes = cx.kube().await?.nodes().await?;
+    let unready: Vec<&str> = nodes.iter().filter(|(_, ready)| !ready).map(|(name, _)| name.as_str()).collect();
+    if unready.is_empty() {
+        return Ok(Outcome::ok(format!("{} ready", nodes.len())));
+    }
+    Ok(Outcome::failed(format!("not ready: {}", unready.join(", ")))
+        .remedy(format!("kubectl describe node {} shows why", unready[0])))
+}
+
+async fn permissions(cx: &Context) -> Result<Outcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    let kube = cx.kube().await?;
+    let namespace = Some(cx.config.stack.namespace.as_str());
+    let right = |verb, group, resource, namespace| Right { verb, group, resource, namespace };
+    let rights = [
+        right("patch", "", "namespaces", None),
+        right("patch", "apiextensions.k8s.io", "customresourcedefinitions", None),
+        right("patch", "rbac.authorization.k8s.io", "clusterroles", None),
+        right("patch", "rbac.authorization.k8s.io", "clusterrolebindings", None),
+        right("patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", None),
+        right("patch", "apps", "deployments", namespace),
+        right("patch", "", "services", namespace),
+        right("patch", "", "configmaps", namespace),
+        right("get", "", "secrets", namespace),
+        right("patch", "autoscaling", "horizontalpodautoscalers", namespace),
+        right("patch", "postgresql.cnpg.io", "clusters", namespace),
+    ];
+    let allowed = try_join_all(rights.iter().map(|right| kube.may(*right))).await?;
+    let lacking: Vec<String> =
+        rights.iter().zip(allowed).filter(|(_, allowed)| !allowed).map(|(r, _)| shown(r)).collect();
+    if lacking.is_empty() {
+        return Ok(Outcome::ok("all that are needed"));
+    }
+    Ok(Outcome::failed(format!("you may not {}", lacking.join(", ")))
+        .remedy("use credentials that may (cluster-admin has every right), or let an administrator run stackctl up"))
+}
+
+fn shown(right: &Right) -> String {
+    let group = if right.group.is_empty() { String::new() } else { format!(".{}", right.group) };
+    let place = right.namespace.map(|name| format!(" in {name}")).unwrap_or_default();
+    format!("{} {}{group}{place}", right.verb, right.resource)
+}
+
+async fn storage(cx: &Context) -> Result<Outcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    let kube = cx.kube().await?;
+    if let Some(name) = &cx.config.stack.storage_class {
+        let class = ObjectRef {
+            api_version: "storage.k8s.io/v1".into(),
+            kind: "StorageClass".into(),
+            namespace: None,
+            name: name.clone(),
+        };
+        return Ok(match kube.get(&class).await? {
+            Some(_) => Outcome::ok(name),
+            None => Outcome::failed(format!("there is no StorageClass {name}"))
+                .remedy("kubectl get storageclass lists those there are"),
+        });
+    }
+    Ok(match kube.default_storage_class().await? {
+        Some(name) => Outcome::ok(format!("{name} is the default")),
+        None => Outcome::failed("the cluster has no default StorageClass: the database would get no volumes")
+            .remedy("name one: --storage-class NAME (kubectl get storageclass lists them)"),
+    })
+}
+
+async fn metrics(cx: &Context) -> Result<Outcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    Ok(match cx.kube().await?.api_service("v1beta1.metrics.k8s.io").await? {
+        None => Outcome::skipped("not there: stackctl up installs it"),
+        Some((true, _)) => Outcome::ok("it answers"),
+        Some((false, why)) => Outcome::failed(format!("it does not answer: {why}"))
+            .remedy("kubectl -n kube-system logs deployment/metrics-server shows why"),
+    })
+}
+
+async fn webhooks(cx: &Context) -> Result<Outcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    let dead = cx.kube().await?.dead_webhooks().await?;
+    let Some((configuration, service)) = dead.first() else { return Ok(Outcome::ok("all answer")) };
+    let list: Vec<String> = dead.iter().map(|(name, service)| format!("{name} (Service {service})")).collect();
+    let namespace = service.split('/').next().unwrap_or(service);
+    Ok(Outcome::failed(format!("nobody answers for {}: what they watch cannot be written", list.join(", ")))
+        .remedy(format!("kubectl -n {namespace} get pods shows whose pods are not ready"))
+        .remedy(format!("or, if its owner is gone, delete the webhook configuration {configuration}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Status, *};
+
+    #[test]
+    fn versions_are_judged_also_those_of_providers() {
+        for (version, status) in [
+            ("v1.35.4", Status::Ok),
+            ("v1.33.0-eks-abc", Status::Ok),
+            ("v1.33+.1", Status::Ok),
+            ("v1.32.9", Status::Failed),
+            ("v2.0.0", Status::Ok),
+            ("unknown", Status::Failed),
+        ] {
+            assert_eq!(judge_version(version, "https://x").status, status, "{version}");
+        }
+    }
+
+    #[test]
+    fn rights_read_well() {
+        let right = Right { verb: "patch", group: "apps", resource: "deployments", namespace: Some("user-app") };
+        assert_eq!(shown(&right), "patch deployments.apps in user-app");
+        assert_eq!(shown(&Right { group: "", namespace: None, ..right }), "patch deployments");
+    }
+}
