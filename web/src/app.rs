@@ -66,6 +66,6 @@ impl App {
         let config = &shared.config;
         let (watch, metrics) = (Arc::clone(&shared.watch), Arc::clone(&shared.metrics));
         let db = Rc::new(Db::new(&config.database, config.workers, watch, metrics, config.deadline));
-        Self { shared, db, pages: Gather::new(), lists: Gather::new() }
+        Self { shared, db, pages: Gather::default(), lists: Gather::default() }
     }
 }

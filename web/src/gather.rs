@@ -17,12 +17,14 @@ pub struct Gather<K, V> {
     waiting: Rc<RefCell<HashMap<K, Vec<oneshot::Sender<V>>>>>,
 }
 
-impl<K: Clone + Eq + Hash + 'static, V: Clone + 'static> Gather<K, V> {
-    /// None wait.
-    pub fn new() -> Self {
+// Derived, it would ask for keys and values that have a default too.
+impl<K, V> Default for Gather<K, V> {
+    fn default() -> Self {
         Self { waiting: Rc::default() }
     }
+}
 
+impl<K: Clone + Eq + Hash + 'static, V: Clone + 'static> Gather<K, V> {
     /// Asks `query` for `key`, together with all that ask for it now. `None` only where the
     /// query panicked.
     pub async fn ask<Q, F>(&self, key: K, query: Q) -> Option<V>
@@ -88,7 +90,7 @@ mod tests {
     fn nobody_joins_a_query_under_way() {
         let started = Rc::new(Cell::new(0));
         actix_web::rt::System::new().block_on(async {
-            let gather = Rc::new(Gather::<u8, u32>::new());
+            let gather = Rc::new(Gather::<u8, u32>::default());
             let ask = |after: u64| {
                 let (gather, started) = (Rc::clone(&gather), Rc::clone(&started));
                 actix_web::rt::spawn(async move {

@@ -28,6 +28,12 @@ const READ_ATTEMPT: Duration = Duration::from_millis(1500);
 const POOL_WAIT: Duration = Duration::from_secs(3);
 /// A write that takes this long makes the watcher look whether the primary is still it.
 const SLOW_WRITE: Duration = Duration::from_millis(500);
+/// A write without an answer for this long is tried on another connection, under the same
+/// key. Where packets are lost the kernel gives up as early; where something in between
+/// answers for the server, it never would.
+const ABANDON_WRITE: Duration = Duration::from_secs(5);
+/// A query without an answer for this long won't get one: its connection is closed.
+const HOPELESS: Duration = Duration::from_secs(60);
 /// An error that isn't understood may be the server going down: so often it is tried again.
 const UNEXPLAINED: u32 = 3;
 
@@ -199,12 +205,15 @@ impl Db {
         let Ok(lent) = self.primary.get(deadline.min(Instant::now() + POOL_WAIT)).await else {
             return Some(Err(Failure::Lost));
         };
+        let abandon = Instant::now() + ABANDON_WRITE;
         let mut task = actix_web::rt::spawn(run(lent, operation.clone()));
         loop {
-            let tick = deadline.min(Instant::now() + SLOW_WRITE);
+            let now = Instant::now();
+            let tick = deadline.min(now + SLOW_WRITE);
             match tokio::time::timeout_at(tick.into(), &mut task).await {
                 Ok(result) => return Some(result.unwrap_or(Err(Failure::Lost))),
                 Err(_) if Instant::now() >= deadline => return None,
+                Err(_) if now >= abandon && self.watch.is_up() => return Some(Err(Failure::Lost)),
                 Err(_) => self.watch.doubt(),
             }
         }
@@ -245,7 +254,9 @@ fn jitter() -> f64 {
 async fn run<O: Operation>(mut lent: Lent, operation: O) -> Result<O::Out, Failure> {
     let conn = lent.conn();
     conn.take_warning();
-    let result = operation.run(&mut conn.pg).await;
+    let Ok(result) = tokio::time::timeout(HOPELESS, operation.run(&mut conn.pg)).await else {
+        return Err(Failure::Lost);
+    };
     match result {
         // Done, but perhaps on this one server only: ask again under the same key, which
         // writes, and so waits for the standby that this commit didn't wait for.

@@ -174,6 +174,10 @@ fn parse_user(req: &HttpRequest, body: Result<Bytes, Error>) -> Result<ValidUser
         return Err(Problem::new(StatusCode::FORBIDDEN, "The request comes from another site."));
     }
     let body = body.map_err(|e| Problem::new(e.as_response_error().status_code(), e.to_string()))?;
+    // Serde would take an array for an object whose members have defaults.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "Send a JSON object."));
+    }
     let raw: RawUser =
         serde_json::from_slice(&body).map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.to_string()))?;
     ValidUser::parse(&raw).map_err(Problem::invalid)

@@ -1,0 +1,137 @@
+//! A TCP proxy before the database, as the network between pods is: it can be cut, delayed,
+//! swallowed, or lead to another server from one moment to the next.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+#[derive(Default)]
+struct State {
+    target: AtomicU16,
+    /// New connections are refused and open ones closed.
+    cut: AtomicBool,
+    /// Each piece of data waits this long, in milliseconds.
+    delay: AtomicU32,
+    /// Nothing gets through, nothing is closed.
+    swallow: AtomicBool,
+    /// Connections made before this generation are swallowed for good.
+    frozen_before: AtomicU64,
+    made: AtomicU64,
+    ended: AtomicBool,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+/// The proxy, ended with the value.
+pub struct Proxy {
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
+    state: Arc<State>,
+}
+
+impl Proxy {
+    /// To a server on 127.0.0.1.
+    pub fn to(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(State::default());
+        state.target.store(target, SeqCst);
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || accept(&listener, &shared));
+        Self { port, state }
+    }
+
+    /// Cuts all connections and refuses new ones, or stops doing so.
+    pub fn cut(&self, on: bool) {
+        self.state.cut.store(on, SeqCst);
+        if on {
+            self.close_open();
+        }
+    }
+
+    /// Makes every piece of data wait.
+    pub fn delay(&self, by: Duration) {
+        self.state.delay.store(u32::try_from(by.as_millis()).unwrap(), SeqCst);
+    }
+
+    /// Lets nothing through and closes nothing, or stops doing so.
+    pub fn swallow(&self, on: bool) {
+        self.state.swallow.store(on, SeqCst);
+    }
+
+    /// Swallows all that is sent on the connections open now, for good; new ones work.
+    pub fn freeze_open(&self) {
+        self.state.frozen_before.store(self.state.made.load(SeqCst), SeqCst);
+    }
+
+    /// Leads new connections to another server and closes those to the old one.
+    pub fn switch(&self, target: u16) {
+        self.state.target.store(target, SeqCst);
+        self.close_open();
+    }
+
+    /// Leads new connections to another server and leaves the open ones as they are.
+    pub fn lead_new_to(&self, target: u16) {
+        self.state.target.store(target, SeqCst);
+    }
+
+    fn close_open(&self) {
+        for stream in self.state.open.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.state.ended.store(true, SeqCst);
+        self.close_open();
+        // Wakes the listener.
+        let _ = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.port)));
+    }
+}
+
+fn accept(listener: &TcpListener, state: &Arc<State>) {
+    for client in listener.incoming().flatten() {
+        if state.ended.load(SeqCst) {
+            return;
+        }
+        if state.cut.load(SeqCst) {
+            continue;
+        }
+        let target = SocketAddr::from(([127, 0, 0, 1], state.target.load(SeqCst)));
+        let Ok(server) = TcpStream::connect(target) else { continue };
+        let number = state.made.fetch_add(1, SeqCst);
+        state.open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+        for (from, to) in [(&client, &server), (&server, &client)] {
+            let (from, to, state) = (from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(state));
+            std::thread::spawn(move || pump(from, to, &state, number));
+        }
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, state: &State, number: u64) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        let delay = state.delay.load(SeqCst);
+        if delay > 0 {
+            std::thread::sleep(Duration::from_millis(delay.into()));
+        }
+        let held = || state.swallow.load(SeqCst) || number < state.frozen_before.load(SeqCst);
+        while held() && !state.ended.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
