@@ -100,10 +100,10 @@ pub async fn apply(
     Ok(done.into_iter().map(|(_, reference, change)| (reference, change)).collect())
 }
 
-const WAVES: usize = 3;
+pub(super) const WAVES: usize = 3;
 
 /// In which wave an object goes; each wave is applied at once.
-fn wave_of(object: &ObjectRef) -> usize {
+pub(super) fn wave_of(object: &ObjectRef) -> usize {
     match (object.group(), object.kind.as_str()) {
         ("", "Namespace")
         | ("apiextensions.k8s.io", "CustomResourceDefinition")
@@ -143,13 +143,14 @@ impl Run<'_> {
         let references: Vec<ObjectRef> = known.iter().map(|(_, reference, _)| reference.clone()).collect();
         let before = live::metadata(self.kube, &references).await?;
         let before = &before;
-        let mut results = stream::iter(known)
-            .map(|(position, reference, object)| async move {
-                let (after, change) = self.one(&reference, object, before).await?;
-                self.tell(&reference, change);
-                anyhow::Ok((position, reference, change, after))
-            })
-            .buffer_unordered(CONCURRENCY);
+        let requests = known.into_iter().map(|(position, reference, object)| async move {
+            let (after, change) = self.one(&reference, object, before).await?;
+            self.tell(&reference, change);
+            anyhow::Ok((position, reference, change, after))
+        });
+        // Collected first: a closure inside the stream would make the future less than Send.
+        let requests: Vec<_> = requests.collect();
+        let mut results = stream::iter(requests).buffer_unordered(CONCURRENCY);
         let mut definitions = Vec::new();
         while let Some((position, reference, change, after)) = results.try_next().await? {
             if !self.options.dry_run

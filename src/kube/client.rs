@@ -14,6 +14,7 @@ use kube::{
     api::DynamicObject,
     client::{Body, ClientBuilder},
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    core::Status,
 };
 use tower::{Layer, Service};
 
@@ -186,6 +187,25 @@ impl Kube {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(2));
         }
+    }
+
+    /// Like [`Kube::call`], with the server's refusal handed out for the caller to look at.
+    pub(super) async fn attempt<T, Fut>(
+        &self,
+        doing: &str,
+        make: impl Fn() -> Fut,
+    ) -> Result<std::result::Result<T, Box<Status>>>
+    where
+        Fut: Future<Output = kube::Result<T>>,
+    {
+        self.call(doing, || async {
+            match make().await {
+                Ok(value) => Ok(Ok(value)),
+                Err(kube::Error::Api(status)) if !api_error::transient_status(&status) => Ok(Err(status)),
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     /// One request with a time limit, sent once.

@@ -39,6 +39,11 @@ impl Live {
             own: own.map(|entry| (entry.time.clone(), entry.fields_v1.clone())),
         }
     }
+
+    /// Whether stackctl has applied it.
+    pub fn is_ours(&self) -> bool {
+        self.own.is_some()
+    }
 }
 
 /// What an apply changed. Controllers write statuses all the time, so another resource version alone says
@@ -96,50 +101,48 @@ fn list_params(group: &[&ObjectRef]) -> ListParams {
 
 /// The metadata of those that exist. Their kinds must be known.
 pub(super) async fn metadata(kube: &Kube, objects: &[ObjectRef]) -> Result<HashMap<ObjectRef, Live>> {
-    let found = stream::iter(groups(objects))
-        .map(|group| async move {
-            let api = kube.api(group[0]).await?;
-            let doing = format!("list {} objects", group[0].kind);
-            let params = list_params(&group);
-            let list = kube.call(&doing, || api.list_metadata(&params)).await?;
-            let by_name: HashMap<_, _> =
-                list.items.iter().filter_map(|item| Some((item.metadata.name.as_deref()?, &item.metadata))).collect();
-            let found = group.iter().filter_map(|object| {
-                by_name.get(object.name.as_str()).map(|metadata| ((*object).clone(), Live::of(metadata)))
-            });
-            anyhow::Ok(found.collect::<Vec<_>>())
-        })
-        .buffer_unordered(CONCURRENCY)
-        .try_collect::<Vec<_>>()
-        .await?;
+    let requests = groups(objects).into_iter().map(|group| async move {
+        let api = kube.api(group[0]).await?;
+        let doing = format!("list {} objects", group[0].kind);
+        let params = list_params(&group);
+        let list = kube.call(&doing, || api.list_metadata(&params)).await?;
+        let by_name: HashMap<_, _> =
+            list.items.iter().filter_map(|item| Some((item.metadata.name.as_deref()?, &item.metadata))).collect();
+        let found = group.iter().filter_map(|object| {
+            by_name.get(object.name.as_str()).map(|metadata| ((*object).clone(), Live::of(metadata)))
+        });
+        anyhow::Ok(found.collect::<Vec<_>>())
+    });
+    // Collected first: a closure inside the stream would make the future less than Send.
+    let requests: Vec<_> = requests.collect();
+    let found = stream::iter(requests).buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
 /// The whole of those that exist; objects of unknown kinds do not exist.
 pub(super) async fn objects(kube: &Kube, objects: &[ObjectRef]) -> Result<HashMap<ObjectRef, DynamicObject>> {
-    let found = stream::iter(groups(objects))
-        .map(|group| async move {
-            if !kube.knows(&group[0].api_version, &group[0].kind).await? {
-                return Ok(Vec::new());
-            }
-            let api = kube.api(group[0]).await?;
-            let doing = format!("list {} objects", group[0].kind);
-            let params = list_params(&group);
-            let list = kube.call(&doing, || api.list(&params)).await?;
-            let mut by_name: HashMap<String, DynamicObject> =
-                list.items.into_iter().filter_map(|item| Some((item.metadata.name.clone()?, item))).collect();
-            let found = group.iter().filter_map(|object| {
-                let mut item = by_name.remove(&object.name)?;
-                // Items of a list do not say their kind.
-                item.types =
-                    Some(kube::core::TypeMeta { api_version: object.api_version.clone(), kind: object.kind.clone() });
-                Some(((*object).clone(), item))
-            });
-            anyhow::Ok(found.collect::<Vec<_>>())
-        })
-        .buffer_unordered(CONCURRENCY)
-        .try_collect::<Vec<_>>()
-        .await?;
+    let requests = groups(objects).into_iter().map(|group| async move {
+        if !kube.knows(&group[0].api_version, &group[0].kind).await? {
+            return Ok(Vec::new());
+        }
+        let api = kube.api(group[0]).await?;
+        let doing = format!("list {} objects", group[0].kind);
+        let params = list_params(&group);
+        let list = kube.call(&doing, || api.list(&params)).await?;
+        let mut by_name: HashMap<String, DynamicObject> =
+            list.items.into_iter().filter_map(|item| Some((item.metadata.name.clone()?, item))).collect();
+        let found = group.iter().filter_map(|object| {
+            let mut item = by_name.remove(&object.name)?;
+            // Items of a list do not say their kind.
+            item.types =
+                Some(kube::core::TypeMeta { api_version: object.api_version.clone(), kind: object.kind.clone() });
+            Some(((*object).clone(), item))
+        });
+        anyhow::Ok(found.collect::<Vec<_>>())
+    });
+    // Collected first: a closure inside the stream would make the future less than Send.
+    let requests: Vec<_> = requests.collect();
+    let found = stream::iter(requests).buffer_unordered(CONCURRENCY).try_collect::<Vec<_>>().await?;
     Ok(found.into_iter().flatten().collect())
 }
 

@@ -7,9 +7,11 @@
 mod api_error;
 mod apply;
 mod client;
+mod delete;
 mod discovery;
 mod explain;
 mod facts;
+mod inventory;
 mod live;
 mod object;
 mod proxy;
@@ -18,8 +20,10 @@ mod wait;
 
 pub use apply::{ApplyEvent, ApplyOptions, Change, FIELD_MANAGER, OnApply, apply};
 pub use client::{ClusterRef, Kube};
+pub use delete::{DeleteEvent, OnDelete};
 pub use explain::{Problem, explain};
 pub use facts::{Right, contexts};
+pub use inventory::{Entry, INVENTORY, Inventory};
 pub use object::ObjectRef;
 pub use readiness::{Readiness, readiness, takes_time};
 pub use wait::{OnWait, WaitEvent, states, wait_ready};

@@ -262,8 +262,26 @@ fn cluster_scoped(object: &ObjectRef, live: &DynamicObject) -> Vec<Problem> {
     problem.into_iter().collect()
 }
 
+/// What holds an object that is being deleted.
+pub(super) fn held(object: &ObjectRef, live: &DynamicObject) -> Option<Problem> {
+    if object.is("", "Namespace") {
+        return terminating(object, live);
+    }
+    live.metadata.deletion_timestamp.as_ref()?;
+    let finalizers = live.metadata.finalizers.clone().unwrap_or_default();
+    let waits_for_owned = finalizers.iter().any(|finalizer| finalizer == "foregroundDeletion");
+    let others: Vec<_> = finalizers.into_iter().filter(|finalizer| finalizer != "foregroundDeletion").collect();
+    if others.is_empty() {
+        return waits_for_owned.then(|| Problem::new(object.clone(), "Terminating", "what it owns is not gone yet"));
+    }
+    Some(
+        Problem::new(object.clone(), "Terminating", format!("held by the finalizer {}", others.join(", ")))
+            .remedy("let the controller that the finalizer belongs to run, or remove the finalizer"),
+    )
+}
+
 /// What holds a namespace that is being deleted.
-pub(super) fn terminating(object: &ObjectRef, live: &DynamicObject) -> Option<Problem> {
+fn terminating(object: &ObjectRef, live: &DynamicObject) -> Option<Problem> {
     live.metadata.deletion_timestamp.as_ref()?;
     let holds = [
         "NamespaceDeletionDiscoveryFailure",

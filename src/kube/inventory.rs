@@ -1,0 +1,258 @@
+//! What stackctl applied, remembered in the cluster: a ConfigMap with one key for each part.
+//!
+//! Objects are recorded before they are applied, so that an interrupted run leaves nothing unknown, and
+//! struck off after they are gone. What was there before stackctl came is recorded as adopted and never deleted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    ApplyOptions, Change, FIELD_MANAGER, Kube, ObjectRef, OnApply, api_error, apply,
+    delete::{self, OnDelete},
+    live,
+};
+use crate::error::{Result, failed};
+
+/// The ConfigMap's name.
+pub const INVENTORY: &str = "stackctl-inventory";
+
+/// An object in the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Which.
+    #[serde(flatten)]
+    pub object: ObjectRef,
+    /// It was there before and without us, so it is not ours to delete.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
+}
+
+type Parts = BTreeMap<String, Vec<Entry>>;
+
+/// The inventory of one stack. Parts may be worked on side by side.
+pub struct Inventory {
+    kube: Kube,
+    namespace: String,
+    parts: Mutex<Parts>,
+}
+
+impl Inventory {
+    /// Reads it; there need not be one yet. One request.
+    ///
+    /// # Errors
+    /// The server does not answer or forbids it, or the ConfigMap is not one of ours.
+    pub async fn load(kube: &Kube, namespace: &str) -> Result<Self> {
+        let api: Api<ConfigMap> = Api::namespaced(kube.client(), namespace);
+        let found = kube.call("read the inventory", || api.get_opt(INVENTORY)).await?;
+        let mut parts = Parts::new();
+        for (part, text) in found.and_then(|found| found.data).unwrap_or_default() {
+            let entries = serde_json::from_str(&text).map_err(|error| {
+                failed(format!("the inventory (ConfigMap {namespace}/{INVENTORY}) is damaged at {part}: {error}"))
+                    .remedy("restore the ConfigMap, or delete it and run stackctl up: it is made anew")
+            })?;
+            parts.insert(part, entries);
+        }
+        Ok(Inventory { kube: kube.clone(), namespace: namespace.to_owned(), parts: Mutex::new(parts) })
+    }
+
+    /// The parts that have objects, in alphabetical order.
+    pub fn parts(&self) -> Vec<String> {
+        self.locked().iter().filter(|(_, entries)| !entries.is_empty()).map(|(part, _)| part.clone()).collect()
+    }
+
+    /// A part's objects.
+    pub fn entries(&self, part: &str) -> Vec<Entry> {
+        self.locked().get(part).cloned().unwrap_or_default()
+    }
+
+    /// A part's objects that are recorded and not in `keep`: those that [`Inventory::prune`] would delete.
+    pub fn leftovers(&self, part: &str, keep: &[ObjectRef]) -> Vec<ObjectRef> {
+        let entries = self.entries(part).into_iter();
+        entries.map(|entry| entry.object).filter(|old| !keep.iter().any(|object| object.same_object(old))).collect()
+    }
+
+    /// Records, applies and prunes a part, in this order. Writes nothing when all is as it was; with
+    /// `dry_run`, neither records nor prunes.
+    ///
+    /// # Errors
+    /// See [`apply`](super::apply) and [`Inventory::prune`].
+    pub async fn apply(
+        &self,
+        part: &str,
+        objects: &[DynamicObject],
+        options: ApplyOptions,
+        on: OnApply<'_>,
+        on_delete: OnDelete<'_>,
+    ) -> Result<Vec<(ObjectRef, Change)>> {
+        if options.dry_run {
+            return apply(&self.kube, objects, options, on).await;
+        }
+        let references = objects.iter().map(ObjectRef::of).collect::<Result<Vec<_>>>()?;
+        self.record(part, &references).await?;
+        let changes = apply(&self.kube, objects, options, on).await?;
+        self.prune(part, &references, options.deadline, on_delete).await?;
+        Ok(changes)
+    }
+
+    /// Adds objects to a part; writes only if one is new. To be called before they are applied.
+    ///
+    /// # Errors
+    /// The server does not answer or forbids it.
+    pub async fn record(&self, part: &str, objects: &[ObjectRef]) -> Result<()> {
+        let mut entries = self.entries(part);
+        let new: Vec<ObjectRef> = objects
+            .iter()
+            .filter(|object| !entries.iter().any(|entry| entry.object.same_object(object)))
+            .cloned()
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut known = Vec::new();
+        for object in &new {
+            // A kind that is not known yet has no objects that could be adopted.
+            if self.kube.known(object).is_some() {
+                known.push(live::scoped(&self.kube, object).await?);
+            }
+        }
+        let found = live::metadata(&self.kube, &known).await?;
+        for object in new {
+            let adopted = found.iter().any(|(other, live)| other.same_object(&object) && !live.is_ours());
+            entries.push(Entry { object, adopted });
+        }
+        self.write(part, entries).await
+    }
+
+    /// Deletes what a part has and `keep` has not, waits until it is gone, and records `keep` alone.
+    ///
+    /// # Errors
+    /// The server does not answer or forbids it, or an object is not gone by the deadline (says what holds it).
+    pub async fn prune(
+        &self,
+        part: &str,
+        keep: &[ObjectRef],
+        deadline: Instant,
+        on: OnDelete<'_>,
+    ) -> Result<Vec<ObjectRef>> {
+        let kept = |object: &ObjectRef| keep.iter().any(|other| other.same_object(object));
+        self.remove(part, &kept, deadline, on).await
+    }
+
+    /// Deletes a part's objects except those that `keep` holds on to, in the reverse of the order in which
+    /// they were applied, waits until they are gone, and strikes them off. The inventory goes with its last part.
+    ///
+    /// # Errors
+    /// See [`Inventory::prune`].
+    pub async fn delete(
+        &self,
+        part: &str,
+        keep: &(dyn Fn(&ObjectRef) -> bool + Send + Sync),
+        deadline: Instant,
+        on: OnDelete<'_>,
+    ) -> Result<Vec<ObjectRef>> {
+        self.remove(part, keep, deadline, on).await
+    }
+
+    async fn remove(
+        &self,
+        part: &str,
+        keep: &(dyn Fn(&ObjectRef) -> bool + Send + Sync),
+        deadline: Instant,
+        on: OnDelete<'_>,
+    ) -> Result<Vec<ObjectRef>> {
+        let (kept, leaving): (Vec<Entry>, Vec<Entry>) =
+            self.entries(part).into_iter().partition(|entry| keep(&entry.object));
+        if leaving.is_empty() {
+            return Ok(Vec::new());
+        }
+        let gone = delete::delete(&self.kube, &leaving, deadline, on).await?;
+        self.write(part, kept).await?;
+        Ok(gone)
+    }
+
+    /// Writes one part's key; the others may be written at the same time by their own.
+    async fn write(&self, part: &str, entries: Vec<Entry>) -> Result<()> {
+        let empty = {
+            let mut parts = self.locked();
+            if entries.is_empty() {
+                parts.remove(part);
+            } else {
+                parts.insert(part.to_owned(), entries.clone());
+            }
+            parts.is_empty()
+        };
+        let api: Api<ConfigMap> = Api::namespaced(self.kube.client(), &self.namespace);
+        let doing = format!("write the inventory (ConfigMap {}/{INVENTORY})", self.namespace);
+        if empty {
+            let params = DeleteParams::default();
+            return match self.kube.attempt(&doing, || api.delete(INVENTORY, &params)).await? {
+                Ok(_) => Ok(()),
+                Err(status) if status.is_not_found() => Ok(()),
+                Err(status) => Err(api_error::status_failure(&status, &doing).into()),
+            };
+        }
+        let value = if entries.is_empty() { None } else { Some(serde_json::to_string(&entries)?) };
+        let patch = Patch::Merge(json!({"data": {part: value}}));
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        match self.kube.attempt(&doing, || api.patch(INVENTORY, &params, &patch)).await? {
+            Ok(_) => return Ok(()),
+            Err(status) if status.is_not_found() && value.is_none() => return Ok(()),
+            Err(status) if status.is_not_found() => {}
+            Err(status) => return Err(api_error::status_failure(&status, &doing).into()),
+        }
+        self.create(&doing).await?;
+        match self.kube.attempt(&doing, || api.patch(INVENTORY, &params, &patch)).await? {
+            Ok(_) => Ok(()),
+            Err(status) => Err(api_error::status_failure(&status, &doing).into()),
+        }
+    }
+
+    /// Creates the ConfigMap, empty, and its namespace if need be; another part may do so at the same time.
+    async fn create(&self, doing: &str) -> Result<()> {
+        let labels = BTreeMap::from([
+            ("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned()),
+            ("app.kubernetes.io/name".to_owned(), INVENTORY.to_owned()),
+        ]);
+        let map = ConfigMap {
+            metadata: ObjectMeta { name: Some(INVENTORY.into()), labels: Some(labels), ..ObjectMeta::default() },
+            ..ConfigMap::default()
+        };
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let maps: Api<ConfigMap> = Api::namespaced(self.kube.client(), &self.namespace);
+        let mut created = self.kube.attempt(doing, || maps.create(&params, &map)).await?;
+        if matches!(&created, Err(status) if status.is_not_found()) {
+            // The namespace is bare; the part that has its manifest completes it.
+            let namespaces: Api<Namespace> = Api::all(self.kube.client());
+            let namespace = Namespace {
+                metadata: ObjectMeta { name: Some(self.namespace.clone()), ..ObjectMeta::default() },
+                ..Namespace::default()
+            };
+            match self.kube.attempt(doing, || namespaces.create(&params, &namespace)).await? {
+                Ok(_) => {}
+                Err(status) if status.is_already_exists() => {}
+                Err(status) => return Err(api_error::status_failure(&status, doing).into()),
+            }
+            created = self.kube.attempt(doing, || maps.create(&params, &map)).await?;
+        }
+        match created {
+            Ok(_) => Ok(()),
+            Err(status) if status.is_already_exists() => Ok(()),
+            Err(status) => Err(api_error::status_failure(&status, doing).into()),
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,138 @@
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use stackctl::kube::{DeleteEvent, INVENTORY, Inventory, ObjectRef};
+
+use crate::harness::{control_plane, create, options, sandbox, words};
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(15)
+}
+
+#[tokio::test]
+async fn what_leaves_the_set_is_pruned_and_nothing_else() {
+    let sandbox = sandbox("prune").await;
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    create(&sandbox.kube, serde_json::to_value(sandbox.config_map("foreign", "1")).unwrap()).await;
+    let all = [sandbox.config_map("a", "1"), sandbox.config_map("b", "1")];
+    inventory.apply("web", &all, options(), &|_| {}, &|_| {}).await.unwrap();
+    inventory.apply("other", &[sandbox.config_map("c", "1")], options(), &|_| {}, &|_| {}).await.unwrap();
+
+    // Another run reads what this one wrote.
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    assert_eq!(inventory.parts(), ["other", "web"]);
+    assert_eq!(inventory.leftovers("web", &[sandbox.reference("v1", "ConfigMap", "a")]).len(), 1);
+    let gone = Mutex::new(Vec::new());
+    let on = |event: DeleteEvent| {
+        if let DeleteEvent::Deleted(object) = event {
+            gone.lock().unwrap().push(object.name);
+        }
+    };
+    inventory.apply("web", &all[..1], options(), &|_| {}, &on).await.unwrap();
+    assert_eq!(*gone.lock().unwrap(), ["b"]);
+    for (name, there) in [("a", true), ("b", false), ("c", true), ("foreign", true)] {
+        let found = sandbox.get(&sandbox.reference("v1", "ConfigMap", name)).await;
+        assert_eq!(found.is_some(), there, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_run_writes_nothing() {
+    let sandbox = sandbox("second-run").await;
+    let objects = [sandbox.config_map("a", "1"), sandbox.config_map("b", "1")];
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    inventory.apply("web", &objects, options(), &|_| {}, &|_| {}).await.unwrap();
+    let map = sandbox.reference("v1", "ConfigMap", INVENTORY);
+    let before = sandbox.get(&map).await.unwrap().metadata.resource_version;
+
+    let requests = sandbox.kube.requests();
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    inventory.apply("web", &objects, options(), &|_| {}, &|_| {}).await.unwrap();
+    // The inventory, one list, two patches.
+    assert_eq!(sandbox.kube.requests() - requests, 4);
+    assert_eq!(sandbox.get(&map).await.unwrap().metadata.resource_version, before);
+}
+
+#[tokio::test]
+async fn the_namespace_is_made_for_the_inventory() {
+    let kube = control_plane().connect().await;
+    let inventory = Inventory::load(&kube, "made-for-inventory").await.unwrap();
+    let object = ObjectRef::cluster("rbac.authorization.k8s.io/v1", "ClusterRole", "made-for-inventory");
+    // Two parts at the same time: neither may lose the other's key.
+    let (a, b) = tokio::join!(
+        inventory.record("operator", std::slice::from_ref(&object)),
+        inventory.record("autoscaling", std::slice::from_ref(&object)),
+    );
+    a.and(b).unwrap();
+    let again = Inventory::load(&kube, "made-for-inventory").await.unwrap();
+    assert_eq!(again.parts(), ["autoscaling", "operator"]);
+}
+
+#[tokio::test]
+async fn what_was_there_before_is_adopted_and_never_deleted() {
+    let sandbox = sandbox("adopted").await;
+    create(&sandbox.kube, serde_json::to_value(sandbox.object("v1", "ConfigMap", "old", json!({}))).unwrap()).await;
+    let objects = [sandbox.config_map("old", "1"), sandbox.config_map("new", "1")];
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    inventory.apply("web", &objects, options(), &|_| {}, &|_| {}).await.unwrap();
+
+    let kept = Mutex::new(Vec::new());
+    let on = |event: DeleteEvent| {
+        if let DeleteEvent::Kept(object, _) = event {
+            kept.lock().unwrap().push(object.name);
+        }
+    };
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    inventory.delete("web", &|_| false, soon(), &on).await.unwrap();
+    assert_eq!(*kept.lock().unwrap(), ["old"]);
+    assert!(sandbox.get(&sandbox.reference("v1", "ConfigMap", "old")).await.is_some());
+    assert!(sandbox.get(&sandbox.reference("v1", "ConfigMap", "new")).await.is_none());
+    let map = sandbox.reference("v1", "ConfigMap", INVENTORY);
+    assert!(sandbox.get(&map).await.is_none(), "the inventory goes with its last part");
+}
+
+#[tokio::test]
+async fn what_is_to_be_kept_stays_recorded() {
+    let sandbox = sandbox("keep").await;
+    let objects = [sandbox.config_map("data", "1"), sandbox.config_map("rest", "1")];
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    inventory.apply("database", &objects, options(), &|_| {}, &|_| {}).await.unwrap();
+    inventory.delete("database", &|object| object.name == "data", soon(), &|_| {}).await.unwrap();
+    let again = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    let names: Vec<_> = again.entries("database").into_iter().map(|entry| entry.object.name).collect();
+    assert_eq!(names, ["data"]);
+    assert!(sandbox.get(&sandbox.reference("v1", "ConfigMap", "data")).await.is_some());
+    assert!(sandbox.get(&sandbox.reference("v1", "ConfigMap", "rest")).await.is_none());
+}
+
+#[tokio::test]
+async fn what_cannot_be_deleted_says_what_holds_it() {
+    let sandbox = sandbox("held").await;
+    let mut object = sandbox.config_map("held", "1");
+    object.metadata.finalizers = Some(vec!["example.com/hold".into()]);
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    inventory.apply("web", &[object], options(), &|_| {}, &|_| {}).await.unwrap();
+    let error = inventory.delete("web", &|_| false, soon(), &|_| {}).await.unwrap_err();
+    assert_eq!(stackctl::error::kind_of(&error).exit_code(), 5);
+    let text = words(&error);
+    assert!(text.contains("held by the finalizer example.com/hold") && text.contains("remove the finalizer"), "{text}");
+    // It is still on record for the next attempt.
+    let again = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    assert_eq!(again.entries("web").len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_inventory_is_named() {
+    let sandbox = sandbox("damaged").await;
+    create(
+        &sandbox.kube,
+        serde_json::to_value(sandbox.object("v1", "ConfigMap", INVENTORY, json!({"data": {"web": "?"}}))).unwrap(),
+    )
+    .await;
+    let error = Inventory::load(&sandbox.kube, &sandbox.namespace).await.err().unwrap();
+    let text = words(&error);
+    assert!(text.contains("damaged at web") && text.contains("test-damaged/stackctl-inventory"), "{text}");
+}

@@ -1,0 +1,8 @@
+//! The Kubernetes door against a real control plane: kube-apiserver and etcd as two processes, and nothing else.
+//! No controller runs, so nothing becomes ready by itself: tests write the statuses that they need.
+
+mod apply;
+mod connect;
+mod harness;
+mod inventory;
+mod wait;
