@@ -263,6 +263,19 @@ impl Run<'_> {
     }
 }
 
+/// What applying an object would make of it, forced; `None` when its namespace does not exist. The object's
+/// kind must be known.
+pub(super) async fn dry_run(
+    kube: &Kube,
+    reference: &ObjectRef,
+    object: &DynamicObject,
+    deadline: Instant,
+) -> Result<Option<DynamicObject>> {
+    let options = ApplyOptions { force_conflicts: true, dry_run: true, deadline };
+    let run = Run { kube, options, on: &|_| {}, set: &[] };
+    Ok(run.one(reference, object, &HashMap::new()).await?.0)
+}
+
 /// What a manifest may carry and never is ours to say.
 pub(super) fn without_what_the_cluster_owns(object: &DynamicObject) -> DynamicObject {
     let mut body = object.clone();

@@ -11,12 +11,12 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{ListParams, PostParams},
+    api::{DynamicObject, ListParams, PostParams},
     config::{Kubeconfig, KubeconfigError},
 };
 use serde_json::Value;
 
-use super::{ClusterRef, Kube};
+use super::{ClusterRef, Kube, ObjectRef};
 use crate::error::{Result, failed};
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
@@ -151,6 +151,27 @@ impl Kube {
         Ok(endpoints
             .any(|endpoint| endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready.unwrap_or(true))))
     }
+}
+
+/// The databases that CloudNativePG's operator runs, in words, e.g. `Cluster shop/orders`; `None` when there are
+/// none. To be asked once the stack's own is gone: whatever is left is somebody else's, or another stack's.
+///
+/// # Errors
+/// The API's refusal.
+pub async fn operator_in_use(kube: &Kube) -> Result<Option<String>> {
+    let any = ObjectRef::cluster("postgresql.cnpg.io/v1", "Cluster", "");
+    if !kube.knows(&any.api_version, &any.kind).await? {
+        return Ok(None);
+    }
+    let resolved = kube.resolve(&any).await?;
+    let (api, all) = (Api::<DynamicObject>::all_with(kube.client(), &resolved.resource), ListParams::default());
+    let found = kube.call("list the databases of CloudNativePG", || api.list_metadata(&all)).await?;
+    let names: Vec<String> = found
+        .items
+        .iter()
+        .map(|cluster| format!("Cluster {}/{}", cluster.namespace().unwrap_or_default(), cluster.name_any()))
+        .collect();
+    Ok((!names.is_empty()).then(|| names.join(", ")))
 }
 
 /// The kubeconfig's contexts, and the current one. No kubeconfig at all is one without contexts.

@@ -3,6 +3,8 @@
 
 mod apply;
 mod connect;
+mod diff;
 mod harness;
 mod inventory;
+mod lease;
 mod wait;
