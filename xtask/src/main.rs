@@ -1,2 +1,74 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks of stackctl: `cargo xtask <task>`.
+
+mod bundle;
+mod engine;
+mod plan;
+mod run;
+mod say;
+mod stackctl;
+mod up;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Developer tasks of stackctl.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// From a bare machine to a running stack: installs and starts the engine where there is none, builds a
+    /// bundle where no container registry answers, then runs `stackctl up`.
+    Up(up::Args),
+    /// Make a bundle from sources: all that the stack needs where no container registry is in reach.
+    Bundle {
+        /// The folder to make [default: stackctl/bundle in the user's cache folder].
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// Make only these parts, and link their programs into stackctl/closed/bin.
+        #[arg(long, value_enum, conflicts_with = "out")]
+        only: Option<bundle::Only>,
+        /// Do not ask before installing and starting things on this machine.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            say::tell(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
+        Task::Bundle { only: Some(only), .. } => {
+            let folder = bundle::make_only(only)?;
+            say::say(&format!("the programs are in {}", folder.display()));
+        }
+        Task::Bundle { out, yes, .. } => {
+            let plan = plan::Plan::survey(true)?;
+            plan.agree(yes, "put everything into a bundle")?;
+            bundle::make(&out.map_or_else(bundle::default_folder, Ok)?, &plan.packages)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of the workspace that this program was built from.
+pub fn workspace() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
+}

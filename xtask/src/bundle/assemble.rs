@@ -1,0 +1,80 @@
+//! Puts what was made into a bundle's folder.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::manifest::{self, Component, Draft, ImageFile, Manifest};
+use super::parts::{self, Base, IMAGES, KUBERNETES, MANIFESTS};
+use super::{Closed, docker, gobuild, images, node_image, preload, web_image};
+use crate::stackctl;
+
+/// Fills the folder `out`, in the place of an earlier bundle.
+///
+/// # Errors
+/// When something of it is not there, or `out` holds something else.
+pub fn assemble(closed: &Closed, out: &Path) -> Result<()> {
+    let Some(name) = out.file_name() else { bail!("{} is no folder's name", out.display()) };
+    if out.exists() && !out.join(manifest::FILE).exists() && fs::read_dir(out)?.next().is_some() {
+        bail!("{} is there and is no bundle: give another folder by --out", out.display());
+    }
+    let draft_name = format!(".{}.new", name.to_string_lossy());
+    let mut draft = Draft::new(out.with_file_name(draft_name))?;
+    let preload_path = format!("preload/{}", preload::file_name());
+    let binaries = format!("kubernetes/{KUBERNETES}");
+    let mut manifest = Manifest::new(KUBERNETES, preload_path.clone(), binaries.clone());
+
+    draft.add("tools/minikube", &preload::program(closed, "minikube", "minikube")?)?;
+    for (part, file) in preload::BINARIES {
+        draft.add(&format!("{binaries}/{file}"), &preload::program(closed, part, file)?)?;
+    }
+    draft.add(&preload_path, &closed.store.folder(preload::NAME, &preload::key(closed)?).join(preload::file_name()))?;
+
+    manifest.components.push(component("minikube", go_version(closed, "minikube")?, go_source(closed, "minikube")?));
+    let node = closed.store.folder(node_image::NAME, &node_image::key(closed)?);
+    let image = docker::noted(&node, "image")?;
+    draft.add("images/kicbase.tar", &node.join(node_image::ARCHIVE))?;
+    manifest.engine_images.push(ImageFile { path: "images/kicbase.tar".into(), image: image.clone() });
+    manifest.components.push(Component {
+        image: Some(image),
+        ..component("kicbase", docker::noted(&node, "version")?, format!("Debian {}", parts::NODE_SUITE))
+    });
+    for image in IMAGES {
+        let folder = closed.store.folder(image.name, &images::key(closed, image)?);
+        let source = match image.version {
+            parts::Version::Module(folder) => go_source(closed, folder)?,
+            _ => match image.base {
+                Base::Debian(suite) => format!("Debian {suite}"),
+                Base::Scratch => "stackctl".to_owned(),
+            },
+        };
+        let upstream = MANIFESTS.iter().find(|manifest| manifest.component == image.component);
+        let path = upstream.map(|upstream| format!("manifests/{}", upstream.name()));
+        if let (Some(upstream), Some(path)) = (upstream, &path) {
+            draft.add(path, &gobuild::sources(closed, upstream.folder)?.join(upstream.path))?;
+        }
+        manifest.components.push(Component {
+            image: Some(docker::noted(&folder, "image")?),
+            manifest: path,
+            ..component(image.component, docker::noted(&folder, "version")?, source)
+        });
+    }
+    let web = web_image::build(closed, &stackctl::build()?)?;
+    draft.add("images/user-app.tar", &web.join(web_image::ARCHIVE))?;
+    manifest.web_image = Some(ImageFile { path: "images/user-app.tar".into(), image: docker::noted(&web, "image")? });
+    draft.finish(manifest, out)
+}
+
+fn component(name: &str, version: String, source: String) -> Component {
+    Component { name: name.into(), version, image: None, manifest: None, source: Some(source) }
+}
+
+fn go_version(closed: &Closed, folder: &str) -> Result<String> {
+    Ok(gobuild::module(closed, folder)?.1.trim_start_matches('v').to_owned())
+}
+
+fn go_source(closed: &Closed, folder: &str) -> Result<String> {
+    let (module, version) = gobuild::module(closed, folder)?;
+    Ok(format!("Go module {module} {version}"))
+}

@@ -1,0 +1,139 @@
+//! The closed-network builder: makes a bundle (tools, manifests, images) from sources, on a machine
+//! that reaches package registries only.
+
+pub mod digest;
+pub mod store;
+
+mod assemble;
+mod debian;
+mod docker;
+mod gobuild;
+mod graph;
+mod images;
+mod manifest;
+mod node_image;
+mod parts;
+mod pause;
+mod preload;
+mod rust_image;
+mod tasks;
+mod web_image;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use self::parts::{CONTROL_PLANE, GO_TOOLS, GoTool, TEST_ONLY};
+use self::store::Store;
+use crate::engine::runtime;
+use crate::run::Run;
+use crate::say::say;
+use crate::workspace;
+
+/// What the builder works with.
+#[derive(Debug)]
+pub struct Closed {
+    store: Store,
+    /// The folder of pinned sources and recipes.
+    sources: PathBuf,
+    go_version: String,
+    /// Whether containers must do without what this machine withholds.
+    lean: bool,
+}
+
+/// What to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Only {
+    /// The API server, etcd, kubectl and helm, for tests of the control plane.
+    ControlPlane,
+}
+
+/// Everything that the builder keeps: `$XDG_CACHE_HOME/stackctl`.
+///
+/// # Errors
+/// When there is no home folder.
+pub fn cache_folder() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("stackctl"))
+}
+
+/// Where a bundle is made unless something else is asked for.
+///
+/// # Errors
+/// As [`cache_folder`].
+pub fn default_folder() -> Result<PathBuf> {
+    Ok(cache_folder()?.join("bundle"))
+}
+
+/// The folder of pinned sources and recipes.
+pub fn sources_folder() -> PathBuf {
+    workspace().join("xtask/closed")
+}
+
+/// Opens the folder of everything made.
+///
+/// # Errors
+/// When it cannot be made or locked.
+pub fn store() -> Result<Store> {
+    Store::open(&cache_folder()?.join("closed"))
+}
+
+impl Closed {
+    /// Opens the builder's store.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or Go is missing.
+    pub fn open() -> Result<Self> {
+        let store = store()?;
+        let go = Run::new("go", 60).args(["env", "GOVERSION", "GOOS", "GOARCH"]).output();
+        let go_version = go.context("Go is needed to build from sources (1.21 or newer, in PATH)")?;
+        Ok(Self { store, sources: sources_folder(), go_version, lean: runtime::needed()? })
+    }
+}
+
+/// Makes only some parts, and links their programs into `closed/bin`.
+///
+/// # Errors
+/// When a part cannot be made.
+pub fn make_only(only: Only) -> Result<PathBuf> {
+    let closed = Closed::open()?;
+    let names = match only {
+        Only::ControlPlane => CONTROL_PLANE,
+    };
+    let tools: Vec<&GoTool> = GO_TOOLS.iter().filter(|tool| names.contains(&tool.name)).collect();
+    graph::run(tools.iter().flat_map(|tool| tasks::of_tool(&closed, tool)).collect())?;
+    link_programs(&closed, &tools)
+}
+
+/// Makes the bundle in `out`: what has not changed is taken as it is. Packages that this machine
+/// lacks are installed first, and its engine is started.
+///
+/// # Errors
+/// When a part cannot be made.
+pub fn make(out: &Path, packages: &[&str]) -> Result<()> {
+    let closed = Closed::open()?;
+    graph::run(tasks::all(&closed, packages))?;
+    web_image::forget_old(&closed)?;
+    let tools: Vec<&GoTool> = GO_TOOLS.iter().filter(|tool| !TEST_ONLY.contains(&tool.name)).collect();
+    link_programs(&closed, &tools)?;
+    assemble::assemble(&closed, out)?;
+    say(&format!("the bundle is in {}", out.display()));
+    Ok(())
+}
+
+/// Links programs to where tests look for them.
+fn link_programs(closed: &Closed, tools: &[&GoTool]) -> Result<PathBuf> {
+    let folder = closed.store.root().join("bin");
+    fs::create_dir_all(&folder)?;
+    for tool in tools {
+        for (_, program) in tool.programs {
+            let (link, new) = (folder.join(program), folder.join(format!(".{program}")));
+            let _ = fs::remove_file(&new);
+            std::os::unix::fs::symlink(preload::program(closed, tool.name, program)?, &new)?;
+            fs::rename(&new, &link).with_context(|| format!("cannot link {}", link.display()))?;
+        }
+    }
+    Ok(folder)
+}

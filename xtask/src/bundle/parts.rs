@@ -1,0 +1,281 @@
+//! Every part of a bundle, as data. A new one is an entry here and a folder under
+//! `xtask/closed/` with its pinned sources (`go.mod`, `go.sum`) or its Dockerfile.
+
+/// The Kubernetes version that everything here serves.
+pub const KUBERNETES: &str = "v1.35.4";
+
+/// A Go program, or several of one module.
+#[derive(Debug)]
+pub struct GoTool {
+    /// The part's name.
+    pub name: &'static str,
+    /// Folder under `xtask/closed/` with `go.mod` and `go.sum`, which pin the sources.
+    pub folder: &'static str,
+    /// Packages to build, each with the name of the program that it becomes.
+    pub programs: &'static [(&'static str, &'static str)],
+    /// Build tags.
+    pub tags: &'static str,
+    /// Whether it is linked with C.
+    pub cgo: bool,
+    /// Variables to set at link time; `$V` is the module's version.
+    pub set: &'static [&'static str],
+}
+
+const NO_SET: &[&str] = &[];
+const KUBERNETES_SET: &[&str] = &[
+    "k8s.io/component-base/version.gitVersion=$V",
+    "k8s.io/component-base/version.gitMajor=1",
+    "k8s.io/component-base/version.gitMinor=35",
+    "k8s.io/client-go/pkg/version.gitVersion=$V",
+    "k8s.io/client-go/pkg/version.gitMajor=1",
+    "k8s.io/client-go/pkg/version.gitMinor=35",
+];
+
+const fn go(
+    name: &'static str,
+    folder: &'static str,
+    programs: &'static [(&'static str, &'static str)],
+    set: &'static [&'static str],
+) -> GoTool {
+    GoTool { name, folder, programs, tags: "", cgo: false, set }
+}
+
+/// In the order in which they are built: what images wait for first.
+pub const GO_TOOLS: &[GoTool] = &[
+    go("etcd", "etcd", &[("go.etcd.io/etcd/server/v3", "etcd")], NO_SET),
+    go(
+        "kube-apiserver",
+        "kubernetes",
+        &[("k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"), ("k8s.io/kubernetes/cmd/kubectl", "kubectl")],
+        KUBERNETES_SET,
+    ),
+    go(
+        "kubernetes",
+        "kubernetes",
+        &[
+            ("k8s.io/kubernetes/cmd/kubelet", "kubelet"),
+            ("k8s.io/kubernetes/cmd/kubeadm", "kubeadm"),
+            ("k8s.io/kubernetes/cmd/kube-controller-manager", "kube-controller-manager"),
+            ("k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
+            ("k8s.io/kubernetes/cmd/kube-proxy", "kube-proxy"),
+        ],
+        KUBERNETES_SET,
+    ),
+    go(
+        "crictl",
+        "crictl",
+        &[("sigs.k8s.io/cri-tools/cmd/crictl", "crictl")],
+        &["sigs.k8s.io/cri-tools/pkg/version.Version=$V"],
+    ),
+    go(
+        "cnpg-operator",
+        "cnpg-operator",
+        &[("github.com/cloudnative-pg/cloudnative-pg/cmd/manager", "manager")],
+        NO_SET,
+    ),
+    go("coredns", "coredns", &[("github.com/coredns/coredns", "coredns")], NO_SET),
+    go(
+        "metrics-server",
+        "metrics-server",
+        &[("sigs.k8s.io/metrics-server/cmd/metrics-server", "metrics-server")],
+        &["k8s.io/client-go/pkg/version.gitVersion=$V", "k8s.io/component-base/version.gitVersion=$V"],
+    ),
+    go(
+        "local-path-provisioner",
+        "local-path-provisioner",
+        &[("github.com/rancher/local-path-provisioner", "local-path-provisioner")],
+        &["main.VERSION=$V"],
+    ),
+    GoTool {
+        name: "minikube",
+        folder: "minikube",
+        programs: &[("k8s.io/minikube/cmd/minikube", "minikube")],
+        tags: "libvirt_dlopen",
+        cgo: true,
+        set: &[
+            "k8s.io/minikube/pkg/version.version=$V",
+            "k8s.io/minikube/pkg/version.isoVersion=v1.38.0",
+            "k8s.io/minikube/pkg/version.storageProvisionerVersion=v5",
+        ],
+    },
+    go("helm", "helm", &[("helm.sh/helm/v4/cmd/helm", "helm")], &["helm.sh/helm/v4/internal/version.version=$V"]),
+];
+
+/// Programs that tests of the control plane need, and the parts that they come from.
+pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "helm"];
+
+/// Tools that only tests and measurements use: no part of a bundle.
+pub const TEST_ONLY: &[&str] = &["helm"];
+
+/// What an image is built on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing.
+    Scratch,
+    /// This Debian suite.
+    Debian(&'static str),
+}
+
+/// A container image that runs in the cluster: it goes into every node.
+#[derive(Debug)]
+pub struct Image {
+    /// The part's name.
+    pub name: &'static str,
+    /// Folder under `xtask/closed/` with its Dockerfile.
+    pub folder: &'static str,
+    /// Its name; `$K` is the first 12 digits of its key, `$V` the version that `version` finds.
+    pub image: &'static str,
+    /// What it is built on.
+    pub base: Base,
+    /// Programs that are put beside the Dockerfile: the part and its file.
+    pub files: &'static [(&'static str, &'static str)],
+    /// Build arguments beside BASE.
+    pub args: &'static [(&'static str, &'static str)],
+    /// How the version is found.
+    pub version: Version,
+    /// Its name among the bundle's components.
+    pub component: &'static str,
+}
+
+/// How a component's version is found.
+#[derive(Debug, Clone, Copy)]
+pub enum Version {
+    /// The version of the module in this folder's `go.mod`.
+    Module(&'static str),
+    /// What this program in the image prints.
+    Prints(&'static [&'static str]),
+    /// This one.
+    Is(&'static str),
+}
+
+const fn image(
+    name: &'static str,
+    image: &'static str,
+    files: &'static [(&'static str, &'static str)],
+    component: &'static str,
+) -> Image {
+    Image {
+        name,
+        folder: component,
+        image,
+        base: Base::Scratch,
+        files,
+        args: &[],
+        version: Version::Module(component),
+        component,
+    }
+}
+
+const fn control_plane(
+    name: &'static str,
+    image: &'static str,
+    files: &'static [(&'static str, &'static str)],
+    args: &'static [(&'static str, &'static str)],
+    component: &'static str,
+) -> Image {
+    Image {
+        name,
+        folder: "kubernetes",
+        image,
+        base: Base::Scratch,
+        files,
+        args,
+        version: Version::Module("kubernetes"),
+        component,
+    }
+}
+
+/// The suite of the node and of what is built for it.
+pub const NODE_SUITE: &str = "bookworm";
+
+/// Every image. The names of the control plane's are those that kubeadm asks for.
+pub const IMAGES: &[Image] = &[
+    control_plane(
+        "kube-apiserver-image",
+        "registry.k8s.io/kube-apiserver:v1.35.4",
+        &[("kube-apiserver", "kube-apiserver")],
+        &[("BINARY", "kube-apiserver")],
+        "kube-apiserver",
+    ),
+    control_plane(
+        "kube-controller-manager-image",
+        "registry.k8s.io/kube-controller-manager:v1.35.4",
+        &[("kubernetes", "kube-controller-manager")],
+        &[("BINARY", "kube-controller-manager")],
+        "kube-controller-manager",
+    ),
+    control_plane(
+        "kube-scheduler-image",
+        "registry.k8s.io/kube-scheduler:v1.35.4",
+        &[("kubernetes", "kube-scheduler")],
+        &[("BINARY", "kube-scheduler")],
+        "kube-scheduler",
+    ),
+    Image {
+        base: Base::Debian(NODE_SUITE),
+        folder: "kube-proxy",
+        ..control_plane(
+            "kube-proxy-image",
+            "registry.k8s.io/kube-proxy:v1.35.4",
+            &[("kubernetes", "kube-proxy")],
+            &[],
+            "kube-proxy",
+        )
+    },
+    image("etcd-image", "registry.k8s.io/etcd:3.6.6-0", &[("etcd", "etcd")], "etcd"),
+    image("coredns-image", "registry.k8s.io/coredns/coredns:v1.13.1", &[("coredns", "coredns")], "coredns"),
+    Image {
+        version: Version::Is("3.10.1"),
+        ..image("pause-image", "registry.k8s.io/pause:3.10.1", &[("pause", "pause")], "pause")
+    },
+    image(
+        "metrics-server-image",
+        "registry.k8s.io/metrics-server/metrics-server:v0.9.0",
+        &[("metrics-server", "metrics-server")],
+        "metrics-server",
+    ),
+    image(
+        "cnpg-operator-image",
+        "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0",
+        &[("cnpg-operator", "manager")],
+        "cnpg-operator",
+    ),
+    image(
+        "local-path-provisioner-image",
+        "rancher/local-path-provisioner:v0.0.30",
+        &[("local-path-provisioner", "local-path-provisioner")],
+        "local-path-provisioner",
+    ),
+    Image {
+        base: Base::Debian(NODE_SUITE),
+        version: Version::Prints(&["busybox"]),
+        ..image("busybox-image", "busybox:stable", &[], "busybox")
+    },
+    Image {
+        base: Base::Debian("trixie"),
+        version: Version::Prints(&["postgres", "--version"]),
+        ..image("postgresql-image", "stackctl.local/postgresql:$V-$K", &[], "postgresql")
+    },
+];
+
+/// A manifest of upstream's, taken from the module that its program is built from.
+#[derive(Debug)]
+pub struct UpstreamManifest {
+    /// Folder under `xtask/closed/` that pins the module.
+    pub folder: &'static str,
+    /// The file in the module.
+    pub path: &'static str,
+    /// The component that it installs.
+    pub component: &'static str,
+}
+
+impl UpstreamManifest {
+    /// The file's name.
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('/').next().unwrap_or(self.path)
+    }
+}
+
+/// Every manifest of upstream's.
+pub const MANIFESTS: &[UpstreamManifest] =
+    &[UpstreamManifest { folder: "cnpg-operator", path: "releases/cnpg-1.30.0.yaml", component: "cnpg-operator" }];
