@@ -14,18 +14,26 @@ use crate::{
 /// The oldest Kubernetes that the stack's parts support.
 const OLDEST_KUBERNETES: (u32, u32) = (1, 33);
 
-const fn check(id: &'static str, what: &'static str, before: Before, run: super::Run) -> Check {
-    Check { id, what, category: Category::Cluster, before, run }
+const API: Option<&str> = Some("api");
+
+const fn check(
+    id: &'static str,
+    what: &'static str,
+    before: Before,
+    needs: Option<&'static str>,
+    run: super::Run,
+) -> Check {
+    Check { id, what, category: Category::Cluster, before, needs, run }
 }
 
 /// The checks, in the order in which they are shown.
 pub const CHECKS: &[Check] = &[
-    check("api", "Kubernetes API", Before::Foreign, |cx| api(cx).boxed()),
-    check("nodes", "nodes", Before::Never, |cx| nodes(cx).boxed()),
-    check("permissions", "permissions", Before::Foreign, |cx| permissions(cx).boxed()),
-    check("storage", "storage class", Before::Foreign, |cx| storage(cx).boxed()),
-    check("metrics", "metrics API", Before::Never, |cx| metrics(cx).boxed()),
-    check("webhooks", "admission webhooks", Before::Foreign, |cx| webhooks(cx).boxed()),
+    check("api", "Kubernetes API", Before::Foreign, None, |cx| api(cx).boxed()),
+    check("nodes", "nodes", Before::Never, API, |cx| nodes(cx).boxed()),
+    check("permissions", "permissions", Before::Foreign, API, |cx| permissions(cx).boxed()),
+    check("storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
+    check("metrics", "metrics API", Before::Never, API, |cx| metrics(cx).boxed()),
+    check("webhooks", "admission webhooks", Before::Foreign, API, |cx| webhooks(cx).boxed()),
 ];
 
 /// Of a cluster that is still to be made nothing can be told.
@@ -39,7 +47,11 @@ async fn api(cx: &Context) -> Result<Outcome> {
     if let Some(skipped) = not_yet(cx)? {
         return Ok(skipped);
     }
-    let kube = cx.kube().await?;
+    let kube = match (cx.kube().await, &cx.config.target) {
+        (Ok(kube), _) => kube,
+        (Err(error), Target::Minikube(_)) => return Ok(Outcome::from(error).remedy("stackctl up starts it")),
+        (Err(error), Target::Context(_)) => return Err(error),
+    };
     Ok(judge_version(&kube.version().await?, kube.server()))
 }
 

@@ -32,20 +32,28 @@ const GOOD_DISK: u64 = 15 * GIB;
 /// kubelet, containerd and systemd of each node watch files; with fewer they fail with "too many open files".
 const LEAST_INOTIFY: [(&str, u64); 2] = [("max_user_instances", 128), ("max_user_watches", 65_536)];
 
-const fn check(id: &'static str, what: &'static str, before: Before, run: super::Run) -> Check {
-    Check { id, what, category: Category::Machine, before, run }
+const ENGINE: Option<&str> = Some("engine");
+
+const fn check(
+    id: &'static str,
+    what: &'static str,
+    before: Before,
+    needs: Option<&'static str>,
+    run: super::Run,
+) -> Check {
+    Check { id, what, category: Category::Machine, before, needs, run }
 }
 
 /// The checks, in the order in which they are shown.
 pub const CHECKS: &[Check] = &[
-    check("engine", "Docker engine", Before::Always, |_| engine().boxed()),
-    check("cpus", "CPUs", Before::Making, |cx| cpus(cx).boxed()),
-    check("memory", "memory", Before::Making, |cx| memory(cx).boxed()),
-    check("disk", "disk space", Before::Making, |_| disk().boxed()),
-    check("inotify", "inotify limits", Before::Making, |cx| inotify(cx).boxed()),
-    check("minikube", "minikube", Before::Making, |cx| minikube(cx).boxed()),
-    check("kubeconfig", "kubeconfig", Before::Always, |cx| kubeconfig(cx).boxed()),
-    check("ports", "local ports", Before::Never, |_| ports().boxed()),
+    check("engine", "Docker engine", Before::Always, None, |_| engine().boxed()),
+    check("cpus", "CPUs", Before::Making, ENGINE, |cx| cpus(cx).boxed()),
+    check("memory", "memory", Before::Making, ENGINE, |cx| memory(cx).boxed()),
+    check("disk", "disk space", Before::Making, ENGINE, |_| disk().boxed()),
+    check("inotify", "inotify limits", Before::Making, None, |cx| inotify(cx).boxed()),
+    check("minikube", "minikube", Before::Making, None, |cx| minikube(cx).boxed()),
+    check("kubeconfig", "kubeconfig", Before::Always, None, |cx| kubeconfig(cx).boxed()),
+    check("ports", "local ports", Before::Never, None, |_| ports().boxed()),
 ];
 
 fn wanted(cx: &Context) -> std::result::Result<&Wanted, Outcome> {

@@ -131,6 +131,8 @@ pub struct Check {
     pub category: Category,
     /// When it matters to `up`.
     pub before: Before,
+    /// The check without whose success this one can tell nothing.
+    needs: Option<&'static str>,
     run: Run,
 }
 
@@ -153,13 +155,26 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
     machine::CHECKS.iter().chain(cluster::CHECKS)
 }
 
-/// Runs these side by side; the findings come in their order.
+/// Runs these side by side, those that need another's success after it; the findings come in their order.
 pub async fn run(cx: &Context, checks: impl IntoIterator<Item = &'static Check>) -> Vec<Finding> {
-    join_all(checks.into_iter().map(|check| async move {
+    let checks: Vec<&Check> = checks.into_iter().collect();
+    let one = |check: &'static Check| async move {
         let outcome = (check.run)(cx).await.unwrap_or_else(Outcome::from);
         Finding { id: check.id, what: check.what, category: check.category, outcome }
-    }))
-    .await
+    };
+    let mut findings = join_all(checks.iter().copied().filter(|check| check.needs.is_none()).map(one)).await;
+    // Without this an obstacle would be reported, and a deadline waited for, once for each of them.
+    let (can, cannot): (Vec<&Check>, Vec<&Check>) =
+        checks.iter().copied().filter(|check| check.needs.is_some()).partition(|check| {
+            !findings.iter().any(|finding| check.needs == Some(finding.id) && finding.outcome.stops())
+        });
+    findings.extend(join_all(can.into_iter().map(one)).await);
+    findings.extend(cannot.into_iter().map(|check| {
+        let outcome = Outcome::skipped("cannot be told before the problem above is solved");
+        Finding { id: check.id, what: check.what, category: check.category, outcome }
+    }));
+    findings.sort_by_key(|finding| checks.iter().position(|check| check.id == finding.id));
+    findings
 }
 
 /// The findings as one failure; `None` when nothing stops.
@@ -202,6 +217,13 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), count);
+    }
+
+    #[test]
+    fn what_is_needed_is_there_and_needs_nothing_itself() {
+        for need in all().filter_map(|check| check.needs) {
+            assert!(all().any(|check| check.id == need && check.needs.is_none()), "{need}");
+        }
     }
 
     #[test]
