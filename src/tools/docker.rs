@@ -81,6 +81,62 @@ pub async fn container_states(names: &[String]) -> Result<HashMap<String, String
     Ok(states.map(|(name, state)| (name.to_owned(), state.to_owned())).collect())
 }
 
+/// What minikube makes in the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// A node, or a helper of a start that was interrupted.
+    Container,
+    /// A node's disk.
+    Volume,
+    /// The network of a profile's nodes.
+    Network,
+}
+
+impl Made {
+    /// As the command line names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Made::Container => "container",
+            Made::Volume => "volume",
+            Made::Network => "network",
+        }
+    }
+}
+
+/// What minikube made of this kind, as names with the node or profile that minikube's label tells.
+///
+/// # Errors
+/// The engine's failure.
+pub async fn made_by_minikube(kind: Made) -> Result<Vec<(String, String)>> {
+    let name = if kind == Made::Container { "{{.Names}}" } else { "{{.Name}}" };
+    let format = format!("{name} {{{{.Label \"name.minikube.sigs.k8s.io\"}}}}");
+    let all = (kind == Made::Container).then_some("--all");
+    let command = docker().args([kind.name(), "ls"]).args(all).args(["--format", &format]);
+    let command = command.args(["--filter", "label=created_by.minikube.sigs.k8s.io=true"]);
+    let output = command.timeout(QUESTION).output().await.map_err(not_installed)?;
+    if !output.status.success() {
+        return Err(explain(&output).into());
+    }
+    let lines = output.stdout.lines().filter_map(|line| line.split_once(' '));
+    Ok(lines.map(|(name, owner)| (name.to_owned(), owner.trim().to_owned())).collect())
+}
+
+/// Removes these, running or not, and a container's unnamed volumes with it.
+///
+/// # Errors
+/// The engine's failure.
+pub async fn remove(kind: Made, names: &[String]) -> Result<()> {
+    let options: &[&str] = match kind {
+        Made::Container => &["rm", "--force", "--volumes"],
+        Made::Volume => &["rm", "--force"],
+        Made::Network => &["rm"],
+    };
+    let command = docker().arg(kind.name()).args(options).args(names).timeout(Duration::from_secs(120));
+    let output = command.output().await.map_err(not_installed)?;
+    // Another one may have removed it in the same moment.
+    if output.status.success() || is_absent(&output) { Ok(()) } else { Err(explain(&output).into()) }
+}
+
 /// The image of that name in the engine; `None` where it has none.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! The cluster: a minikube profile that is made, started or completed as needed, or one that the user
 //! already has, which is only looked at.
 
+mod delete;
 mod start;
 mod state;
 
@@ -8,6 +9,7 @@ use std::collections::HashMap;
 
 use futures::future::BoxFuture;
 
+pub use self::delete::{delete, deletion_plan};
 use self::state::{State, Step, look};
 use super::{Need, Phase};
 use crate::{

@@ -115,7 +115,7 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
 
 /// # Errors
 /// A profile that we could not work with: it is the user's, and stays as it is.
-fn refuse_foreign(profile: &Profile) -> Result<()> {
+pub(super) fn refuse_foreign(profile: &Profile) -> Result<()> {
     let refuse = |what: String| {
         Err(failed(format!("the minikube profile {} exists and {what}", profile.name))
             .remedy("use another profile: --profile NAME")
