@@ -6,9 +6,10 @@ mod plan;
 mod run;
 mod say;
 mod stackctl;
+mod test;
 mod up;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -27,6 +28,8 @@ enum Task {
     /// From a bare machine to a running stack: installs and starts the engine where there is none, builds a
     /// bundle where no container registry answers, then runs `stackctl up`.
     Up(up::Args),
+    /// Every check of the project: format, lints, dependencies, tests, then the stack on a real cluster.
+    Test(test::Args),
     /// Make a bundle from sources: all that the stack needs where no container registry is in reach.
     Bundle {
         /// The folder to make [default: stackctl/bundle in the user's cache folder].
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
+        Task::Test(args) => return test::test(&args),
         Task::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
         Task::Bundle { only: Some(only), .. } => {
             let folder = bundle::make_only(only)?;
@@ -67,8 +71,16 @@ fn run(task: Task) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The folder of the workspace that this program was built from.
+/// The folder of the workspace that this program was built from. Cargo tells where it runs it from: with a
+/// target folder that several checkouts share, the one that it was compiled in may be another.
 pub fn workspace() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).to_owned()
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let package = PathBuf::from(package);
+    package.parent().unwrap_or(&package).to_owned()
+}
+
+/// Where Cargo puts what it builds: the folder that it was told, or the workspace's own.
+pub fn target_folder() -> PathBuf {
+    let told = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
+    workspace().join(told.map_or_else(|| PathBuf::from("target"), PathBuf::from))
 }

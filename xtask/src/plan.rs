@@ -48,6 +48,18 @@ impl Plan {
         })
     }
 
+    /// The machine stays as it is.
+    pub fn nothing() -> Self {
+        Self { packages: Vec::new(), start_engine: false, lean: false, bundle: None }
+    }
+
+    /// Adds packages: those of the given ones that this machine lacks.
+    #[must_use]
+    pub fn with(mut self, packages: &[&'static str]) -> Self {
+        self.packages.extend(install::missing(packages));
+        self
+    }
+
     /// What is going to happen, a line each; nothing when the machine stays as it is.
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();

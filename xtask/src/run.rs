@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -47,6 +47,13 @@ impl Run {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
+        self
+    }
+
+    /// Takes an environment variable away.
+    #[must_use]
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
         self
     }
 
@@ -144,6 +151,28 @@ impl Run {
         }
     }
 
+    /// Runs it, gives each line of its standard output to `on_line` as it comes, and returns its exit code.
+    ///
+    /// # Errors
+    /// As [`Run::on_terminal`].
+    pub fn lines(mut self, mut on_line: impl FnMut(&str)) -> Result<i32> {
+        self.command.stdout(Stdio::piped());
+        let mut child = self.command.spawn().with_context(|| format!("cannot start `{}`", self.shown))?;
+        let output = child.stdout.take().context("its output cannot be read")?;
+        let timeout = self.timeout;
+        let (status, late) = std::thread::scope(|scope| {
+            let waiter = scope.spawn(move || wait(&mut child, timeout));
+            for line in std::io::BufReader::new(output).split(b'\n').map_while(std::io::Result::ok) {
+                on_line(&String::from_utf8_lossy(&line));
+            }
+            waiter.join().unwrap_or_else(|_| bail!("waiting for it panicked"))
+        })?;
+        match status.code() {
+            Some(code) if !late => Ok(code),
+            _ => bail!("`{}` {}", self.shown, outcome(status, late, timeout)),
+        }
+    }
+
     /// True when the program can be run and ends well.
     pub fn works(self) -> bool {
         self.output().is_ok()
@@ -210,6 +239,13 @@ mod tests {
     #[test]
     fn output_is_what_was_written_without_the_last_newline() {
         assert_eq!(shell("echo a; echo b; echo c >&2", 10).output().unwrap(), "a\nb");
+    }
+
+    #[test]
+    fn each_line_is_given_as_it_comes_and_the_exit_code_at_the_end() {
+        let mut lines = Vec::new();
+        let code = shell("echo a; echo b; exit 3", 10).lines(|line| lines.push(line.to_owned())).unwrap();
+        assert_eq!((code, lines), (3, vec!["a".to_owned(), "b".to_owned()]));
     }
 
     #[test]

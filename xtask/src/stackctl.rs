@@ -1,13 +1,14 @@
 //! The program itself, as the developer tasks build and start it.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::run::Run;
 use crate::say::say;
-use crate::workspace;
+use crate::{target_folder, workspace};
 
 static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
 
@@ -21,15 +22,17 @@ pub fn build() -> Result<PathBuf> {
         return Ok(path.clone());
     }
     let root = workspace();
-    let log = root.join("target/stackctl-build.log");
+    let target = target_folder();
+    fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
+    let log = target.join("stackctl-build.log");
     say("stackctl ...");
     Run::new("cargo", 1800)
         .dir(&root)
-        .env("CARGO_TARGET_DIR", root.join("target"))
+        .env("CARGO_TARGET_DIR", &target)
         .args(["build", "--locked", "--release", "--package", "stackctl"])
         .log(&log)
         .go()?;
-    let path = root.join("target/release/stackctl");
+    let path = target.join("release/stackctl");
     *built = Some(path.clone());
     Ok(path)
 }

@@ -67,6 +67,14 @@ pub fn default_folder() -> Result<PathBuf> {
     Ok(cache_folder()?.join("bundle"))
 }
 
+/// Where links to the programs made are.
+///
+/// # Errors
+/// As [`cache_folder`].
+pub fn programs_folder() -> Result<PathBuf> {
+    Ok(cache_folder()?.join("closed/bin"))
+}
+
 /// The folder of pinned sources and recipes.
 pub fn sources_folder() -> PathBuf {
     workspace().join("xtask/closed")

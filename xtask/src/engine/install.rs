@@ -11,6 +11,8 @@ use crate::say::say;
 pub const ENGINE: [&str; 4] = ["docker.io", "containerd", "runc", "iptables"];
 /// What building from sources needs: for the base images, and for what is linked statically.
 pub const BUILDER: [&str; 4] = ["debootstrap", "debian-archive-keyring", "gcc", "libc6-dev"];
+/// What the tests need: those of the web app run against a PostgreSQL of their own.
+pub const TESTS: [&str; 1] = ["postgresql"];
 const INSTALL_SECONDS: u64 = 900;
 
 /// Those of the packages that are not installed.

@@ -2,6 +2,7 @@
 
 pub mod install;
 pub mod runtime;
+mod stale;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::process::CommandExt as _;
@@ -112,6 +113,7 @@ fn place_runtime(store: &Store) -> Result<PathBuf> {
 
 /// Starts the engine in a process group of its own: it outlives this program and its terminal.
 fn start_by_hand(log: &Path, runtime: Option<&Path>) -> Result<()> {
+    stale::remove();
     let output = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new("dockerd");
     command.current_dir("/").stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);

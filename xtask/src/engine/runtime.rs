@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use crate::bundle::digest::Inputs;
 use crate::bundle::store::{Part, Store};
 use crate::run::Run;
-use crate::workspace;
+use crate::{target_folder, workspace};
 
 /// The part's name, and the program's.
 pub const NAME: &str = "lean-runtime";
@@ -48,7 +48,7 @@ pub fn build(store: &Store) -> Result<PathBuf> {
         let log = store.log(NAME);
         let root = workspace();
         add_target(&log)?;
-        let target = root.join("target");
+        let target = target_folder();
         Run::new("cargo", 1200)
             .dir(&root)
             .env("CARGO_TARGET_DIR", &target)
