@@ -49,6 +49,10 @@ pub enum Said {
     },
     /// Anything else that is for people.
     Note(String),
+    /// What it notes in its log.
+    Log(String),
+    /// A download goes on.
+    Progress,
     /// Why it gives up.
     Error {
         /// The reason.
@@ -100,7 +104,11 @@ impl Minikube {
         timeout: Duration,
         on: &mut (dyn FnMut(&Said) + Send),
     ) -> Result<()> {
-        self.talk(self.command().args(["start", "--output=json"]).args(arguments).timeout(timeout), on).await
+        self.talk(
+            self.command().args(["start", "--output=json", "--alsologtostderr"]).args(arguments).timeout(timeout),
+            on,
+        )
+        .await
     }
 
     /// Adds a worker to the profile.
@@ -201,18 +209,44 @@ fn parse(line: &str) -> Option<Said> {
     if line.is_empty() {
         return None;
     }
-    // Warnings of libraries come as plain text between the JSON lines.
-    let Ok(Line { kind, data }) = serde_json::from_str(line) else { return Some(Said::Note(line.to_owned())) };
+    if let Some(text) = log_line(line) {
+        // Not even a token that ends with this start is shown.
+        return (!text.contains("token")).then_some(Said::Log(text));
+    }
+    // The log has entries of several lines, and libraries write what they like.
+    let Line { kind, data } = serde_json::from_str(line).ok()?;
     match kind.strip_prefix("io.k8s.sigs.minikube.")? {
         "step" => Some(Said::Step {
             number: data.currentstep.parse().unwrap_or(0),
             total: data.totalsteps.parse().unwrap_or(0),
             message: if data.message.trim().is_empty() { data.name } else { data.message.trim().to_owned() },
         }),
+        "download.progress" => Some(Said::Progress),
         "error" => Some(Said::Error { message: data.message, advice: data.advice }),
         "info" | "warning" if !data.message.trim().is_empty() => Some(Said::Note(data.message.trim().to_owned())),
         _ => None,
     }
+}
+
+/// The text of a line of its log, `I1124 06:20:29.309505    8040 kubeadm.go:318] text`, without colours.
+fn log_line(line: &str) -> Option<String> {
+    let (head, text) = line.split_once("] ")?;
+    let severity = head.strip_prefix(['I', 'W', 'E', 'F'])?;
+    if !severity.starts_with(|c: char| c.is_ascii_digit()) || !head.contains(".go:") {
+        return None;
+    }
+    let mut plain = String::new();
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            // A colour: ESC [ numbers m.
+            '\u{1b}' => while characters.next().is_some_and(|next| next != 'm') {},
+            '\t' => plain.push(' '),
+            _ if character.is_control() => {}
+            _ => plain.push(character),
+        }
+    }
+    Some(plain.trim().to_owned())
 }
 
 async fn download(cx: &Context, phase: &str) -> Result<PathBuf> {
@@ -291,7 +325,13 @@ mod tests {
         let error =
             r#"{"type":"io.k8s.sigs.minikube.error","data":{"advice":"do","exitcode":"80","message":"no","name":"X"}}"#;
         assert_eq!(parse(error), Some(Said::Error { message: "no".into(), advice: "do".into() }));
-        assert_eq!(parse("! a warning"), Some(Said::Note("! a warning".into())));
-        assert_eq!(parse(r#"{"type":"io.k8s.sigs.minikube.download.progress","data":{"progress":"0.1"}}"#), None);
+        let log = "I1124 06:20:29.309505    8040 kubeadm.go:318] \u{1b}[0;37m[preflight]\u{1b}[0m Pulling images";
+        assert_eq!(parse(log), Some(Said::Log("[preflight] Pulling images".into())));
+        assert_eq!(parse("I1124 06:20:29.3 1 x.go:1] kubeadm join --token abc"), None);
+        assert_eq!(parse("apiVersion: v1"), None);
+        assert_eq!(
+            parse(r#"{"type":"io.k8s.sigs.minikube.download.progress","data":{"progress":"0.1"}}"#),
+            Some(Said::Progress)
+        );
     }
 }

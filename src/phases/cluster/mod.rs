@@ -4,6 +4,7 @@
 mod delete;
 mod start;
 mod state;
+mod watch;
 
 use std::collections::HashMap;
 

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{ID, state::Step};
+use super::{ID, state::Step, watch::Watch};
 use crate::{
     assets,
     bundle::{Bundle, cannot_write},
@@ -69,11 +69,11 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
                 unpack(cx, bundle).await?;
             }
             remember_making(cx, wanted)?;
-            start(cx, &minikube, &making(cx, wanted)?).await
+            start(cx, &minikube, &wanted.profile, &making(cx, wanted)?).await
         }
         Step::Start(why) => {
             cx.doing(ID, format!("starting the profile {} ({why})", wanted.profile));
-            start(cx, &minikube, &starting(wanted)).await
+            start(cx, &minikube, &wanted.profile, &starting(wanted)).await
         }
         Step::AddNode => {
             cx.doing(ID, "adding a node");
@@ -173,20 +173,30 @@ async fn unpack(cx: &Context, bundle: &Arc<Bundle>) -> Result<()> {
     Ok(())
 }
 
-async fn start(cx: &Context, minikube: &Minikube, arguments: &[String]) -> Result<()> {
+async fn start(cx: &Context, minikube: &Minikube, profile: &str, arguments: &[String]) -> Result<()> {
     cx.doing(ID, format!("minikube {} ({})", minikube.version, minikube.origin));
-    minikube
-        .start(arguments, left(cx), &mut |said| match said {
-            Said::Step { number, total, message } => cx.doing(ID, format!("{message} ({number}/{total})")),
-            Said::Note(line) => cx.reporter.send(Event::Output { phase: ID.into(), line: line.clone() }),
-            // It is in the error that follows.
-            Said::Error { .. } => {}
-        })
-        .await
-        .map_err(|error| match cx.bundle {
-            Some(_) => error,
-            None => error.context(failed("the minikube cluster did not start").remedy("stackctl doctor")),
-        })
+    let watch = Watch::new();
+    let mut said = |said: &Said| match said {
+        Said::Step { number, total, message } => {
+            let text = format!("{message} ({number}/{total})");
+            watch.step(&text);
+            cx.doing(ID, text);
+        }
+        Said::Note(line) => cx.reporter.send(Event::Output { phase: ID.into(), line: line.clone() }),
+        Said::Log(line) => watch.note(line),
+        Said::Progress => watch.progress(),
+        // It is in the error that follows.
+        Said::Error { .. } => {}
+    };
+    let started = tokio::select! {
+        started = minikube.start(arguments, left(cx), &mut said) => started,
+        // What minikube did so far is ended with it; the next run deletes it.
+        reason = watch.standstill(cx, profile) => Err(reason.into()),
+    };
+    started.map_err(|error| match cx.bundle {
+        Some(_) => error,
+        None => error.context(failed("the minikube cluster did not start").remedy("stackctl doctor")),
+    })
 }
 
 async fn wait_for_nodes(cx: &Context, unready: &[String]) -> Result<()> {
