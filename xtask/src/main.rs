@@ -1,5 +1,6 @@
 //! Developer tasks of stackctl: `cargo xtask <task>`.
 
+mod bench;
 mod bundle;
 mod engine;
 mod plan;
@@ -30,6 +31,12 @@ enum Task {
     Up(up::Args),
     /// Every check of the project: format, lints, dependencies, tests, then the stack on a real cluster.
     Test(test::Args),
+    /// Measure, side by side with what one would do otherwise.
+    Bench {
+        /// What to measure.
+        #[command(subcommand)]
+        bench: bench::Bench,
+    },
     /// Make a bundle from sources: all that the stack needs where no container registry is in reach.
     Bundle {
         /// The folder to make [default: stackctl/bundle in the user's cache folder].
@@ -58,6 +65,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Test(args) => return test::test(&args),
         Task::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
+        Task::Bench { bench } => bench::run(&bench)?,
         Task::Bundle { only: Some(only), .. } => {
             let folder = bundle::make_only(only)?;
             say::say(&format!("the programs are in {}", folder.display()));

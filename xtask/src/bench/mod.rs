@@ -1,0 +1,40 @@
+//! `cargo xtask bench`: measurements, side by side with what one would do otherwise.
+
+mod by_hand;
+mod empty;
+mod up;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+use serde::Serialize;
+
+use crate::target_folder;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// From nothing to a running stack, and once more: stackctl, kubectl by hand, helm.
+    Up(up::Args),
+}
+
+/// Measures.
+///
+/// # Errors
+/// When something of it fails.
+pub fn run(bench: &Bench) -> Result<()> {
+    match bench {
+        Bench::Up(args) => up::bench(args),
+    }
+}
+
+/// Writes results as JSON: into the given file, or beside what Cargo builds.
+fn write(results: &impl Serialize, file: Option<&Path>, name: &str) -> Result<PathBuf> {
+    let file = file.map_or_else(|| target_folder().join(format!("{name}.json")), Path::to_owned);
+    let mut text = serde_json::to_string_pretty(results)?;
+    text.push('\n');
+    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
