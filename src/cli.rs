@@ -66,10 +66,22 @@ pub enum Output {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Bring the stack up, or up to date; running it again changes nothing.
+    Up(UpArgs),
+    /// Show every part's health; exit code 1 when something is unhealthy.
+    Status(StatusArgs),
     /// Check this machine and the cluster, with a remedy for each failure.
     Doctor(SourceArgs),
+    /// Compare the cluster with what `up` would apply; exit code 1 when they differ.
+    Diff(StackArgs),
     /// Print the manifests that `up` would apply, or write the web image's build context.
     Render(RenderArgs),
+    /// Open psql on the primary (arguments after -- go to psql).
+    Psql(PsqlArgs),
+    /// Print the logs of a part.
+    Logs(LogsArgs),
+    /// Remove exactly what `up` installed.
+    Down(DownArgs),
     /// Print a shell completion script.
     Completions {
         /// The shell.

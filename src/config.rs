@@ -150,8 +150,10 @@ impl Config {
         if !(1..=20).contains(&nodes) {
             return Err(usage(format!("--nodes {nodes} is out of range: 1 to 20")).into());
         }
-        if !(1..=9).contains(&instances) {
-            return Err(usage(format!("--instances {instances} is out of range: 1 to 9")).into());
+        if !(3..=9).contains(&instances) {
+            return Err(usage(format!("--instances {instances} is out of range: 3 to 9"))
+                .remedy("with fewer than 3, losing one instance stops every write or loses data")
+                .into());
         }
         let target = match global.context.clone().or(file.context) {
             Some(context) if context.is_empty() => {

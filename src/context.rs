@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
     bundle::Bundle,
     config::Config,
     error::{Result, timed_out},
-    kube::{ClusterRef, Kube},
+    kube::{ClusterRef, Inventory, Kube, Lock},
     ui::{Event, Reporter},
 };
 
@@ -24,6 +24,8 @@ pub struct Context {
     /// The command must have ended by then.
     pub deadline: Instant,
     kube: OnceCell<Kube>,
+    inventory: OnceCell<Inventory>,
+    lock: Mutex<Option<Lock>>,
 }
 
 impl Context {
@@ -37,7 +39,15 @@ impl Context {
             None => None,
         };
         let deadline = Instant::now() + config.timeout;
-        Ok(Context { config, reporter, bundle, deadline, kube: OnceCell::new() })
+        Ok(Context {
+            config,
+            reporter,
+            bundle,
+            deadline,
+            kube: OnceCell::new(),
+            inventory: OnceCell::new(),
+            lock: Mutex::new(None),
+        })
     }
 
     /// The connection to the cluster, made when first asked for.
@@ -53,6 +63,35 @@ impl Context {
             .get_or_try_init(|| Kube::connect(&cluster))
             .await
             .with_context(|| format!("cannot use the cluster of {}", self.config.target.describe()))
+    }
+
+    /// What stackctl applied to the cluster, read when first asked for.
+    ///
+    /// # Errors
+    /// As [`Context::kube`], and a damaged inventory.
+    pub async fn inventory(&self) -> Result<&Inventory> {
+        self.inventory
+            .get_or_try_init(|| async { Inventory::load(self.kube().await?, &self.config.stack.namespace).await })
+            .await
+    }
+
+    /// Takes the stack's lock in the cluster, held until [`Context::unlock`].
+    ///
+    /// # Errors
+    /// Someone else holds it.
+    pub async fn lock(&self) -> Result<()> {
+        let mut lock = self.lock.lock().await;
+        if lock.is_none() {
+            *lock = Some(Lock::acquire(self.kube().await?, &self.config.stack.namespace, LOCK, &holder()).await?);
+        }
+        Ok(())
+    }
+
+    /// Gives the lock back, if it is held: to be called on every way out.
+    pub async fn unlock(&self) {
+        if let Some(lock) = self.lock.lock().await.take() {
+            lock.close().await;
+        }
     }
 
     /// Says what a phase is doing.
@@ -72,6 +111,18 @@ impl Context {
                 .into()),
         }
     }
+}
+
+/// The Lease's name.
+const LOCK: &str = "stackctl";
+
+/// Who holds the lock, for whoever is refused: `user@host, process 123`.
+fn holder() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".into());
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::env::var("HOSTNAME"))
+        .unwrap_or_else(|_| "this machine".into());
+    format!("{user}@{}, process {}", host.trim(), std::process::id())
 }
 
 #[cfg(test)]

@@ -19,10 +19,12 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod context;
+pub mod database;
 pub mod error;
 pub mod fetch;
 pub mod kube;
 pub mod phases;
+pub mod status;
 pub mod tools;
 pub mod ui;
 

@@ -13,9 +13,11 @@ use crate::error::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Part {
+    /// The namespace that app and database share, and that holds stackctl's own records.
+    Base,
     /// The CloudNativePG operator; its manifest is upstream's own.
     Operator,
-    /// The PostgreSQL cluster, and the namespace that it shares with the app.
+    /// The PostgreSQL cluster.
     Database,
     /// metrics-server.
     Autoscaling,
@@ -25,11 +27,12 @@ pub enum Part {
 
 impl Part {
     /// In the order in which they are applied; removed in the opposite one.
-    pub const ALL: [Part; 4] = [Part::Operator, Part::Database, Part::Autoscaling, Part::Web];
+    pub const ALL: [Part; 5] = [Part::Base, Part::Operator, Part::Database, Part::Autoscaling, Part::Web];
 
     /// The folder's and the inventory section's name.
     pub const fn name(self) -> &'static str {
         match self {
+            Part::Base => "base",
             Part::Operator => "operator",
             Part::Database => "database",
             Part::Autoscaling => "autoscaling",
@@ -91,7 +94,7 @@ mod tests {
 
     #[test]
     fn every_embedded_manifest_parses() {
-        for part in [Part::Database, Part::Autoscaling, Part::Web] {
+        for part in [Part::Base, Part::Database, Part::Autoscaling, Part::Web] {
             assert!(!part.embedded().unwrap().is_empty(), "{part} is empty");
         }
     }

@@ -164,7 +164,7 @@ mod tests {
         let labels = cluster.metadata.labels.as_ref().unwrap();
         assert_eq!(labels["app.kubernetes.io/managed-by"], "stackctl");
         assert_eq!(labels["app.kubernetes.io/component"], "database");
-        let namespace = objects.iter().find(|object| kind(object) == "Namespace").unwrap();
+        let namespace = render(Part::Base, Part::Base.embedded().unwrap(), &stack(), &images()).remove(0);
         assert_eq!(namespace.metadata.name.as_deref(), Some("team-a"));
     }
 

@@ -2,9 +2,15 @@
 //! [`run`] decides how things are shown, ends a command on a signal, and prints its error.
 
 mod completions;
+mod diff;
 mod doctor;
+mod down;
+mod logs;
 mod man;
+mod psql;
 mod render;
+mod status;
+mod up;
 
 use serde_json::json;
 
@@ -29,8 +35,16 @@ pub async fn run(cli: Cli) -> u8 {
 async fn dispatch(cli: Cli, style: Style) -> Result<u8> {
     let global = &cli.global;
     match cli.command {
+        // These two have something to undo when they are interrupted: they see to it themselves.
+        Command::Up(args) => up::run(global, &args, style).await,
+        Command::Down(args) => down::run(global, &args, style).await,
+        Command::Status(args) => interruptible(status::run(global, &args, style)).await,
         Command::Doctor(args) => interruptible(doctor::run(global, &args, style)).await,
+        Command::Diff(args) => interruptible(diff::run(global, &args, style)).await,
         Command::Render(args) => interruptible(render::run(global, &args, style)).await,
+        Command::Logs(args) => interruptible(logs::run(global, &args, style)).await,
+        // psql's own Ctrl-C cancels a query: it reaches the remote psql through the terminal.
+        Command::Psql(args) => psql::run(global, &args).await,
         Command::Completions { shell } => completions::run(shell),
         Command::Man { dir } => man::run(&dir),
     }

@@ -6,8 +6,10 @@ use crate::{
     assets::{self, Part},
     cli::{Global, RenderArgs},
     config::{Config, Options},
+    context::Context,
     error::{Result, usage},
-    ui::{self, Style},
+    phases,
+    ui::{self, Reporter, Style},
 };
 
 /// Prints the manifests to stdout, or writes the build context and prints the image's name.
@@ -19,13 +21,17 @@ pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8>
         return build_context(dir);
     }
     let config = Config::load(global, &Options { stack: Some(&args.stack), ..Options::default() })?;
-    let images = assets::Images::new(&assets::components()?, |_| None, assets::image_context().image());
+    let cx = Context::new(config, Reporter::discard())?;
     let mut objects = Vec::new();
     for part in parts(&args.parts)? {
-        objects.extend(assets::render(part, part.embedded()?, &config.stack, &images));
+        objects.extend(phases::common::objects(&cx, part).await?);
     }
-    let _ = style;
-    ui::out(&serde_saphyr::to_string_multiple(&objects)?);
+    let text = if style.mode == ui::Mode::Json {
+        serde_json::to_string_pretty(&serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects}))?
+    } else {
+        serde_saphyr::to_string_multiple(&objects)?
+    };
+    ui::out(&text);
     Ok(0)
 }
 

@@ -10,14 +10,18 @@ mod client;
 mod delete;
 pub mod diff;
 mod discovery;
+pub mod exec;
 mod explain;
 mod facts;
 mod inventory;
+pub mod keep_data;
 pub mod lease;
 mod live;
+pub mod logs;
 mod object;
 mod proxy;
 mod readiness;
+mod terminal;
 mod wait;
 
 pub use apply::{ApplyEvent, ApplyOptions, Change, FIELD_MANAGER, OnApply, apply};

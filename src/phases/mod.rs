@@ -4,10 +4,17 @@
 //! it would do. Doing it twice does nothing the second time; after an interruption it goes on.
 //! Phases send [`Event`](crate::ui::Event)s and never print.
 
+pub mod autoscaling;
+pub mod claim;
 pub mod cluster;
+pub mod common;
+pub mod database;
 pub mod image;
+pub mod operator;
 pub mod preflight;
 mod runner;
+pub mod verify;
+pub mod web;
 
 pub use runner::{plan, run};
 

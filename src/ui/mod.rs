@@ -7,6 +7,7 @@ mod plain;
 pub mod prompt;
 mod terminal;
 mod text;
+pub use text::{Tone, paint};
 
 use std::io::{IsTerminal, Write};
 

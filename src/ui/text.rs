@@ -5,10 +5,15 @@ use std::time::Duration;
 /// Colours by what they mean.
 #[derive(Debug, Clone, Copy)]
 pub enum Tone {
+    /// It is well.
     Good,
+    /// It failed.
     Bad,
+    /// It needs a look.
     Warn,
+    /// It matters less.
     Dim,
+    /// It matters more.
     Strong,
 }
 

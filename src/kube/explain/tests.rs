@@ -3,6 +3,7 @@ use serde_json::json;
 
 use super::*;
 
+#[allow(clippy::needless_pass_by_value, reason = "callers hand over json!(…)")]
 fn pod(status: Value) -> Pod {
     let long_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(100);
     serde_json::from_value(json!({

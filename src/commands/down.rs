@@ -1,0 +1,178 @@
+//! `stackctl down`: removes exactly what the inventory lists, in the opposite order.
+
+use std::time::Instant;
+
+use super::interruptible;
+use crate::{
+    assets::Part,
+    cli::{DownArgs, Global},
+    config::{Config, Options, Target},
+    context::Context,
+    database::CLUSTER,
+    error::{Result, usage},
+    kube::{DeleteEvent, Inventory, ObjectRef, keep_data, operator_in_use},
+    phases::{cluster, common},
+    ui::{self, Event, Reporter, Style, prompt},
+};
+
+/// Removes the stack, or the whole minikube cluster.
+///
+/// # Errors
+/// Not confirmed, someone else at work on the stack, or something that does not go away.
+pub async fn run(global: &Global, args: &DownArgs, style: Style) -> Result<u8> {
+    let began = Instant::now();
+    let config = Config::load(global, &Options { source: Some(&args.source), ..Options::default() })?;
+    if args.cluster && matches!(config.target, Target::Context(_)) {
+        return Err(usage("--cluster deletes a minikube cluster that stackctl made; it never deletes one of yours")
+            .remedy("leave --cluster out to remove the stack from the cluster")
+            .into());
+    }
+    let cx = Context::new(config, Reporter::discard())?;
+    let plan = interruptible(plan(&cx, args)).await?;
+    if args.dry_run || !args.yes {
+        show(&plan, style);
+    }
+    if args.dry_run {
+        return Ok(0);
+    }
+    if plan.is_empty() {
+        ui::err("there is nothing to remove");
+        return Ok(0);
+    }
+    prompt::confirm(&question(&cx, args), args.yes)?;
+
+    let (reporter, screen) = ui::open(style);
+    let cx = Context::new(cx.config.clone(), reporter)?;
+    cx.reporter.send(Event::Started { command: "down".into(), target: cx.config.target.describe() });
+    let outcome = interruptible(cx.until_deadline("stackctl down", remove(&cx, args))).await;
+    cx.unlock().await;
+    let kept = if args.keep_data && outcome.is_ok() {
+        vec![("kept".into(), "the database's volumes; stackctl up finds the rows again".into())]
+    } else {
+        Vec::new()
+    };
+    cx.reporter.send(Event::Finished {
+        command: "down".into(),
+        ok: outcome.is_ok(),
+        elapsed: began.elapsed(),
+        facts: kept,
+        next: Vec::new(),
+    });
+    screen.close().await;
+    outcome.map(|()| 0)
+}
+
+fn question(cx: &Context, args: &DownArgs) -> String {
+    let target = cx.config.target.describe();
+    match (args.cluster, args.keep_data) {
+        (true, _) => format!("Delete the whole cluster of {target}, with all its data?"),
+        (_, true) => format!("Remove the stack from {target}, but keep the database's volumes?"),
+        _ => format!("Remove the stack from {target}, with all its data?"),
+    }
+}
+
+/// A part and what is removed of it.
+struct Step {
+    part: String,
+    lines: Vec<String>,
+}
+
+async fn plan(cx: &Context, args: &DownArgs) -> Result<Vec<Step>> {
+    if args.cluster {
+        let lines = cluster::deletion_plan(cx).await?;
+        let step = Step { part: "cluster".into(), lines };
+        return Ok(if step.lines.is_empty() { Vec::new() } else { vec![step] });
+    }
+    let inventory = cx.inventory().await?;
+    let mut steps = Vec::new();
+    for part in Part::ALL.into_iter().rev().filter(|part| !(args.keep_data && *part == Part::Base)) {
+        let lines: Vec<_> = deletable(inventory, part).map(|object| object.to_string()).collect();
+        if !lines.is_empty() {
+            steps.push(Step { part: part.name().into(), lines });
+        }
+    }
+    Ok(steps)
+}
+
+fn show(plan: &[Step], style: Style) {
+    if style.mode == ui::Mode::Json {
+        let parts: Vec<_> =
+            plan.iter().map(|step| serde_json::json!({"part": step.part, "remove": step.lines})).collect();
+        ui::out(&serde_json::json!({"event": "plan", "parts": parts}).to_string());
+        return;
+    }
+    for step in plan {
+        ui::err(&format!("{}:", step.part));
+        for line in &step.lines {
+            ui::err(&format!("  - {line}"));
+        }
+    }
+}
+
+async fn remove(cx: &Context, args: &DownArgs) -> Result<()> {
+    if args.cluster {
+        return in_phase(cx, "cluster", "Delete the minikube cluster", cluster::delete(cx)).await;
+    }
+    cx.lock().await?;
+    for part in Part::ALL.into_iter().rev() {
+        match part {
+            Part::Base if args.keep_data => {}
+            // The namespace goes with the last part, and the lock in it.
+            _ => in_phase(cx, part.name(), &format!("Remove {part}"), remove_part(cx, part, args)).await?,
+        }
+    }
+    Ok(())
+}
+
+async fn in_phase(cx: &Context, phase: &str, title: &str, work: impl Future<Output = Result<String>>) -> Result<()> {
+    let began = Instant::now();
+    cx.reporter.send(Event::PhaseStarted { phase: phase.into(), title: title.into() });
+    match work.await {
+        Ok(outcome) => {
+            cx.reporter.send(Event::PhaseDone {
+                phase: phase.into(),
+                title: title.into(),
+                outcome,
+                elapsed: began.elapsed(),
+            });
+            Ok(())
+        }
+        Err(error) => {
+            cx.reporter.send(Event::PhaseFailed {
+                phase: phase.into(),
+                title: title.into(),
+                error: crate::error::one_line(&error),
+                elapsed: began.elapsed(),
+            });
+            Err(error.context(format!("{title} failed")))
+        }
+    }
+}
+
+async fn remove_part(cx: &Context, part: Part, args: &DownArgs) -> Result<String> {
+    let kube = cx.kube().await?;
+    let inventory = cx.inventory().await?;
+    if inventory.entries(part.name()).is_empty() {
+        return Ok("nothing there".into());
+    }
+    if part == Part::Operator
+        && let Some(others) = operator_in_use(kube).await?
+    {
+        // Its CRDs hold other people's databases: deleting them would delete those.
+        let text = format!("the operator is kept: it also runs {others}");
+        cx.reporter.send(Event::Warning { phase: part.name().into(), text });
+        return Ok("kept".into());
+    }
+    if part == Part::Database && args.keep_data {
+        let told = |text: &str| cx.doing(part.name(), text);
+        keep_data::release_volumes(kube, &cx.config.stack.namespace, CLUSTER, cx.deadline, &told).await?;
+    }
+    let told = |event: DeleteEvent| cx.reporter.send(common::deleting(part.name(), event));
+    let gone = inventory.delete(part.name(), &|_| false, cx.deadline, &told).await?;
+    Ok(format!("{} removed", gone.len()))
+}
+
+/// What of `part` is ours to remove, in the order of removal.
+fn deletable(inventory: &Inventory, part: Part) -> impl Iterator<Item = ObjectRef> {
+    inventory.entries(part.name()).into_iter().rev().filter(|entry| !entry.adopted).map(|entry| entry.object)
+}

@@ -1,0 +1,44 @@
+//! `stackctl logs`: the logs of a part's containers, each line with its pod's name.
+
+use serde_json::json;
+
+use crate::{
+    cli::{Global, LogPart, LogsArgs},
+    config::{Config, Options},
+    context::Context,
+    database,
+    error::Result,
+    kube::logs::{self, Source},
+    ui::{self, Reporter, Style},
+};
+
+/// Prints the logs to stdout, until the end or, with `--follow`, until Ctrl-C.
+///
+/// # Errors
+/// No cluster, or no pod of that part.
+pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
+    let config = Config::load(global, &Options::default())?;
+    let cx = Context::new(config, Reporter::discard())?;
+    let stack = cx.config.stack.namespace.clone();
+    let (namespace, selector, container) = match args.part {
+        LogPart::Web => (stack, "app.kubernetes.io/name=user-app".to_owned(), "user-app"),
+        LogPart::Database => {
+            (stack, format!("cnpg.io/cluster={},cnpg.io/podRole=instance", database::CLUSTER), "postgres")
+        }
+        LogPart::Operator => ("cnpg-system".into(), "app.kubernetes.io/name=cloudnative-pg".to_owned(), "manager"),
+        LogPart::Autoscaling => {
+            ("kube-system".into(), "app.kubernetes.io/name=metrics-server".to_owned(), "metrics-server")
+        }
+    };
+    let source = Source { namespace, selector, container: Some(container.to_owned()) };
+    let json_lines = style.mode == ui::Mode::Json;
+    let mut print = |pod: &str, line: &str| {
+        if json_lines {
+            ui::out(&json!({"pod": pod, "line": line}).to_string());
+        } else {
+            ui::out(&format!("{pod}  {line}"));
+        }
+    };
+    logs::print(cx.kube().await?, &source, args.tail, args.follow, &mut print).await?;
+    Ok(0)
+}

@@ -1,0 +1,135 @@
+//! `stackctl up`: composes the phases and runs them.
+
+use std::{fs::File, time::Instant};
+
+use anyhow::Context as _;
+
+use super::interruptible;
+use crate::{
+    cli::{Global, UpArgs},
+    config::{Config, Options, Target},
+    context::Context,
+    error::{Result, failed, kind_of},
+    phases::{
+        self, Phase,
+        autoscaling::Autoscaling,
+        claim::Claim,
+        cluster::Cluster,
+        database::Database,
+        image::{Build, Image},
+        operator::Operator,
+        preflight::Preflight,
+        verify::Verify,
+        web::Web,
+    },
+    ui::{self, Event, Reporter, Style},
+};
+
+/// Brings the stack up, or up to date.
+///
+/// # Errors
+/// The first phase's error; exit code 130 when interrupted, 5 at the deadline.
+pub async fn run(global: &Global, args: &UpArgs, style: Style) -> Result<u8> {
+    let began = Instant::now();
+    let config = Config::load(global, &Options { up: Some(args), ..Options::default() })?;
+    let (reporter, screen) = ui::open(style);
+    let outcome = up(config, args, reporter, began).await;
+    screen.close().await;
+    outcome.map(|()| 0)
+}
+
+async fn up(config: Config, args: &UpArgs, reporter: Reporter, began: Instant) -> Result<()> {
+    let cx = Context::new(config, reporter)?;
+    let phases = phases_of(&cx);
+    cx.reporter.send(Event::Started { command: "up".into(), target: cx.config.target.describe() });
+    if args.dry_run {
+        return interruptible(phases::plan(&cx, &phases)).await;
+    }
+    let _lock = local_lock(&cx.config)?;
+    let work = cx.until_deadline("stackctl up", phases::run(&cx, &phases));
+    let outcome = interruptible(work).await;
+    cx.unlock().await;
+    finish(&cx, began, outcome.as_ref().err()).await;
+    outcome
+}
+
+/// In the order in which they are shown; each says what it waits for.
+fn phases_of(cx: &Context) -> Vec<Box<dyn Phase>> {
+    vec![
+        Box::new(Preflight),
+        Box::new(Build),
+        Box::new(Cluster),
+        Box::new(Image),
+        Box::new(Claim),
+        Box::new(Operator),
+        Box::new(Autoscaling),
+        Box::new(Database { instances: cx.config.stack.instances }),
+        Box::new(Web),
+        Box::new(Verify),
+    ]
+}
+
+/// On this machine only one stackctl may work on a minikube profile: minikube itself would make a mess of
+/// two. Freed by the operating system however this process ends. Other machines meet the Lease in the cluster.
+fn local_lock(config: &Config) -> Result<File> {
+    let dir = &config.folders.state;
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let path = dir.join(format!("{}.lock", config.target.context().replace('/', "_")));
+    let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(failed(format!("another stackctl on this machine is working on {}", config.target.describe()))
+                .remedy("wait until it has ended, or end it with Ctrl-C")
+                .into())
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+async fn finish(cx: &Context, began: Instant, error: Option<&anyhow::Error>) {
+    let mut facts = Vec::new();
+    let mut next = Vec::new();
+    match error {
+        None => {
+            facts = facts_of(cx).await;
+            next = [
+                ("stackctl status", "every part's health"),
+                ("stackctl psql", "SQL on the primary"),
+                ("stackctl logs web -f", "what the app is doing"),
+                ("stackctl down", "remove it again"),
+            ]
+            .map(|(command, what)| (command.to_owned(), what.to_owned()))
+            .to_vec();
+        }
+        Some(error) if kind_of(error) == crate::error::Kind::Interrupted => {
+            next.push(("stackctl up".into(), "goes on where it stopped".into()));
+        }
+        Some(_) => {
+            next.push(("stackctl status".into(), "every part's health".into()));
+            next.push(("stackctl doctor".into(), "what is wrong with this machine or the cluster".into()));
+        }
+    }
+    let ok = error.is_none();
+    cx.reporter.send(Event::Finished { command: "up".into(), ok, elapsed: began.elapsed(), facts, next });
+}
+
+/// What is there now, and how to reach it.
+async fn facts_of(cx: &Context) -> Vec<(String, String)> {
+    let namespace = &cx.config.stack.namespace;
+    let mut facts = Vec::new();
+    if let Ok(kube) = cx.kube().await {
+        facts.push(("cluster".to_owned(), format!("{}, {}", cx.config.target.describe(), kube.server())));
+    }
+    facts.push(("app".into(), format!("Service {namespace}/user-app, port 80")));
+    facts.push((
+        "database".into(),
+        format!("Service {namespace}/user-db-rw, port 5432 (primary); user-db-ro (standbys)"),
+    ));
+    if let Target::Minikube(minikube) = &cx.config.target {
+        facts.push(("kubectl".into(), format!("kubectl --context {} -n {namespace} get pods", minikube.profile)));
+    }
+    facts
+}

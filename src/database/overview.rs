@@ -1,0 +1,112 @@
+//! The CloudNativePG Cluster's own status.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::CLUSTER;
+use crate::{
+    error::{Result, failed},
+    kube::{Kube, ObjectRef},
+};
+
+/// The Cluster at a glance.
+#[derive(Debug, Clone, Serialize)]
+pub struct Overview {
+    /// The operator's word for its state, e.g. `Cluster in healthy state`.
+    pub phase: String,
+    /// Instances asked for.
+    pub instances: u64,
+    /// Instances that are ready.
+    pub ready: u64,
+    /// The pod that accepts writes.
+    pub primary: Option<String>,
+    /// The pod that is to accept writes; differs from `primary` during a failover or switchover.
+    pub target_primary: Option<String>,
+    /// Every instance that the operator knows.
+    pub members: Vec<Instance>,
+}
+
+/// An instance.
+#[derive(Debug, Clone, Serialize)]
+pub struct Instance {
+    /// Its pod's name.
+    pub name: String,
+    /// Whether it is the current primary.
+    pub primary: bool,
+}
+
+impl Overview {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// No such Cluster, or an API server that refuses.
+    pub async fn read(kube: &Kube, namespace: &str) -> Result<Overview> {
+        let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", namespace, CLUSTER);
+        let cluster = kube.get(&object).await?.ok_or_else(|| {
+            failed(format!("there is no database: {object} does not exist")).remedy("stackctl up installs it")
+        })?;
+        Ok(Overview::of(&cluster.data))
+    }
+
+    /// Reads it from the object's spec and status.
+    pub fn of(data: &Value) -> Overview {
+        let text = |path: &str| data.pointer(path).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned);
+        let number = |path: &str| data.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+        let primary = text("/status/currentPrimary");
+        let names = data.pointer("/status/instanceNames").and_then(Value::as_array);
+        let members = names
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(|name| Instance { name: name.to_owned(), primary: primary.as_deref() == Some(name) })
+            .collect();
+        Overview {
+            phase: text("/status/phase").unwrap_or_else(|| "unknown".into()),
+            instances: number("/spec/instances"),
+            ready: number("/status/readyInstances"),
+            target_primary: text("/status/targetPrimary"),
+            primary,
+            members,
+        }
+    }
+
+    /// Every instance is ready and no change of primary is under way.
+    pub fn healthy(&self) -> bool {
+        self.ready == self.instances && self.primary.is_some() && self.primary == self.target_primary
+    }
+
+    /// `3/3 ready, primary user-db-1`.
+    pub fn describe(&self) -> String {
+        let primary = self.primary.as_deref().unwrap_or("none");
+        format!("{}/{} ready, primary {primary}", self.ready, self.instances)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_switchover_under_way_is_not_healthy() {
+        let mut data = json!({
+            "spec": {"instances": 3},
+            "status": {"readyInstances": 3, "currentPrimary": "user-db-1", "targetPrimary": "user-db-1",
+                       "instanceNames": ["user-db-1", "user-db-2", "user-db-3"], "phase": "Cluster in healthy state"}
+        });
+        let overview = Overview::of(&data);
+        assert!(overview.healthy());
+        assert_eq!(overview.describe(), "3/3 ready, primary user-db-1");
+        assert_eq!(overview.members.iter().filter(|member| member.primary).count(), 1);
+        data["status"]["targetPrimary"] = json!("user-db-2");
+        assert!(!Overview::of(&data).healthy());
+    }
+
+    #[test]
+    fn an_empty_status_is_not_healthy() {
+        let overview = Overview::of(&json!({"spec": {"instances": 3}}));
+        assert!(!overview.healthy());
+        assert_eq!(overview.describe(), "0/3 ready, primary none");
+    }
+}

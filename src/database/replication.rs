@@ -1,0 +1,64 @@
+//! Streaming replication as the primary sees it.
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::{CLUSTER, Overview};
+use crate::{
+    error::{Result, failed},
+    kube::{Kube, exec},
+};
+
+/// One row a standby: its state, how it counts for commits, and how far it is behind.
+const QUERY: &str = "select coalesce(json_agg(json_build_object(\
+    'name', application_name, 'state', state, 'sync_state', sync_state, \
+    'lag_bytes', greatest(0, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), \
+    'lag_seconds', coalesce(extract(epoch from replay_lag), 0)) order by application_name), '[]') \
+    from pg_stat_replication where application_name like ";
+
+/// What `pg_stat_replication` says.
+#[derive(Debug, Clone, Serialize)]
+pub struct Replication {
+    /// The standbys that stream from the primary.
+    pub standbys: Vec<Standby>,
+}
+
+/// A standby that streams from the primary.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Standby {
+    /// Its pod's name.
+    pub name: String,
+    /// `streaming`, `catchup`, …
+    pub state: String,
+    /// `sync` and `quorum` confirm commits; `async` and `potential` do not.
+    pub sync_state: String,
+    /// WAL that it has not replayed yet.
+    pub lag_bytes: u64,
+    /// How long the primary waited for the last replay, in seconds; 0 when idle.
+    pub lag_seconds: f64,
+}
+
+impl Replication {
+    /// Asks the primary.
+    ///
+    /// # Errors
+    /// No primary, or one that does not answer.
+    pub async fn read(kube: &Kube, namespace: &str) -> Result<Replication> {
+        let overview = Overview::read(kube, namespace).await?;
+        let Some(primary) = overview.primary else {
+            return Err(failed("the database has no primary at the moment").remedy("stackctl status shows it").into());
+        };
+        let sql = format!("{QUERY}'{CLUSTER}-%'");
+        let command = ["psql", "-X", "-q", "-A", "-t", "-d", "postgres", "-c", &sql];
+        let output = exec::run(kube, namespace, &primary, "postgres", &command, exec::DEFAULT_TIMEOUT)
+            .await
+            .with_context(|| format!("cannot ask the primary {primary} for its standbys"))?;
+        let standbys = serde_json::from_str(output.trim()).context("the primary's answer cannot be read")?;
+        Ok(Replication { standbys })
+    }
+
+    /// How many standbys confirm commits.
+    pub fn synchronous(&self) -> usize {
+        self.standbys.iter().filter(|standby| matches!(standby.sync_state.as_str(), "sync" | "quorum")).count()
+    }
+}

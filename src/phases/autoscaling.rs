@@ -1,0 +1,48 @@
+//! metrics-server, on clusters that serve no resource metrics yet.
+
+use futures::future::BoxFuture;
+
+use super::{Need, Phase, common};
+use crate::{assets::Part, context::Context, error::Result, kube::ObjectRef};
+
+/// The APIService through which the autoscaler asks for CPU and memory.
+const METRICS_API: &str = "v1beta1.metrics.k8s.io";
+
+/// Installs metrics-server.
+pub struct Autoscaling;
+
+impl Phase for Autoscaling {
+    fn id(&self) -> &'static str {
+        "autoscaling"
+    }
+
+    fn title(&self) -> String {
+        "metrics-server".into()
+    }
+
+    fn after(&self) -> &'static [&'static str] {
+        &["claim"]
+    }
+
+    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+        Box::pin(async {
+            let service = ObjectRef::cluster("apiregistration.k8s.io/v1", "APIService", METRICS_API);
+            let Some(service) = cx.kube().await?.get(&service).await? else { return Ok(Need::Run) };
+            let labels = service.metadata.labels.unwrap_or_default();
+            let ours = labels.get("app.kubernetes.io/managed-by").is_some_and(|manager| manager == "stackctl");
+            Ok(if ours { Need::Run } else { Need::Skip("the cluster has its own".into()) })
+        })
+    }
+
+    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async {
+            let applied = common::apply(cx, self.id(), Part::Autoscaling).await?;
+            common::wait(cx, self.id(), &applied.refs).await?;
+            Ok(common::changes(applied.changed))
+        })
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(common::plan(cx, Part::Autoscaling))
+    }
+}

@@ -1,0 +1,184 @@
+//! What the phases that install a part have in common: make the objects ready, apply them, write down
+//! what was applied, remove what left the assets, wait until it works.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::Context as _;
+use kube::core::DynamicObject;
+
+use crate::{
+    assets::{self, Images, Part},
+    context::Context,
+    error::Result,
+    fetch,
+    kube::{
+        ApplyEvent, ApplyOptions, Change, DeleteEvent, ObjectRef, Problem, Readiness, WaitEvent, takes_time, wait_ready,
+    },
+    ui::{Event, Reporter, State},
+};
+
+/// Which image stands for which name: pinned, from the bundle, or the web image of this binary.
+///
+/// # Errors
+/// Only if an embedded file is broken.
+pub fn images(cx: &Context) -> Result<Images> {
+    let web = assets::image_context().image();
+    let web = match &cx.config.registry {
+        Some(registry) => format!("{}/{web}", registry.trim_end_matches('/')),
+        None => web,
+    };
+    let of_bundle = |name: &str| cx.bundle.as_ref()?.component(name)?.image.clone();
+    Ok(Images::new(&assets::components()?, of_bundle, web))
+}
+
+/// The objects of `part`, ready to apply.
+///
+/// # Errors
+/// Upstream's manifest can be neither found in the bundle nor fetched.
+pub async fn objects(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
+    let mut objects = Vec::new();
+    if part == Part::Operator {
+        objects.extend(assets::parse(&release_manifest(cx, "cnpg-operator").await?, "the operator's manifest")?);
+    }
+    objects.extend(part.embedded()?);
+    Ok(assets::render(part, objects, &cx.config.stack, &images(cx)?))
+}
+
+/// A component's own release manifest: from the bundle, or downloaded once and cached; verified either way.
+async fn release_manifest(cx: &Context, component: &str) -> Result<String> {
+    let path = match &cx.bundle {
+        Some(bundle) => {
+            let manifest = bundle.component(component).and_then(|component| component.manifest.as_deref());
+            bundle.verified(manifest.with_context(|| format!("the bundle has no manifest of {component}"))?)?
+        }
+        None => {
+            let components = assets::components()?;
+            let manifest = components.get(component).and_then(|component| component.manifest.as_ref());
+            let manifest = manifest.with_context(|| format!("{component} has no manifest"))?;
+            fetch::fetch(&cx.config.folders.cache, &manifest.url, &manifest.sha256, |_, _| {}).await?
+        }
+    };
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// What was done to the objects of a part.
+pub struct Applied {
+    /// All of them, in the order of the manifests.
+    pub refs: Vec<ObjectRef>,
+    /// How many were created, changed or removed.
+    pub changed: usize,
+}
+
+/// Applies `part`, records it in the inventory and prunes what is no longer in the assets.
+///
+/// # Errors
+/// What the API server refuses, with the reason and a remedy.
+pub async fn apply(cx: &Context, phase: &str, part: Part) -> Result<Applied> {
+    let objects = objects(cx, part).await?;
+    cx.doing(phase, format!("applying {} objects", objects.len()));
+    let options = ApplyOptions { force_conflicts: cx.config.force_conflicts, dry_run: false, deadline: cx.deadline };
+    let pruned = AtomicUsize::new(0);
+    let on_delete = |event: DeleteEvent| {
+        if let DeleteEvent::Deleted(_) = &event {
+            pruned.fetch_add(1, Ordering::Relaxed);
+        }
+        cx.reporter.send(deleting(phase, event));
+    };
+    let on_apply = |event: ApplyEvent| {
+        cx.reporter.send(match event {
+            ApplyEvent::Applied { object, change } => resource(phase, &object, state(change), ""),
+            ApplyEvent::Problem(problem) => in_the_way(phase, problem),
+        });
+    };
+    let changes = cx.inventory().await?.apply(part.name(), &objects, options, &on_apply, &on_delete).await?;
+    let applied = changes.iter().filter(|(_, change)| *change != Change::Unchanged).count();
+    let refs = changes.into_iter().map(|(object, _)| object).collect();
+    Ok(Applied { refs, changed: applied + pruned.into_inner() })
+}
+
+/// Waits until every one of `refs` is ready, sending what changes and what is in the way.
+///
+/// # Errors
+/// Something that cannot recover by itself, or the command's deadline.
+pub async fn wait(cx: &Context, phase: &str, refs: &[ObjectRef]) -> Result<()> {
+    cx.doing(phase, "waiting until it is ready");
+    let slow: Vec<ObjectRef> = refs.iter().filter(|object| takes_time(object)).cloned().collect();
+    wait_ready(cx.kube().await?, &slow, cx.deadline, &observer(&cx.reporter, phase)).await
+}
+
+/// Turns what a wait sees into events of `phase`.
+pub fn observer(reporter: &Reporter, phase: &str) -> impl Fn(WaitEvent) + Send + Sync + use<> {
+    let (reporter, phase) = (reporter.clone(), phase.to_owned());
+    move |event| {
+        reporter.send(match event {
+            WaitEvent::State { object, readiness } => {
+                let (state, detail) = match &readiness {
+                    Readiness::Ready(detail) => (State::Ready, detail.clone()),
+                    Readiness::Progressing(detail) => (State::Waiting, detail.clone()),
+                    Readiness::Failed { reason, message } => (State::Failed, format!("{reason}: {message}")),
+                };
+                resource(&phase, &object, state, &detail)
+            }
+            WaitEvent::Problem(problem) => in_the_way(&phase, problem),
+        });
+    }
+}
+
+/// The plan of a phase that applies `part`: what differs from the cluster, or everything if there is none yet.
+///
+/// # Errors
+/// Upstream's manifest can be neither found in the bundle nor fetched.
+pub async fn plan(cx: &Context, part: Part) -> Result<Vec<String>> {
+    let mut steps = Vec::new();
+    for object in objects(cx, part).await? {
+        steps.push(format!("apply {}", ObjectRef::of(&object)?));
+    }
+    steps.push("wait until they are ready".into());
+    Ok(steps)
+}
+
+fn resource(phase: &str, object: &ObjectRef, state: State, detail: &str) -> Event {
+    Event::Resource { phase: phase.into(), resource: object.to_string(), state, detail: detail.into() }
+}
+
+/// A deletion as an event of `phase`.
+pub fn deleting(phase: &str, event: DeleteEvent) -> Event {
+    match event {
+        DeleteEvent::Deleting(object) => resource(phase, &object, State::Waiting, "being deleted"),
+        DeleteEvent::Deleted(object) => resource(phase, &object, State::Deleted, ""),
+        DeleteEvent::Kept(object, why) => resource(phase, &object, State::Unchanged, &format!("kept: {why}")),
+        DeleteEvent::Problem(problem) => in_the_way(phase, problem),
+    }
+}
+
+/// A problem with everything that is known of it, as an event of `phase`.
+fn in_the_way(phase: &str, problem: Problem) -> Event {
+    let mut message = problem.message;
+    if let Some(event) = &problem.last_event {
+        message.push_str(&format!("; last event: {event}"));
+    }
+    for line in &problem.last_log {
+        message.push_str(&format!("\n    | {line}"));
+    }
+    Event::Problem {
+        phase: phase.into(),
+        resource: problem.object.to_string(),
+        reason: problem.reason,
+        message,
+        remedy: problem.remedy,
+        fatal: problem.fatal,
+    }
+}
+
+fn state(change: Change) -> State {
+    match change {
+        Change::Created => State::Created,
+        Change::Configured => State::Configured,
+        Change::Unchanged => State::Unchanged,
+    }
+}
+
+/// `unchanged` or `3 changed`.
+pub fn changes(changed: usize) -> String {
+    if changed == 0 { "unchanged".into() } else { format!("{changed} applied") }
+}

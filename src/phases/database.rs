@@ -1,0 +1,42 @@
+//! The PostgreSQL cluster: one primary, synchronous standbys.
+
+use futures::future::BoxFuture;
+
+use super::{Phase, common};
+use crate::{assets::Part, context::Context, database, error::Result, kube::keep_data};
+
+/// Installs the database and waits for every instance.
+pub struct Database {
+    /// How many instances are asked for; for the title.
+    pub instances: u32,
+}
+
+impl Phase for Database {
+    fn id(&self) -> &'static str {
+        "database"
+    }
+
+    fn title(&self) -> String {
+        format!("PostgreSQL, {} instances", self.instances)
+    }
+
+    fn after(&self) -> &'static [&'static str] {
+        &["operator"]
+    }
+
+    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async {
+            // An interrupted `down --keep-data` leaves it stopped.
+            let kube = cx.kube().await?;
+            keep_data::wake(kube, &cx.config.stack.namespace, database::CLUSTER).await?;
+            let applied = common::apply(cx, self.id(), Part::Database).await?;
+            common::wait(cx, self.id(), &applied.refs).await?;
+            let overview = database::Overview::read(kube, &cx.config.stack.namespace).await?;
+            Ok(format!("{}, {}", overview.describe(), common::changes(applied.changed)))
+        })
+    }
+
+    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(common::plan(cx, Part::Database))
+    }
+}

@@ -1,0 +1,68 @@
+//! Asks the parts themselves, rather than what the cluster says of them: the app answers through its
+//! Service, and no commit is acknowledged before a standby has it.
+
+use anyhow::Context as _;
+use futures::future::BoxFuture;
+
+use super::Phase;
+use crate::{
+    context::Context,
+    database,
+    error::{Result, failed},
+};
+
+/// Checks the running stack from the outside.
+pub struct Verify;
+
+impl Phase for Verify {
+    fn id(&self) -> &'static str {
+        "verify"
+    }
+
+    fn title(&self) -> String {
+        "Verify".into()
+    }
+
+    fn after(&self) -> &'static [&'static str] {
+        &["web", "autoscaling"]
+    }
+
+    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async {
+            let kube = cx.kube().await?;
+            let namespace = &cx.config.stack.namespace;
+            let (answer, replication) =
+                tokio::try_join!(ask_app(cx, namespace), database::Replication::read(kube, namespace))?;
+            if replication.synchronous() == 0 {
+                return Err(failed("no standby confirms commits: synchronous replication is not active")
+                    .remedy("stackctl status shows each instance; stackctl logs database says why")
+                    .into());
+            }
+            Ok(format!("the app answers {answer}, {} synchronous standbys", replication.synchronous()))
+        })
+    }
+
+    fn plan<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(async {
+            Ok(vec![
+                "ask the app for its list of users through its Service".into(),
+                "ask the primary whether its standbys confirm commits".into(),
+            ])
+        })
+    }
+}
+
+/// Reads the first page of users through the API server's proxy to the Service; the status line is returned.
+async fn ask_app(cx: &Context, namespace: &str) -> Result<String> {
+    let path = format!("/api/v1/namespaces/{namespace}/services/user-app:80/proxy/api/v1/users?limit=1");
+    let request = http::Request::get(path).body(Vec::new())?;
+    let body = cx
+        .until_deadline("the app's answer", async {
+            let client = cx.kube().await?.client();
+            client.request_text(request).await.context("the app does not answer through its Service")
+        })
+        .await?;
+    let _: serde_json::Value =
+        serde_json::from_str(&body).context("the app answers, but not with its list of users")?;
+    Ok("200".into())
+}

@@ -1,0 +1,180 @@
+//! The health of every part, read from the cluster in a handful of requests made side by side.
+
+mod parts;
+mod text;
+
+use serde::Serialize;
+
+use crate::{
+    context::Context,
+    database::{self, Overview, Standby},
+    error::Result,
+};
+
+/// How a part is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// As it should be.
+    Healthy,
+    /// It works, but not as it should.
+    Degraded,
+    /// It does not work, or it is not there.
+    Unhealthy,
+}
+
+/// One line of the report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Line {
+    /// What it is, e.g. `operator`.
+    pub part: String,
+    /// How it is.
+    pub health: Health,
+    /// The details in one line.
+    pub detail: String,
+}
+
+/// A database instance.
+#[derive(Debug, Clone, Serialize)]
+pub struct Member {
+    /// Its pod.
+    pub name: String,
+    /// `primary` or `standby`.
+    pub role: String,
+    /// The node that it runs on.
+    pub node: Option<String>,
+    /// Whether its pod is ready.
+    pub ready: bool,
+    /// What the primary says of a standby; absent when it does not stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replication: Option<Standby>,
+}
+
+/// The whole status.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What was looked at.
+    pub target: String,
+    /// One line a part.
+    pub parts: Vec<Line>,
+    /// The database's instances.
+    pub instances: Vec<Member>,
+}
+
+impl Report {
+    /// Every part is healthy.
+    pub fn healthy(&self) -> bool {
+        self.parts.iter().all(|line| line.health == Health::Healthy)
+    }
+
+    /// For people.
+    pub fn text(&self, color: bool) -> String {
+        text::render(self, color)
+    }
+}
+
+/// Reads the status.
+///
+/// # Errors
+/// Only when the cluster cannot be reached at all; a part that is missing or broken is a line.
+pub async fn read(cx: &Context) -> Result<Report> {
+    let kube = cx.kube().await?;
+    let namespace = &cx.config.stack.namespace;
+    let (cluster, operator, database, metrics, web, volumes) = tokio::join!(
+        parts::cluster(kube),
+        parts::operator(kube),
+        database(cx),
+        parts::metrics(kube),
+        parts::web(kube, namespace),
+        parts::volumes(kube, namespace),
+    );
+    let (database, instances) = database;
+    let lines = [
+        ("cluster", cluster),
+        ("operator", operator),
+        ("database", database),
+        ("volumes", volumes),
+        ("metrics", metrics),
+        ("web", web),
+    ];
+    let parts = lines
+        .into_iter()
+        .map(|(part, outcome)| {
+            let (health, detail) = outcome.unwrap_or_else(|error| (Health::Unhealthy, crate::error::one_line(&error)));
+            Line { part: part.into(), health, detail }
+        })
+        .collect();
+    Ok(Report { target: cx.config.target.describe(), parts, instances })
+}
+
+type Verdict = Result<(Health, String)>;
+
+async fn database(cx: &Context) -> (Verdict, Vec<Member>) {
+    let namespace = &cx.config.stack.namespace;
+    let read = async {
+        let kube = cx.kube().await?;
+        let overview = Overview::read(kube, namespace).await?;
+        let pods = parts::instances(kube, namespace).await?;
+        // Without a primary there is nobody to ask: the overview says so already.
+        let replication = database::Replication::read(kube, namespace).await;
+        Ok::<_, anyhow::Error>((overview, pods, replication))
+    };
+    let (overview, pods, replication) = match read.await {
+        Ok(read) => read,
+        Err(error) => return (Err(error), Vec::new()),
+    };
+    let standbys = replication.as_ref().map(|replication| replication.standbys.clone()).unwrap_or_default();
+    let members = pods
+        .into_iter()
+        .map(|pod| {
+            let primary = overview.primary.as_deref() == Some(&pod.name);
+            Member {
+                role: if primary { "primary" } else { "standby" }.into(),
+                replication: standbys.iter().find(|standby| standby.name == pod.name).cloned(),
+                ready: pod.ready,
+                node: pod.node,
+                name: pod.name,
+            }
+        })
+        .collect();
+    let verdict = replication.map_or_else(
+        |error| (Health::Unhealthy, format!("{}; {}", overview.describe(), crate::error::one_line(&error))),
+        |replication| judge(&overview, replication.synchronous()),
+    );
+    (Ok(verdict), members)
+}
+
+fn judge(overview: &Overview, synchronous: usize) -> (Health, String) {
+    let detail = format!("{}, {synchronous} synchronous standbys, {}", overview.describe(), overview.phase);
+    let health = if overview.primary.is_none() || synchronous == 0 {
+        Health::Unhealthy
+    } else if overview.healthy() {
+        Health::Healthy
+    } else {
+        Health::Degraded
+    };
+    (health, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overview(ready: u64) -> Overview {
+        Overview {
+            phase: "Cluster in healthy state".into(),
+            instances: 3,
+            ready,
+            primary: Some("user-db-1".into()),
+            target_primary: Some("user-db-1".into()),
+            members: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_missing_instance_degrades_and_no_synchronous_standby_is_unhealthy() {
+        assert_eq!(judge(&overview(3), 2).0, Health::Healthy);
+        assert_eq!(judge(&overview(2), 1).0, Health::Degraded);
+        assert_eq!(judge(&overview(3), 0).0, Health::Unhealthy);
+    }
+}

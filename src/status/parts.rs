@@ -1,0 +1,122 @@
+//! What each part's objects say of it.
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{Node, PersistentVolumeClaim, Pod},
+};
+use kube::{Api, api::ListParams};
+
+use super::{Health, Verdict};
+use crate::{
+    database,
+    error::Result,
+    kube::{Kube, ObjectRef, Readiness, readiness},
+};
+
+/// A database instance's pod.
+pub struct InstancePod {
+    pub name: String,
+    pub node: Option<String>,
+    pub ready: bool,
+}
+
+pub async fn cluster(kube: &Kube) -> Verdict {
+    let api: Api<Node> = Api::all(kube.client());
+    let all = ListParams::default();
+    let (version, nodes) = tokio::join!(kube.version(), api.list(&all));
+    let nodes = nodes?.items;
+    let ready = nodes.iter().filter(|node| {
+        condition(node.status.as_ref().and_then(|s| s.conditions.as_deref()), |c| (&c.type_, &c.status))
+    });
+    let ready = ready.count();
+    let health = if ready == nodes.len() { Health::Healthy } else { Health::Degraded };
+    Ok((health, format!("Kubernetes {}, {ready}/{} nodes ready", version?, nodes.len())))
+}
+
+pub async fn operator(kube: &Kube) -> Verdict {
+    let api: Api<Deployment> = Api::namespaced(kube.client(), "cnpg-system");
+    Ok(deployment(api.get_opt("cnpg-controller-manager").await?))
+}
+
+pub async fn metrics(kube: &Kube) -> Verdict {
+    let service = ObjectRef::cluster("apiregistration.k8s.io/v1", "APIService", "v1beta1.metrics.k8s.io");
+    let Some(service) = kube.get(&service).await? else {
+        return Ok((Health::Unhealthy, "nothing serves the metrics API: the autoscaler is blind".into()));
+    };
+    Ok(match readiness(&service) {
+        Readiness::Ready(_) => (Health::Healthy, "the metrics API is served".into()),
+        Readiness::Progressing(why) => (Health::Unhealthy, why),
+        Readiness::Failed { reason, message } => (Health::Unhealthy, format!("{reason}: {message}")),
+    })
+}
+
+pub async fn web(kube: &Kube, namespace: &str) -> Verdict {
+    let deployments: Api<Deployment> = Api::namespaced(kube.client(), namespace);
+    let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(kube.client(), namespace);
+    let (app, autoscaler) = tokio::join!(deployments.get_opt("user-app"), autoscalers.get_opt("user-app"));
+    let (health, mut detail) = deployment(app?);
+    match autoscaler? {
+        Some(autoscaler) => detail.push_str(&describe_autoscaler(&autoscaler)),
+        None => detail.push_str(", no autoscaler"),
+    }
+    Ok((health, detail))
+}
+
+pub async fn volumes(kube: &Kube, namespace: &str) -> Verdict {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(kube.client(), namespace);
+    let selector = ListParams::default().labels(&format!("cnpg.io/cluster={}", database::CLUSTER));
+    let claims = api.list(&selector).await?.items;
+    let bound = claims.iter().filter(|claim| claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound"));
+    let bound = bound.count();
+    let health = if bound == claims.len() && bound > 0 { Health::Healthy } else { Health::Unhealthy };
+    Ok((health, format!("{bound}/{} bound", claims.len())))
+}
+
+pub async fn instances(kube: &Kube, namespace: &str) -> Result<Vec<InstancePod>> {
+    let api: Api<Pod> = Api::namespaced(kube.client(), namespace);
+    let selector = format!("cnpg.io/cluster={},cnpg.io/podRole=instance", database::CLUSTER);
+    let pods = api.list(&ListParams::default().labels(&selector)).await?.items;
+    Ok(pods
+        .into_iter()
+        .map(|pod| InstancePod {
+            ready: condition(pod.status.as_ref().and_then(|s| s.conditions.as_deref()), |c| (&c.type_, &c.status)),
+            node: pod.spec.and_then(|spec| spec.node_name),
+            name: pod.metadata.name.unwrap_or_default(),
+        })
+        .collect())
+}
+
+/// Whether the `Ready` condition is true; nodes and pods have types of their own for the same thing.
+fn condition<C>(conditions: Option<&[C]>, of: impl Fn(&C) -> (&String, &String)) -> bool {
+    conditions.unwrap_or_default().iter().map(of).any(|(kind, status)| kind == "Ready" && status == "True")
+}
+
+fn deployment(deployment: Option<Deployment>) -> (Health, String) {
+    let Some(deployment) = deployment else { return (Health::Unhealthy, "not installed".into()) };
+    let status = deployment.status.unwrap_or_default();
+    let wanted = deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let available = status.available_replicas.unwrap_or(0);
+    let health = match available {
+        0 => Health::Unhealthy,
+        available if available < wanted => Health::Degraded,
+        _ => Health::Healthy,
+    };
+    (health, format!("{available}/{wanted} pods available"))
+}
+
+fn describe_autoscaler(autoscaler: &HorizontalPodAutoscaler) -> String {
+    let spec = autoscaler.spec.as_ref();
+    let min = spec.and_then(|spec| spec.min_replicas).unwrap_or(1);
+    let max = spec.map_or(0, |spec| spec.max_replicas);
+    let target = spec
+        .and_then(|spec| spec.metrics.as_deref())
+        .and_then(|metrics| metrics.first()?.resource.as_ref()?.target.average_utilization);
+    let current = autoscaler
+        .status
+        .as_ref()
+        .and_then(|status| status.current_metrics.as_deref())
+        .and_then(|metrics| metrics.first()?.resource.as_ref()?.current.average_utilization);
+    let shown = |value: Option<i32>| value.map_or_else(|| "unknown".into(), |value| format!("{value} %"));
+    format!(", autoscaler {min} to {max}, CPU {} of {}", shown(current), shown(target))
+}

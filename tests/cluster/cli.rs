@@ -1,0 +1,88 @@
+//! Runs the built binary as a user does.
+
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// No step takes this long on two cores; a hang must not eat the whole run.
+const DEADLINE: Duration = Duration::from_secs(15 * 60);
+
+/// The binary, with the options of this test.
+pub struct Stackctl {
+    profile: &'static str,
+}
+
+/// What a run printed, and its exit code.
+pub struct Output {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Stackctl {
+    pub fn new(profile: &'static str) -> Self {
+        Stackctl { profile }
+    }
+
+    pub fn profile(&self) -> &'static str {
+        self.profile
+    }
+
+    /// Runs it to its end; both outputs are shown as they come to hand afterwards.
+    pub fn run(&self, args: &[&str]) -> Output {
+        let began = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stackctl"))
+            .args(args)
+            .env("STACKCTL_PROFILE", self.profile)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("stackctl starts");
+        let stdout = drain(child.stdout.take().expect("piped"));
+        let stderr = drain(child.stderr.take().expect("piped"));
+        let status = loop {
+            match child.try_wait().expect("stackctl can be waited for") {
+                Some(status) => break status,
+                None if began.elapsed() > DEADLINE => {
+                    child.kill().expect("stackctl can be ended");
+                    panic!("stackctl {args:?} did not end within {DEADLINE:?}: {}", stderr.join().unwrap());
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        let output = Output {
+            code: status.code().unwrap_or(-1),
+            stdout: stdout.join().expect("stdout is read"),
+            stderr: stderr.join().expect("stderr is read"),
+        };
+        println!("$ stackctl {}  ({:.1}s, exit code {})", args.join(" "), began.elapsed().as_secs_f64(), output.code);
+        print!("{}", output.stderr);
+        output
+    }
+
+    /// Runs it and expects exit code 0.
+    pub fn ok(&self, args: &[&str]) -> Output {
+        let output = self.run(args);
+        assert_eq!(output.code, 0, "stackctl {args:?}: {}{}", output.stdout, output.stderr);
+        output
+    }
+
+    /// Runs it with `-o json` and returns its events.
+    pub fn events(&self, args: &[&str]) -> Vec<serde_json::Value> {
+        let args = [args, &["-o", "json"]].concat();
+        let output = self.ok(&args);
+        output.stdout.lines().map(|line| serde_json::from_str(line).expect("an event is a line of JSON")).collect()
+    }
+}
+
+fn drain(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A broken pipe ends the text early, and then the exit code tells.
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
