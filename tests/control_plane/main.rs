@@ -1,6 +1,8 @@
 //! The Kubernetes door against a real control plane: kube-apiserver and etcd as two processes, and nothing else.
 //! No controller runs, so nothing becomes ready by itself: tests write the statuses that they need.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test fails by panicking")]
+
 mod apply;
 mod connect;
 mod diff;
