@@ -89,11 +89,13 @@ async fn delete_together(
     Ok(gone)
 }
 
-/// Asks for the deletion of exactly the object with this uid, and of what it owns before it.
+/// Asks for the deletion of exactly the object with this uid; of a workload, of what it owns before it.
 async fn request(kube: &Kube, object: &ObjectRef, uid: &str) -> Result<()> {
     let api = kube.api(object).await?;
+    // Only what runs things is worth waiting for what it owns: the garbage collector takes its time.
+    let owner = wave_of(object) == super::apply::WAVES - 1;
     let params = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Foreground),
+        propagation_policy: Some(if owner { PropagationPolicy::Foreground } else { PropagationPolicy::Background }),
         preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()
     };
