@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 
-use super::{Kube, ObjectRef, Problem, api_error, apply::wave_of, explain, inventory::Entry, live};
+use super::{Kube, ObjectRef, Problem, api_error, apply::wave_of, explain, inventory::Entry, keep_data, live};
 use crate::error::{Result, timed_out};
 
 /// Requests at the same time.
@@ -99,6 +99,9 @@ async fn request(kube: &Kube, object: &ObjectRef, uid: &str) -> Result<()> {
         preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()
     };
+    if object.is("postgresql.cnpg.io", "Cluster") {
+        keep_data::unpin(kube, object).await?;
+    }
     let doing = format!("delete {object}");
     match kube.attempt(&doing, || api.delete(&object.name, &params)).await? {
         Ok(_) => Ok(()),

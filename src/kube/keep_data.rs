@@ -1,34 +1,46 @@
-//! Letting go of a database without losing its volumes.
+//! Removing a CloudNativePG `Cluster` while its volumes stay, so that a `Cluster` of the same name finds them.
 //!
-//! The operator takes volumes over again when a Cluster of the same name appears and finds claims with its
-//! labels that nobody owns ("orphan PVCs", `internal/controller/cluster_restore.go` in CloudNativePG 1.30).
-//! The Secrets stay as well: the same password and the same certificate authority are used again.
+//! The operator takes over PersistentVolumeClaims that carry its labels and have no owner, and starts the
+//! instances on them. To let go of them in order, the `Cluster` is deleted but held by a finalizer of ours: from
+//! then on the operator leaves it alone, so nothing is started or promoted while the instances are stopped. When
+//! the claims have no owner any more, the finalizer goes, and the garbage collector removes everything else.
+//! Each step looks at what is there: an interrupted run goes on where it stopped.
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+};
 use serde_json::json;
 
-use super::{FIELD_MANAGER, Kube, ObjectRef};
-use crate::error::{Result, timed_out};
+use super::{FIELD_MANAGER, Kube, ObjectRef, api_error};
+use crate::error::{Result, failed, timed_out};
 
-/// Stops every instance, cleanly, and keeps the Cluster:
-/// <https://cloudnative-pg.io/documentation/1.30/declarative_hibernation/>.
-const HIBERNATION: &str = "cnpg.io/hibernation";
+const FINALIZER: &str = "stackctl/keep-volumes";
+const ROLE: &str = "cnpg.io/instanceRole";
+const PAUSE: Duration = Duration::from_millis(500);
+/// How often a write that others were faster with is repeated.
+const ATTEMPTS: usize = 10;
+/// What the operator makes for a `Cluster`, apart from pods and claims.
+const OWNED: [(&str, &str); 6] = [
+    ("v1", "Service"),
+    ("v1", "Secret"),
+    ("v1", "ServiceAccount"),
+    ("policy/v1", "PodDisruptionBudget"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("coordination.k8s.io/v1", "Lease"),
+];
 
-/// How often the instances are counted while they stop.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// Stops the database and takes its claims and Secrets out of the Cluster's ownership, so that deleting the
-/// Cluster leaves them. To be repeated after an interruption; [`wake`] takes the stop back.
+/// Stops the instances of `cluster` cleanly, the primary first, and removes it and everything of it but its
+/// claims. It is no error when it is gone already. `on` is told each step.
 ///
 /// # Errors
-/// The API server refuses, or the instances do not stop by `deadline`.
+/// A failover is under way; a claim that is being deleted already; an instance that does not stop by `deadline`.
 pub async fn release_volumes(
     kube: &Kube,
     namespace: &str,
@@ -36,77 +48,225 @@ pub async fn release_volumes(
     deadline: Instant,
     on: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<()> {
-    if !hibernate(kube, namespace, cluster, Some("on")).await? {
-        return Ok(());
-    }
-    on("stopping the instances");
-    let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
-    let instances = ListParams::default().labels(&format!("cnpg.io/cluster={cluster},cnpg.io/podRole=instance"));
-    loop {
-        let left = kube.call("list the instances", || pods.list_metadata(&instances)).await?.items.len();
-        if left == 0 {
-            break;
+    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", namespace, cluster);
+    let Some(found) = kube.get(&object).await? else { return Ok(()) };
+    let release = Release { kube, namespace, cluster: object, uid: found.uid().unwrap_or_default(), deadline };
+    on("checking the volumes");
+    release.check(&found).await?;
+    release.take(found).await?;
+    on("stopping the primary");
+    release.stop(true).await?;
+    on("stopping the standbys");
+    release.stop(false).await?;
+    on("letting go of the volumes");
+    let kept = release.disown().await?;
+    unpin(kube, &release.cluster).await?;
+    on("removing what belongs to the database");
+    release.until_gone().await?;
+    on(&format!("kept: {}", kept.join(", ")));
+    Ok(())
+}
+
+/// Takes the finalizer off a `Cluster` that an interrupted [`release_volumes`] left, so that it can be deleted
+/// with its volumes after all.
+pub(super) async fn unpin(kube: &Kube, cluster: &ObjectRef) -> Result<()> {
+    set_finalizer(kube, cluster, false).await
+}
+
+struct Release<'a> {
+    kube: &'a Kube,
+    namespace: &'a str,
+    cluster: ObjectRef,
+    uid: String,
+    deadline: Instant,
+}
+
+impl Release<'_> {
+    /// Nothing is stopped unless the volumes can be kept and it is known which one is the primary's.
+    async fn check(&self, cluster: &DynamicObject) -> Result<()> {
+        let claims = self.claims().await?;
+        if let Some(leaving) = claims.iter().find(|claim| claim.metadata.deletion_timestamp.is_some()) {
+            return Err(failed(format!(
+                "the volumes of {} cannot be kept: PersistentVolumeClaim {} is being deleted already",
+                self.cluster,
+                leaving.name_any()
+            ))
+            .remedy("run the same command without --keep-data")
+            .into());
         }
-        if Instant::now() > deadline {
-            return Err(timed_out(format!("{left} instances of {namespace}/{cluster} did not stop in time"))
-                .remedy("stackctl logs operator says why; run the same command again, it goes on")
+        let status = |field: &str| cluster.data["status"][field].as_str().unwrap_or_default().to_owned();
+        let (current, target) = (status("currentPrimary"), status("targetPrimary"));
+        if current.is_empty() || current != target {
+            if cluster.metadata.deletion_timestamp.is_some() {
+                return Ok(());
+            }
+            return Err(failed(format!("{} has no settled primary at the moment", self.cluster))
+                .remedy("wait until stackctl status shows it ready, then run the same command again")
                 .into());
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    on("keeping the volumes");
-    let all = ListParams::default().labels(&format!("cnpg.io/cluster={cluster}"));
-    disown::<PersistentVolumeClaim>(kube, namespace, cluster, &all).await?;
-    disown::<Secret>(kube, namespace, cluster, &ListParams::default()).await
-}
-
-/// Lets a database that [`release_volumes`] stopped, and that was not deleted after all, run again.
-///
-/// # Errors
-/// The API server refuses.
-pub async fn wake(kube: &Kube, namespace: &str, cluster: &str) -> Result<()> {
-    hibernate(kube, namespace, cluster, None).await.map(drop)
-}
-
-/// Sets or removes the annotation; false if there is no such Cluster.
-async fn hibernate(kube: &Kube, namespace: &str, cluster: &str, state: Option<&str>) -> Result<bool> {
-    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", namespace, cluster);
-    if !kube.knows(&object.api_version, &object.kind).await? {
-        return Ok(false);
-    }
-    let Some(found) = kube.get(&object).await? else { return Ok(false) };
-    if found.annotations().get(HIBERNATION).map(String::as_str) != state {
-        let api = kube.api(&object).await?;
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {HIBERNATION: state}}}));
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        kube.call(&format!("change {object}"), || api.patch(cluster, &params, &patch)).await?;
-    }
-    Ok(true)
-}
-
-/// Removes the Cluster from the owners of each object that it owns.
-async fn disown<K>(kube: &Kube, namespace: &str, cluster: &str, which: &ListParams) -> Result<()>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Serialize
-        + Send
-        + Sync,
-{
-    let api: Api<K> = Api::namespaced(kube.client(), namespace);
-    let found = kube.call("list what the database owns", || api.list_metadata(which)).await?;
-    for item in found.items {
-        let owners = item.owner_references();
-        let kept: Vec<_> = owners.iter().filter(|owner| owner.kind != "Cluster" || owner.name != cluster).collect();
-        if kept.len() == owners.len() {
-            continue;
+        // The operator starts the next primary on the claim that has this label; after a failover it may lag.
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.kube.client(), self.namespace);
+        let params = PatchParams::default();
+        for claim in &claims {
+            let mine = claim.labels().get("cnpg.io/instanceName").map_or("", String::as_str);
+            let role = if mine == current { "primary" } else { "replica" };
+            if claim.labels().get(ROLE).is_some_and(|label| label != role) {
+                let patch = Patch::Merge(json!({"metadata": {"labels": {ROLE: role, "role": role}}}));
+                let doing = format!("label PersistentVolumeClaim {}/{}", self.namespace, claim.name_any());
+                self.kube.call(&doing, || api.patch(claim.meta_name(), &params, &patch)).await?;
+            }
         }
-        let patch = Patch::Merge(json!({"metadata": {"ownerReferences": kept}}));
-        let name = item.name_any();
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        kube.call(&format!("keep {name}"), || api.patch_metadata(&name, &params, &patch)).await?;
+        Ok(())
     }
-    Ok(())
+
+    /// Deletes the `Cluster`, held by our finalizer.
+    async fn take(&self, found: DynamicObject) -> Result<()> {
+        if found.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        set_finalizer(self.kube, &self.cluster, true).await?;
+        let api = self.kube.api(&self.cluster).await?;
+        let doing = format!("delete {}", self.cluster);
+        let params = DeleteParams::background();
+        match self.kube.attempt(&doing, || api.delete(&self.cluster.name, &params)).await? {
+            Ok(_) => Ok(()),
+            Err(status) if status.is_not_found() => Ok(()),
+            Err(status) => {
+                unpin(self.kube, &self.cluster).await?;
+                Err(api_error::status_failure(&status, &doing).into())
+            }
+        }
+    }
+
+    /// Deletes the primary's pod, or all pods, and waits until they are gone: an instance stops with a
+    /// checkpoint, and a primary sends all of its log to the standbys that still run.
+    async fn stop(&self, primary_only: bool) -> Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.kube.client(), self.namespace);
+        let labelled = self.labelled();
+        loop {
+            let listed = self.kube.call("list the database's pods", || api.list(&labelled)).await?;
+            let pods: Vec<&Pod> = listed
+                .items
+                .iter()
+                .filter(|pod| !primary_only || pod.labels().get(ROLE).is_some_and(|role| role == "primary"))
+                .collect();
+            if pods.is_empty() {
+                return Ok(());
+            }
+            for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+                let doing = format!("stop Pod {}/{}", self.namespace, pod.name_any());
+                let params = DeleteParams::default();
+                match self.kube.attempt(&doing, || api.delete(pod.meta_name(), &params)).await? {
+                    Ok(_) => {}
+                    Err(status) if status.is_not_found() => {}
+                    Err(status) => return Err(api_error::status_failure(&status, &doing).into()),
+                }
+            }
+            let names: Vec<String> = pods.iter().map(|pod| pod.name_any()).collect();
+            self.pause(&format!("these pods did not stop: {}", names.join(", "))).await?;
+        }
+    }
+
+    /// Takes the owner off the claims; returns their names.
+    async fn disown(&self) -> Result<Vec<String>> {
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.kube.client(), self.namespace);
+        let params = PatchParams::default();
+        let mut names = Vec::new();
+        for claim in self.claims().await? {
+            let doing = format!("keep PersistentVolumeClaim {}/{}", self.namespace, claim.name_any());
+            if owned_by(&claim.metadata, &self.uid) {
+                let owners: Vec<_> =
+                    claim.owner_references().iter().filter(|owner| owner.uid != self.uid).cloned().collect();
+                // Bound to the uid: a claim of the same name that was made since is another one.
+                let patch = Patch::Merge(json!({"metadata": {"uid": claim.metadata.uid, "ownerReferences": owners}}));
+                self.kube.call(&doing, || api.patch(claim.meta_name(), &params, &patch)).await?;
+            }
+            names.push(format!("PersistentVolumeClaim {}/{}", self.namespace, claim.name_any()));
+        }
+        Ok(names)
+    }
+
+    /// Waits for the end of the `Cluster` and of what the garbage collector removes after it: what is left would
+    /// be in the way of a new one.
+    async fn until_gone(&self) -> Result<()> {
+        loop {
+            let mut left = Vec::new();
+            if self.kube.get(&self.cluster).await?.is_some_and(|now| now.uid().as_deref() == Some(&self.uid)) {
+                left.push(self.cluster.to_string());
+            }
+            for (api_version, kind) in OWNED {
+                let any = ObjectRef::namespaced(api_version, kind, self.namespace, "");
+                let api = self.kube.api(&any).await?;
+                let doing = format!("list {kind} objects");
+                let all = ListParams::default();
+                let listed = self.kube.call(&doing, || api.list_metadata(&all)).await?;
+                let mine = listed.items.iter().filter(|item| owned_by(&item.metadata, &self.uid));
+                left.extend(mine.map(|item| format!("{kind} {}/{}", self.namespace, item.name_any())));
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.pause(&format!("not gone in time: {}", left.join(", "))).await?;
+        }
+    }
+
+    async fn claims(&self) -> Result<Vec<PersistentVolumeClaim>> {
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.kube.client(), self.namespace);
+        let labelled = self.labelled();
+        Ok(self.kube.call("list the database's volumes", || api.list(&labelled)).await?.items)
+    }
+
+    fn labelled(&self) -> ListParams {
+        ListParams::default().labels(&format!("cnpg.io/cluster={}", self.cluster.name))
+    }
+
+    async fn pause(&self, late: &str) -> Result<()> {
+        if Instant::now() + PAUSE >= self.deadline {
+            return Err(timed_out(late).remedy("run the same command again: it goes on where it stopped").into());
+        }
+        tokio::time::sleep(PAUSE).await;
+        Ok(())
+    }
+}
+
+fn owned_by(metadata: &ObjectMeta, uid: &str) -> bool {
+    metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+}
+
+/// Adds or removes our finalizer; others may write the object at the same time.
+async fn set_finalizer(kube: &Kube, object: &ObjectRef, wanted: bool) -> Result<()> {
+    let api = kube.api(object).await?;
+    let doing = format!("write the finalizers of {object}");
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    for _ in 0..ATTEMPTS {
+        let Some(found) = kube.get(object).await? else { return Ok(()) };
+        let mut finalizers = found.finalizers().to_vec();
+        if finalizers.iter().any(|one| one == FINALIZER) == wanted {
+            return Ok(());
+        }
+        finalizers.retain(|one| one != FINALIZER);
+        if wanted {
+            finalizers.push(FINALIZER.into());
+        }
+        let version = found.metadata.resource_version;
+        let patch = Patch::Merge(json!({"metadata": {"resourceVersion": version, "finalizers": finalizers}}));
+        match kube.attempt(&doing, || api.patch(&object.name, &params, &patch)).await? {
+            Ok(_) => return Ok(()),
+            Err(status) if status.is_not_found() => return Ok(()),
+            Err(status) if status.is_conflict() => {}
+            Err(status) => return Err(api_error::status_failure(&status, &doing).into()),
+        }
+    }
+    Err(failed(format!("cannot {doing}: others write it all the time")).remedy("run the same command again").into())
+}
+
+/// The name of what the server listed, which always has one.
+trait MetaName {
+    fn meta_name(&self) -> &str;
+}
+
+impl<T: kube::Resource> MetaName for T {
+    fn meta_name(&self) -> &str {
+        self.meta().name.as_deref().unwrap_or_default()
+    }
 }
