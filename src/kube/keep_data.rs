@@ -23,6 +23,8 @@ use crate::error::{Result, failed, timed_out};
 
 const FINALIZER: &str = "stackctl/keep-volumes";
 const ROLE: &str = "cnpg.io/instanceRole";
+/// What the operator was doing when the `Cluster` was deleted is over by then.
+const SETTLE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often a write that others were faster with is repeated.
 const ATTEMPTS: usize = 10;
@@ -59,12 +61,27 @@ pub async fn release_volumes(
     on("stopping the standbys");
     release.stop(false).await?;
     on("letting go of the volumes");
+    release.label().await?;
     let kept = release.disown().await?;
     unpin(kube, &release.cluster).await?;
     on("removing what belongs to the database");
     release.until_gone().await?;
     on(&format!("kept: {}", kept.join(", ")));
     Ok(())
+}
+
+/// Ends what an interrupted [`release_volumes`] began, so that the `Cluster` can be applied again.
+///
+/// # Errors
+/// See [`release_volumes`].
+pub async fn wake(kube: &Kube, namespace: &str, cluster: &str, deadline: Instant) -> Result<()> {
+    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", namespace, cluster);
+    match kube.get(&object).await? {
+        Some(found) if !found.finalizers().iter().any(|one| one == FINALIZER) => Ok(()),
+        Some(found) if found.metadata.deletion_timestamp.is_none() => unpin(kube, &object).await,
+        Some(_) => release_volumes(kube, namespace, cluster, deadline, &|_| {}).await,
+        None => Ok(()),
+    }
 }
 
 /// Takes the finalizer off a `Cluster` that an interrupted [`release_volumes`] left, so that it can be deleted
@@ -104,13 +121,20 @@ impl Release<'_> {
                 .remedy("wait until stackctl status shows it ready, then run the same command again")
                 .into());
         }
-        // The operator starts the next primary on the claim that has this label; after a failover it may lag.
+        Ok(())
+    }
+
+    /// Says which claim is the primary's, for the operator to start the next primary on. Asked when nothing runs
+    /// any more: an operator that was at work when the primary stopped may have had a standby promoted.
+    async fn label(&self) -> Result<()> {
+        let Some(cluster) = self.kube.get(&self.cluster).await? else { return Ok(()) };
+        let current = cluster.data["status"]["currentPrimary"].as_str().unwrap_or_default();
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.kube.client(), self.namespace);
         let params = PatchParams::default();
-        for claim in &claims {
-            let mine = claim.labels().get("cnpg.io/instanceName").map_or("", String::as_str);
-            let role = if mine == current { "primary" } else { "replica" };
-            if claim.labels().get(ROLE).is_some_and(|label| label != role) {
+        for claim in self.claims().await? {
+            let instance = claim.labels().get("cnpg.io/instanceName").map_or("", String::as_str);
+            let role = if instance == current { "primary" } else { "replica" };
+            if !current.is_empty() && claim.labels().get(ROLE).is_none_or(|label| label != role) {
                 let patch = Patch::Merge(json!({"metadata": {"labels": {ROLE: role, "role": role}}}));
                 let doing = format!("label PersistentVolumeClaim {}/{}", self.namespace, claim.name_any());
                 self.kube.call(&doing, || api.patch(claim.meta_name(), &params, &patch)).await?;
@@ -129,7 +153,10 @@ impl Release<'_> {
         let doing = format!("delete {}", self.cluster);
         let params = DeleteParams::background();
         match self.kube.attempt(&doing, || api.delete(&self.cluster.name, &params)).await? {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                tokio::time::sleep(SETTLE).await;
+                Ok(())
+            }
             Err(status) if status.is_not_found() => Ok(()),
             Err(status) => {
                 unpin(self.kube, &self.cluster).await?;

@@ -26,9 +26,9 @@ impl Phase for Database {
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
         Box::pin(async {
-            // An interrupted `down --keep-data` leaves it stopped.
+            // An interrupted `down --keep-data` leaves it stopped and half removed.
             let kube = cx.kube().await?;
-            keep_data::wake(kube, &cx.config.stack.namespace, database::CLUSTER).await?;
+            keep_data::wake(kube, &cx.config.stack.namespace, database::CLUSTER, cx.deadline).await?;
             let applied = common::apply(cx, self.id(), Part::Database).await?;
             common::wait(cx, self.id(), &applied.refs).await?;
             let overview = database::Overview::read(kube, &cx.config.stack.namespace).await?;
