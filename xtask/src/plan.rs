@@ -78,7 +78,7 @@ impl Plan {
             lines.push(format!(
                 "build Kubernetes, minikube, the operator, PostgreSQL's image and the rest from sources and Debian \
                  packages, {why} (what is built already is not built again; the first time it takes about 20 \
-                 minutes on 2 cores, and some 15 GB of your cache folder and the engine's)"
+                 minutes on 2 cores, and some 20 GB of your cache folders and the engine's)"
             ));
         }
         lines
