@@ -65,6 +65,11 @@ impl Context {
             .with_context(|| format!("cannot use the cluster of {}", self.config.target.describe()))
     }
 
+    /// HTTP requests sent to the cluster so far.
+    pub fn requests(&self) -> u64 {
+        self.kube.get().map_or(0, Kube::requests)
+    }
+
     /// What stackctl applied to the cluster, read when first asked for.
     ///
     /// # Errors

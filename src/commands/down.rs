@@ -55,6 +55,7 @@ pub async fn run(global: &Global, args: &DownArgs, style: Style) -> Result<u8> {
         command: "down".into(),
         ok: outcome.is_ok(),
         elapsed: began.elapsed(),
+        requests: cx.requests(),
         facts: kept,
         next: Vec::new(),
     });

@@ -113,7 +113,8 @@ async fn finish(cx: &Context, began: Instant, error: Option<&anyhow::Error>) {
         }
     }
     let ok = error.is_none();
-    cx.reporter.send(Event::Finished { command: "up".into(), ok, elapsed: began.elapsed(), facts, next });
+    let (command, requests) = ("up".into(), cx.requests());
+    cx.reporter.send(Event::Finished { command, ok, elapsed: began.elapsed(), requests, facts, next });
 }
 
 /// What is there now, and how to reach it.

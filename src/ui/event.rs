@@ -157,6 +157,8 @@ pub enum Event {
         /// How long it took.
         #[serde(rename = "seconds", serialize_with = "as_seconds")]
         elapsed: Duration,
+        /// HTTP requests sent to the cluster.
+        requests: u64,
         /// What is there now: label and value.
         facts: Vec<(String, String)>,
         /// Next commands to try, with what they do.

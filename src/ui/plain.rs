@@ -64,7 +64,7 @@ pub fn lines(event: &Event, verbosity: Verbosity) -> Vec<String> {
             lines.extend(steps.iter().map(|step| format!("  - {step}")));
             lines
         }
-        Event::Finished { command, ok, elapsed, facts, next } if normal => {
+        Event::Finished { command, ok, elapsed, facts, next, .. } if normal => {
             let outcome = if *ok { "done" } else { "failed" };
             let mut lines = vec![format!("{command}: {outcome} in {}", duration(*elapsed))];
             lines.extend(table(facts, "  "));

@@ -150,7 +150,7 @@ impl Renderer for Terminal {
                 }
             }
             Event::Warning { text, .. } => self.line(&format!("{} {text}", self.paint(Tone::Warn, "!"))),
-            Event::Finished { ok, elapsed, facts, next, command } if !self.quiet() => {
+            Event::Finished { ok, elapsed, facts, next, command, .. } if !self.quiet() => {
                 let (tone, outcome) = if *ok { (Tone::Good, "done") } else { (Tone::Bad, "failed") };
                 self.line("");
                 self.line(&format!("{} in {}", self.paint(tone, &format!("{command} {outcome}")), duration(*elapsed)));
