@@ -115,10 +115,14 @@ fn judge_memory(has_mib: u64, each_mib: u64, nodes: u32) -> Outcome {
     let all_mib = each_mib * u64::from(nodes);
     let has = gib(has_mib * MIB);
     if all_mib > has_mib {
-        let nodes = if nodes == 1 { "one node".into() } else { format!("{nodes} nodes") };
-        let least = (has_mib / 1024).max(2);
-        return Outcome::missing(format!("{nodes} of {each_mib}Mi need more than the engine has: {has}"))
-            .remedy(format!("give each node less, e.g. --memory {least}Gi, or use fewer nodes"));
+        let many = if nodes == 1 { "one node".into() } else { format!("{nodes} nodes") };
+        let outcome = Outcome::missing(format!("{many} of {each_mib}Mi need more than the engine has: {has}"));
+        let share = has_mib / u64::from(nodes);
+        return match (share / 1024, has_mib / each_mib) {
+            (gib @ 2.., _) => outcome.remedy(format!("give each node less: --memory {gib}Gi")),
+            (_, fewer @ 1..) => outcome.remedy(format!("use fewer nodes: --nodes {fewer}")),
+            _ => outcome.remedy("give the engine more memory"),
+        };
     }
     Outcome::ok(format!("{has}, {} of it for the cluster", gib(all_mib * MIB)))
 }
@@ -230,6 +234,9 @@ mod tests {
     fn memory_is_judged_for_all_nodes_together() {
         assert_eq!(judge_memory(8192, 4096, 1).status, Status::Ok);
         assert_eq!(judge_memory(8192, 4096, 3).status, Status::Missing);
+        assert_eq!(judge_memory(8192, 4096, 3).remedies, ["give each node less: --memory 2Gi"]);
+        assert_eq!(judge_memory(8192, 4096, 9).remedies, ["use fewer nodes: --nodes 2"]);
+        assert_eq!(judge_memory(3000, 4096, 2).remedies, ["give the engine more memory"]);
         assert_eq!(judge_memory(8192, 1000, 1).status, Status::Failed);
     }
 
