@@ -53,12 +53,14 @@ pub enum Said {
     Log(String),
     /// A download goes on.
     Progress,
-    /// Why it gives up.
+    /// A complaint, or why it gives up.
     Error {
         /// The reason.
         message: String,
         /// What minikube suggests.
         advice: String,
+        /// It ends with it.
+        fatal: bool,
     },
 }
 
@@ -166,15 +168,19 @@ impl Minikube {
     }
 
     async fn talk(&self, command: Cmd, on: &mut (dyn FnMut(&Said) + Send)) -> Result<()> {
-        let mut reason: Option<Failure> = None;
+        let (mut reason, mut known): (Option<Failure>, bool) = (None, false);
         let output = command
             .output_with(&mut |line| {
                 let Some(said) = parse(line) else { return };
-                // The first error is the cause; what follows are its consequences.
-                if let (Said::Error { message, advice }, None) = (&said, &reason) {
+                if let Said::Error { message, advice, fatal } = &said {
                     let failure = failed(format!("minikube: {}", message.trim()));
                     let advice = advice.trim();
-                    reason = Some(if advice.is_empty() { failure } else { failure.remedy(advice.replace('\n', " ")) });
+                    let failure = if advice.is_empty() { failure } else { failure.remedy(advice.replace('\n', " ")) };
+                    // What it ends with is the cause. It complains of things that it goes on without as well.
+                    if *fatal || !known {
+                        known |= *fatal;
+                        reason = Some(failure);
+                    }
                 }
                 on(&said);
             })
@@ -204,6 +210,7 @@ fn parse(line: &str) -> Option<Said> {
         name: String,
         currentstep: String,
         totalsteps: String,
+        exitcode: String,
     }
     let line = line.trim();
     if line.is_empty() {
@@ -222,7 +229,7 @@ fn parse(line: &str) -> Option<Said> {
             message: if data.message.trim().is_empty() { data.name } else { data.message.trim().to_owned() },
         }),
         "download.progress" => Some(Said::Progress),
-        "error" => Some(Said::Error { message: data.message, advice: data.advice }),
+        "error" => Some(Said::Error { message: data.message, advice: data.advice, fatal: !data.exitcode.is_empty() }),
         "info" | "warning" if !data.message.trim().is_empty() => Some(Said::Note(data.message.trim().to_owned())),
         _ => None,
     }
@@ -324,7 +331,7 @@ mod tests {
         assert_eq!(parse(step), Some(Said::Step { number: 3, total: 19, message: "Creating container".into() }));
         let error =
             r#"{"type":"io.k8s.sigs.minikube.error","data":{"advice":"do","exitcode":"80","message":"no","name":"X"}}"#;
-        assert_eq!(parse(error), Some(Said::Error { message: "no".into(), advice: "do".into() }));
+        assert_eq!(parse(error), Some(Said::Error { message: "no".into(), advice: "do".into(), fatal: true }));
         let log = "I1124 06:20:29.309505    8040 kubeadm.go:318] \u{1b}[0;37m[preflight]\u{1b}[0m Pulling images";
         assert_eq!(parse(log), Some(Said::Log("[preflight] Pulling images".into())));
         assert_eq!(parse("I1124 06:20:29.3 1 x.go:1] kubeadm join --token abc"), None);

@@ -57,6 +57,16 @@ pub async fn delete(cx: &Context) -> Result<String> {
         start::forget_making(cx, wanted);
         return Ok(format!("there is no minikube profile {profile}"));
     }
+    clear(cx, wanted).await?;
+    Ok(format!("minikube profile {profile} deleted"))
+}
+
+/// Deletes all that there is of the profile, and makes sure of it.
+///
+/// # Errors
+/// What could not be deleted, with minikube's own reason.
+pub(super) async fn clear(cx: &Context, wanted: &Wanted) -> Result<()> {
+    let profile = &wanted.profile;
     let minikube = Minikube::locate(cx, ID).await?;
     cx.doing(ID, format!("deleting the minikube profile {profile}"));
     let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID.into(), line: line.into() });
@@ -74,7 +84,7 @@ pub async fn delete(cx: &Context) -> Result<String> {
     let left = remnants(cx, profile).await?;
     if left.is_empty() {
         start::forget_making(cx, wanted);
-        return Ok(format!("minikube profile {profile} deleted"));
+        return Ok(());
     }
     let list: Vec<String> = left.iter().map(ToString::to_string).collect();
     let mut failure = failed(format!("not everything of the minikube profile {profile} is gone: {}", list.join(", ")));
@@ -107,6 +117,14 @@ fn refuse_others(wanted: &Wanted) -> Result<()> {
         Found::Profile(profile) => refuse_foreign(&profile),
         Found::Absent | Found::HalfMade(_) => Ok(()),
     }
+}
+
+/// Whether there is anything of the profile in the engine, where minikube may know nothing of it any more.
+///
+/// # Errors
+/// An engine that does not answer.
+pub(super) async fn is_anything_left(cx: &Context, wanted: &Wanted) -> Result<bool> {
+    Ok(!remnants(cx, &wanted.profile).await?.is_empty())
 }
 
 /// All that there is of the profile, containers first: they use the rest.

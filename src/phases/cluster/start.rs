@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{ID, state::Step, watch::Watch};
+use super::{ID, delete::clear, state::Step, watch::Watch};
 use crate::{
     assets,
     bundle::{Bundle, cannot_write},
@@ -56,14 +56,15 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
     if let Step::Wait(nodes) = step {
         return wait_for_nodes(cx, nodes).await;
     }
+    if let Step::Delete(why) = step {
+        cx.doing(ID, format!("deleting the profile {} ({why})", wanted.profile));
+        // minikube alone would leave the helpers of an interrupted start.
+        return clear(cx, wanted).await;
+    }
     let minikube = Minikube::locate(cx, ID).await?;
     let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID.into(), line: line.into() });
     match step {
-        Step::Wait(_) => Ok(()),
-        Step::Delete(why) => {
-            cx.doing(ID, format!("deleting the profile {} ({why})", wanted.profile));
-            minikube.delete(&wanted.profile, &mut verbose).await
-        }
+        Step::Wait(_) | Step::Delete(_) => Ok(()),
         Step::Make => {
             if let Some(bundle) = &cx.bundle {
                 unpack(cx, bundle).await?;

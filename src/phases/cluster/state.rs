@@ -11,7 +11,9 @@ use crate::{
     },
 };
 
-use super::start;
+use super::{delete, start};
+
+const INTERRUPTED: &str = "an earlier run was interrupted while it was made";
 
 /// Something to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -61,7 +63,11 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
         State { todo, kubernetes: String::new(), nodes: 0 }
     };
     let profile = match profile::read(&profile::minikube_home()?, &wanted.profile)? {
-        Found::Absent => return Ok(absent(Vec::new())),
+        Found::Absent => {
+            // A helper of an interrupted start can outlive it, and would be in the way of the next.
+            let left = start::is_making(cx, wanted) && delete::is_anything_left(cx, wanted).await?;
+            return Ok(absent(if left { vec![Step::Delete(INTERRUPTED.into())] } else { Vec::new() }));
+        }
         Found::HalfMade(why) => return Ok(absent(vec![Step::Delete(why)])),
         Found::Profile(profile) => profile,
     };
@@ -80,7 +86,7 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
         // Nothing was ever in a cluster whose control plane did not come up in the run that began to make it.
         let unfinished = start::is_making(cx, wanted) && !in_kubeconfig(cx, wanted)?;
         if unfinished {
-            return Ok(absent(vec![Step::Delete("an earlier run was interrupted while it was made".into())]));
+            return Ok(absent(vec![Step::Delete(INTERRUPTED.into())]));
         }
         let mut todo = vec![Step::Start(why)];
         todo.extend(wanted.use_context.then_some(Step::UseContext));
