@@ -125,6 +125,7 @@ fn when_minikube_gives_up_its_reason_and_advice_are_shown() {
         version) echo '{"minikubeVersion":"v1.38.1"}' ;;
         start)
             echo '{"type":"io.k8s.sigs.minikube.step","data":{"currentstep":"8","message":"Creating container","totalsteps":"19"}}'
+            echo '{"type":"io.k8s.sigs.minikube.error","data":{"message":"should not be used with root privileges"}}'
             echo '{"type":"io.k8s.sigs.minikube.error","data":{"advice":"Run minikube delete","exitcode":"80","message":"Failed to start host: no room","name":"GUEST_PROVISION"}}'
             echo 'unrelated noise' >&2
             exit 80 ;;

@@ -16,6 +16,7 @@ pub const DOCKER: &str = r#"
 case "$1 $2" in
   "info --format") echo "$ENGINE" ;;
   "image inspect") echo '[{"Config":{"Entrypoint":["/user-app"]},"RootFS":{"Layers":["sha256:1"]}}]' ;;
+  "container ls" | "volume ls" | "network ls") ;;
   "container inspect") shift 4; for name; do echo "Error: No such container: $name" >&2; done; exit 1 ;;
   *) echo "unexpected: docker $*" >&2; exit 64 ;;
 esac"#;
