@@ -73,7 +73,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bundle { out, yes, .. } => {
             let plan = plan::Plan::survey(true)?;
             plan.agree(yes, "put everything into a bundle")?;
-            bundle::make(&out.map_or_else(bundle::default_folder, Ok)?, &plan.packages)?;
+            bundle::make(&out.map_or_else(bundle::default_folder, Ok)?, &plan.packages, &stackctl::RELEASE)?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -10,29 +10,41 @@ use crate::run::Run;
 use crate::say::say;
 use crate::{target_folder, workspace};
 
-static BUILT: Mutex<Option<PathBuf>> = Mutex::new(None);
+/// How it is compiled, and what has been: once per run is enough.
+#[derive(Debug)]
+pub struct Stackctl {
+    flags: &'static [&'static str],
+    folder: &'static str,
+    built: Mutex<Option<PathBuf>>,
+}
 
-/// Builds `stackctl` as it is released, once per run, and returns where it is.
-///
-/// # Errors
-/// When it does not compile.
-pub fn build() -> Result<PathBuf> {
-    let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(path) = &*built {
-        return Ok(path.clone());
+/// As it is released.
+pub static RELEASE: Stackctl = Stackctl { flags: &["--release"], folder: "release", built: Mutex::new(None) };
+/// As tests use it: where those have been compiled, it is there.
+pub static DEBUG: Stackctl = Stackctl { flags: &[], folder: "debug", built: Mutex::new(None) };
+
+impl Stackctl {
+    /// Builds it, once per run, and returns where it is.
+    ///
+    /// # Errors
+    /// When it does not compile.
+    pub fn build(&self) -> Result<PathBuf> {
+        let mut built = self.built.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(path) = &*built {
+            return Ok(path.clone());
+        }
+        let (root, target) = (workspace(), target_folder());
+        fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
+        say("stackctl ...");
+        Run::new("cargo", 1800)
+            .dir(&root)
+            .env("CARGO_TARGET_DIR", &target)
+            .args(["build", "--locked", "--package", "stackctl"])
+            .args(self.flags)
+            .log(&target.join("stackctl-build.log"))
+            .go()?;
+        let path = target.join(self.folder).join("stackctl");
+        *built = Some(path.clone());
+        Ok(path)
     }
-    let root = workspace();
-    let target = target_folder();
-    fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
-    let log = target.join("stackctl-build.log");
-    say("stackctl ...");
-    Run::new("cargo", 1800)
-        .dir(&root)
-        .env("CARGO_TARGET_DIR", &target)
-        .args(["build", "--locked", "--release", "--package", "stackctl"])
-        .log(&log)
-        .go()?;
-    let path = target.join("release/stackctl");
-    *built = Some(path.clone());
-    Ok(path)
 }

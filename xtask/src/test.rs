@@ -11,6 +11,7 @@ use crate::engine::install;
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::say::{say, tell};
+use crate::stackctl::DEBUG;
 use crate::{bundle, workspace};
 
 /// cargo-deny is built from its sources once and kept; pinned, since its rules are part of the check.
@@ -104,7 +105,7 @@ fn steps<'a>(args: &Args, plan: &'a Plan) -> Vec<Step<'a>> {
         ),
     ];
     if !args.no_cluster {
-        steps.push(("the bundle", Box::new(|_| bundle::make(&bundle::default_folder()?, &plan.packages))));
+        steps.push(("the bundle", Box::new(|_| bundle::make(&bundle::default_folder()?, &plan.packages, &DEBUG))));
         steps.push(("a real cluster", Box::new(cluster)));
     }
     steps

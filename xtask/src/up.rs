@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use crate::bundle;
 use crate::engine::{self, install};
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::say::say;
-use crate::{bundle, stackctl};
+use crate::stackctl::RELEASE;
 
 /// `stackctl up` has a deadline of its own; this one only ends what hangs.
 const UP_SECONDS: u64 = 7200;
@@ -38,7 +39,7 @@ pub fn up(args: &Args) -> Result<i32> {
     let mut command = vec!["up".to_owned()];
     if plan.bundle.is_some() {
         let folder = bundle::default_folder()?;
-        bundle::make(&folder, &plan.packages)?;
+        bundle::make(&folder, &plan.packages, &RELEASE)?;
         command.extend(["--bundle".to_owned(), folder.display().to_string()]);
     } else {
         let store = bundle::store()?;
@@ -46,7 +47,7 @@ pub fn up(args: &Args) -> Result<i32> {
         engine::ensure(&store)?;
     }
     command.extend(args.stackctl.iter().cloned());
-    let stackctl = stackctl::build()?;
+    let stackctl = RELEASE.build()?;
     say(&format!("stackctl {}", command.join(" ")));
     let code = Run::new(&stackctl, UP_SECONDS).args(&command).on_terminal()?;
     let seconds = start.elapsed().as_secs();

@@ -10,10 +10,11 @@ use serde_json::Value;
 use super::by_hand::{Helm, Kubectl};
 use super::empty::Profile;
 use super::write;
+use crate::bundle;
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::say::{say, tell};
-use crate::{bundle, stackctl};
+use crate::stackctl::RELEASE;
 
 const UP_SECONDS: u64 = 1800;
 
@@ -74,9 +75,9 @@ pub fn bench(args: &Args) -> Result<()> {
     let plan = Plan::survey(true)?;
     plan.agree(args.yes, "make a minikube profile three times and delete it again")?;
     let folder = bundle::default_folder()?;
-    bundle::make(&folder, &plan.packages)?;
+    bundle::make(&folder, &plan.packages, &RELEASE)?;
     bundle::make_only(bundle::Only::ControlPlane)?;
-    let program = stackctl::build()?;
+    let program = RELEASE.build()?;
     let profile = Profile::new(&args.profile, &folder)?;
     let parts = super::by_hand::Parts::render(&program, &folder)?;
 

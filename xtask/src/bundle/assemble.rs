@@ -8,13 +8,13 @@ use anyhow::{Result, bail};
 use super::manifest::{self, Component, Draft, ImageFile, Manifest};
 use super::parts::{self, Base, IMAGES, KUBERNETES, MANIFESTS};
 use super::{Closed, docker, gobuild, images, node_image, preload, web_image};
-use crate::stackctl;
+use crate::stackctl::Stackctl;
 
 /// Fills the folder `out`, in the place of an earlier bundle.
 ///
 /// # Errors
 /// When something of it is not there, or `out` holds something else.
-pub fn assemble(closed: &Closed, out: &Path) -> Result<()> {
+pub fn assemble(closed: &Closed, out: &Path, stackctl: &Stackctl) -> Result<()> {
     let Some(name) = out.file_name() else { bail!("{} is no folder's name", out.display()) };
     if out.exists() && !out.join(manifest::FILE).exists() && fs::read_dir(out)?.next().is_some() {
         bail!("{} is there and is no bundle: give another folder by --out", out.display());
@@ -60,7 +60,7 @@ pub fn assemble(closed: &Closed, out: &Path) -> Result<()> {
             ..component(image.component, docker::noted(&folder, "version")?, source)
         });
     }
-    let web = web_image::build(closed, &stackctl::build()?)?;
+    let web = web_image::build(closed, &stackctl.build()?)?;
     draft.add("images/user-app.tar", &web.join(web_image::ARCHIVE))?;
     manifest.web_image = Some(ImageFile { path: "images/user-app.tar".into(), image: docker::noted(&web, "image")? });
     draft.finish(manifest, out)

@@ -29,6 +29,7 @@ use self::store::Store;
 use crate::engine::runtime;
 use crate::run::Run;
 use crate::say::say;
+use crate::stackctl::Stackctl;
 use crate::workspace;
 
 /// What the builder works with.
@@ -116,17 +117,17 @@ pub fn make_only(only: Only) -> Result<PathBuf> {
 }
 
 /// Makes the bundle in `out`: what has not changed is taken as it is. Packages that this machine
-/// lacks are installed first, and its engine is started.
+/// lacks are installed first, and its engine is started. The web image is the one that `stackctl` wants.
 ///
 /// # Errors
 /// When a part cannot be made.
-pub fn make(out: &Path, packages: &[&str]) -> Result<()> {
+pub fn make(out: &Path, packages: &[&str], stackctl: &Stackctl) -> Result<()> {
     let closed = Closed::open()?;
-    graph::run(tasks::all(&closed, packages))?;
+    graph::run(tasks::all(&closed, packages, stackctl))?;
     web_image::forget_old(&closed)?;
     let tools: Vec<&GoTool> = GO_TOOLS.iter().filter(|tool| !TEST_ONLY.contains(&tool.name)).collect();
     link_programs(&closed, &tools)?;
-    assemble::assemble(&closed, out)?;
+    assemble::assemble(&closed, out, stackctl)?;
     say(&format!("the bundle is in {}", out.display()));
     Ok(())
 }

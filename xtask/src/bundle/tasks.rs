@@ -8,7 +8,7 @@ use super::graph::{Lane, Task};
 use super::parts::{Base, GO_TOOLS, GoTool, IMAGES, NODE_SUITE, TEST_ONLY};
 use super::{Closed, debian, gobuild, images, node_image, pause, preload, rust_image, web_image};
 use crate::engine::{self, install, runtime};
-use crate::stackctl;
+use crate::stackctl::Stackctl;
 
 /// The packages of this machine are there.
 const PACKAGES: &str = "packages";
@@ -38,7 +38,7 @@ fn base_name(suite: &str) -> String {
 }
 
 /// Every task of a whole bundle, the ones that others wait for first.
-pub fn all<'a>(closed: &'a Closed, packages: &'a [&'a str]) -> Vec<Task<'a>> {
+pub fn all<'a>(closed: &'a Closed, packages: &'a [&'a str], stackctl: &'a Stackctl) -> Vec<Task<'a>> {
     let mut tasks = vec![
         task(PACKAGES, [], Lane::Network, || install::ensure(packages, &closed.store.root().join("apt.log"))),
         task(ENGINE, [PACKAGES.into(), runtime::NAME.into()], Lane::Engine, || engine::ensure(&closed.store)),
@@ -61,9 +61,8 @@ pub fn all<'a>(closed: &'a Closed, packages: &'a [&'a str]) -> Vec<Task<'a>> {
     let node_base = base_name(NODE_SUITE);
     tasks.push(task(rust_image::NAME, [node_base.clone()], Lane::Engine, || rust_image::build(closed).map(drop)));
     let web_after = [rust_image::NAME.to_owned()];
-    tasks.push(task(web_image::NAME, web_after, Lane::Cores, || {
-        web_image::build(closed, &stackctl::build()?).map(drop)
-    }));
+    tasks
+        .push(task(web_image::NAME, web_after, Lane::Cores, || web_image::build(closed, &stackctl.build()?).map(drop)));
     for tool in GO_TOOLS.iter().filter(|tool| !TEST_ONLY.contains(&tool.name)) {
         tasks.extend(of_tool(closed, tool));
     }

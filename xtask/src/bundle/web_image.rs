@@ -28,7 +28,11 @@ pub fn build(closed: &Closed, stackctl: &Path) -> Result<PathBuf> {
     let key = inputs.key();
     let part = Part { name: NAME, key: &key, holds: &|folder| docker::holds(folder, &image) };
     closed.store.part(&part, |folder| {
-        let id = docker::build(context.path(), &[("RUST_IMAGE", rust_image::IMAGE)], &closed.store.log(NAME))?;
+        // The tag is a digest of the context: an image of that name is the one, also where `stackctl up` built it.
+        let id = match docker::id(&image) {
+            Some(id) => id,
+            None => docker::build(context.path(), &[("RUST_IMAGE", rust_image::IMAGE)], &closed.store.log(NAME))?,
+        };
         docker::tag(&id, &image)?;
         docker::save(&[&image], &folder.join(ARCHIVE))?;
         let version = image.split(':').next_back().unwrap_or_default();
