@@ -20,6 +20,7 @@ pub mod commands;
 pub mod config;
 pub mod context;
 pub mod database;
+pub mod drills;
 pub mod error;
 pub mod fetch;
 pub mod kube;

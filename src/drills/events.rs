@@ -1,0 +1,63 @@
+//! What is seen in the cluster while a drill runs, on the run's clock.
+
+use serde::{Deserialize, Serialize};
+
+use super::history::Micros;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When the CLI learned of it.
+    pub at: Micros,
+    /// What kind of thing.
+    pub kind: Kind,
+    /// In words, e.g. `user-db-2`.
+    pub text: String,
+}
+
+/// The kinds of events, in the order in which a failover goes through them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The drill began to write.
+    Started,
+    /// The fault is in.
+    Injected,
+    /// The primary's pod is no longer ready, is being deleted, or is gone.
+    PrimaryUnhealthy,
+    /// The operator named another instance to be the primary.
+    TargetChosen,
+    /// That instance holds the Lease of the primary.
+    LeaseTaken,
+    /// PostgreSQL there has ended its recovery and begun a new timeline.
+    Promoted,
+    /// The operator's status names it the primary.
+    CurrentPrimary,
+    /// The EndpointSlice of the `-rw` Service points to it.
+    EndpointMoved,
+    /// Every instance is ready and streams again.
+    RedundancyRestored,
+    /// The fault was undone by the drill.
+    Undone,
+    /// Anything else that explains what is seen.
+    Note,
+}
+
+impl Kind {
+    /// The phrase in reports.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Kind::Started => "writes started",
+            Kind::Injected => "fault injected",
+            Kind::PrimaryUnhealthy => "primary seen unhealthy",
+            Kind::TargetChosen => "target chosen",
+            Kind::LeaseTaken => "lease taken",
+            Kind::Promoted => "promoted",
+            Kind::CurrentPrimary => "currentPrimary set",
+            Kind::EndpointMoved => "endpoint moved",
+            Kind::RedundancyRestored => "redundancy restored",
+            Kind::Undone => "fault undone",
+            Kind::Note => "note",
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The checker: history and final state in, verdict out. Pure, so that planted faults can test it.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::history::{History, Lsn, Micros, Outcome, Place, Stream};
+
+/// What one instance holds after recovery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// The pod's name.
+    pub name: String,
+    /// How often each key of the run is there.
+    pub rows: BTreeMap<u64, u32>,
+}
+
+/// Where a timeline left its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The timeline that was left.
+    pub parent: u32,
+    /// The position up to which the parent's log is also the child's.
+    pub at: Lsn,
+}
+
+/// What was read after full redundancy was back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FinalState {
+    /// Every instance; the first is the primary.
+    pub instances: Vec<Instance>,
+    /// The history of the final timeline.
+    pub forks: Vec<Fork>,
+}
+
+/// What may be wrong. Any of these fails the drill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wrong {
+    /// Acknowledged, and absent on an instance.
+    Lost,
+    /// Refused or never sent, and present.
+    Phantom,
+    /// Present more than once.
+    Doubled,
+    /// Present under a key that was never given out.
+    Foreign,
+    /// There on one instance and not on another, though never acknowledged.
+    Divergent,
+    /// A write was sent to and acknowledged on an old timeline after one was acknowledged on a newer.
+    SplitBrain,
+    /// Acknowledged on a timeline beyond the point where its successor left it.
+    BeyondFork,
+    /// Nothing was acknowledged or read: the run proves nothing.
+    NoEvidence,
+}
+
+impl Wrong {
+    /// Every one.
+    pub const ALL: [Wrong; 8] = [
+        Wrong::Lost,
+        Wrong::Phantom,
+        Wrong::Doubled,
+        Wrong::Foreign,
+        Wrong::Divergent,
+        Wrong::SplitBrain,
+        Wrong::BeyondFork,
+        Wrong::NoEvidence,
+    ];
+
+    /// In reports.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Wrong::Lost => "acknowledged and lost",
+            Wrong::Phantom => "refused but stored",
+            Wrong::Doubled => "stored twice",
+            Wrong::Foreign => "stored without having been sent",
+            Wrong::Divergent => "instances disagree",
+            Wrong::SplitBrain => "two primaries acknowledged at once",
+            Wrong::BeyondFork => "acknowledged beyond the fork",
+            Wrong::NoEvidence => "no evidence",
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What.
+    pub wrong: Wrong,
+    /// With which key, if with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<u64>,
+    /// In words.
+    pub detail: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key {
+            Some(key) => write!(f, "{}: key {key}: {}", self.wrong.title(), self.detail),
+            None => write!(f, "{}: {}", self.wrong.title(), self.detail),
+        }
+    }
+}
+
+/// How many of a stream's attempts ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Sent, or tried to be sent.
+    pub attempted: u64,
+    /// Acknowledged.
+    pub acknowledged: u64,
+    /// Certainly not stored.
+    pub refused: u64,
+    /// Answer lost, and the row is there.
+    pub unknown_stored: u64,
+    /// Answer lost, and the row is not there.
+    pub unknown_absent: u64,
+}
+
+impl Counts {
+    /// What a user saw as a failure: refused or without an answer.
+    pub const fn failed(&self) -> u64 {
+        self.refused + self.unknown_stored + self.unknown_absent
+    }
+}
+
+/// The verdict on a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether nothing is wrong.
+    pub pass: bool,
+    /// Everything that is wrong.
+    pub findings: Vec<Finding>,
+    /// The SQL stream's counts.
+    pub sql: Counts,
+    /// The HTTP stream's counts.
+    pub http: Counts,
+    /// Acknowledgements of an old timeline that came after one of a newer, for writes sent before it: an
+    /// answer may be late without being wrong. Reported, and no reason to fail.
+    pub late_acknowledgements: u64,
+}
+
+impl Verdict {
+    /// The counts of a stream.
+    pub const fn counts(&self, stream: Stream) -> &Counts {
+        match stream {
+            Stream::Sql => &self.sql,
+            Stream::Http => &self.http,
+        }
+    }
+
+    /// How many findings there are of a kind.
+    pub fn count(&self, wrong: Wrong) -> usize {
+        self.findings.iter().filter(|finding| finding.wrong == wrong).count()
+    }
+}
+
+/// Passes the verdict.
+pub fn judge(history: &History, state: &FinalState) -> Verdict {
+    let mut findings = Vec::new();
+    let (mut sql, mut http) = (Counts::default(), Counts::default());
+    for attempt in history.attempts.values() {
+        let counts = match attempt.stream {
+            Stream::Sql => &mut sql,
+            Stream::Http => &mut http,
+        };
+        let key = attempt.key;
+        let copies: Vec<u32> = state.instances.iter().map(|i| i.rows.get(&key).copied().unwrap_or(0)).collect();
+        let present = copies.iter().any(|copies| *copies > 0);
+        let mut wrong = |wrong, detail: String| findings.push(Finding { wrong, key: Some(key), detail });
+        match &attempt.outcome {
+            Outcome::Acknowledged { place } => {
+                counts.acknowledged += 1;
+                for (instance, _) in state.instances.iter().zip(&copies).filter(|(_, copies)| **copies == 0) {
+                    let place = place.as_ref().map(|p| format!(" (written at {} on timeline {})", p.lsn, p.timeline));
+                    let place = place.unwrap_or_default();
+                    wrong(Wrong::Lost, format!("{} write{place} is not on {}", attempt.stream, instance.name));
+                }
+            }
+            Outcome::Refused { why } => {
+                counts.refused += 1;
+                if present {
+                    wrong(Wrong::Phantom, format!("{} write was refused ({why}) and is stored", attempt.stream));
+                }
+            }
+            Outcome::Unsent if present => wrong(Wrong::Phantom, "a write that was never sent is stored".into()),
+            Outcome::Unknown { .. } if present => counts.unknown_stored += 1,
+            Outcome::Unknown { .. } => counts.unknown_absent += 1,
+            Outcome::Unsent => {}
+        }
+        if attempt.outcome != Outcome::Unsent {
+            counts.attempted += 1;
+        }
+        if let Some(instance) = state.instances.iter().zip(&copies).find(|(_, copies)| **copies > 1) {
+            wrong(Wrong::Doubled, format!("{} copies on {}", instance.1, instance.0.name));
+        }
+        if present && !attempt.acknowledged() && copies.contains(&0) {
+            wrong(Wrong::Divergent, "stored on some instances only".into());
+        }
+    }
+    foreign(history, state, &mut findings);
+    beyond_fork(history, &state.forks, &mut findings);
+    let late_acknowledgements = split_brain(history, &mut findings);
+    no_evidence(state, [(Stream::Sql, sql), (Stream::Http, http)], &mut findings);
+    Verdict { pass: findings.is_empty(), findings, sql, http, late_acknowledgements }
+}
+
+fn foreign(history: &History, state: &FinalState, findings: &mut Vec<Finding>) {
+    let mut keys: BTreeMap<u64, &str> = BTreeMap::new();
+    for instance in &state.instances {
+        for key in instance.rows.keys().filter(|key| !history.attempts.contains_key(key)) {
+            keys.entry(*key).or_insert(&instance.name);
+        }
+    }
+    for (key, name) in keys {
+        let detail = format!("on {name}, and no such key was given out");
+        findings.push(Finding { wrong: Wrong::Foreign, key: Some(key), detail });
+    }
+}
+
+/// The acknowledged writes whose timeline is known: sent, done, key, place.
+fn placed(history: &History) -> impl Iterator<Item = (Micros, Micros, u64, &Place)> {
+    history.attempts.values().filter_map(|attempt| Some((attempt.sent?, attempt.done?, attempt.key, attempt.place()?)))
+}
+
+fn beyond_fork(history: &History, forks: &[Fork], findings: &mut Vec<Finding>) {
+    for (_, _, key, place) in placed(history) {
+        if let Some(fork) = forks.iter().find(|fork| fork.parent == place.timeline && place.lsn > fork.at) {
+            let detail = format!(
+                "acknowledged by {} at {} on timeline {}, which ended at {}",
+                place.server, place.lsn, place.timeline, fork.at
+            );
+            findings.push(Finding { wrong: Wrong::BeyondFork, key: Some(key), detail });
+        }
+    }
+}
+
+/// Two servers took writes at once if a write was sent to and acknowledged on an old timeline after one
+/// had been acknowledged on a newer. An answer that merely arrives late is counted, not condemned: the
+/// write was sent before the other was acknowledged, so that they may have happened in their right order.
+fn split_brain(history: &History, findings: &mut Vec<Finding>) -> u64 {
+    // When the first write of each timeline was acknowledged.
+    let mut first: BTreeMap<u32, (Micros, u64, &Place)> = BTreeMap::new();
+    for (_, done, key, place) in placed(history) {
+        let entry = first.entry(place.timeline).or_insert((done, key, place));
+        if done < entry.0 {
+            *entry = (done, key, place);
+        }
+    }
+    let mut late = 0;
+    for (sent, done, key, place) in placed(history) {
+        let newer = first.range(place.timeline + 1..).map(|(_, first)| first).min_by_key(|first| first.0);
+        let Some((newer_done, newer_key, newer)) = newer else { continue };
+        if sent > *newer_done {
+            let detail = format!(
+                "sent to and acknowledged by {} on timeline {} after {} had acknowledged key {newer_key} on timeline {}",
+                place.server, place.timeline, newer.server, newer.timeline
+            );
+            findings.push(Finding { wrong: Wrong::SplitBrain, key: Some(key), detail });
+        } else if done > *newer_done {
+            late += 1;
+        }
+    }
+    late
+}
+
+fn no_evidence(state: &FinalState, counts: [(Stream, Counts); 2], findings: &mut Vec<Finding>) {
+    if state.instances.is_empty() {
+        findings.push(Finding { wrong: Wrong::NoEvidence, key: None, detail: "no instance could be read".into() });
+    }
+    for (stream, counts) in counts {
+        if counts.attempted > 0 && counts.acknowledged == 0 {
+            let detail = format!("not one {stream} write was acknowledged");
+            findings.push(Finding { wrong: Wrong::NoEvidence, key: None, detail });
+        }
+    }
+    if counts.iter().all(|(_, counts)| counts.attempted == 0) {
+        findings.push(Finding { wrong: Wrong::NoEvidence, key: None, detail: "no write was attempted".into() });
+    }
+}
