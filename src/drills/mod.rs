@@ -7,6 +7,9 @@
 pub mod events;
 pub mod history;
 pub mod ledger;
+pub mod report;
+pub mod store;
+pub mod times;
 pub mod verdict;
 #[cfg(test)]
 mod verdict_tests;
