@@ -82,6 +82,10 @@ pub enum Command {
     Logs(LogsArgs),
     /// Remove exactly what `up` installed.
     Down(DownArgs),
+    /// Break the stack on purpose and prove that nothing acknowledged is lost (exit code 4: it is).
+    FailoverDrill(DrillArgs),
+    /// Compare the drills that were run on this machine.
+    DrillHistory,
     /// Print a shell completion script.
     Completions {
         /// The shell.
@@ -101,6 +105,35 @@ pub struct SourceArgs {
     /// Take tools, manifests and images from this bundle: no network is needed.
     #[arg(long, value_name = "DIR", env = "STACKCTL_BUNDLE")]
     pub bundle: Option<PathBuf>,
+}
+
+/// Arguments of `failover-drill`.
+#[derive(Debug, Clone, Args)]
+pub struct DrillArgs {
+    /// The scenario, or `all`; --list describes them [default: primary-delete].
+    #[arg(value_name = "SCENARIO", conflicts_with = "control")]
+    pub scenario: Option<String>,
+    /// Run the negative control: the stack is made to lose writes, and the checker must find it.
+    #[arg(long)]
+    pub control: bool,
+    /// Describe the scenarios and change nothing.
+    #[arg(long)]
+    pub list: bool,
+    /// How often each is run: several give a distribution.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub runs: u32,
+    /// Writes a second, in each of the two streams.
+    #[arg(long, value_name = "N", default_value_t = 50.0)]
+    pub rate: f64,
+    /// Fail when writes resume later than this after the fault, e.g. 20s.
+    #[arg(long, value_name = "DURATION")]
+    pub max_rto: Option<String>,
+    /// Write the report as drill.json, drill.xml (JUnit) and drill.html into this folder.
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// What the stack looks like.

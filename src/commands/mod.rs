@@ -5,6 +5,8 @@ mod completions;
 mod diff;
 mod doctor;
 mod down;
+mod drill_history;
+mod failover_drill;
 mod logs;
 mod man;
 mod psql;
@@ -45,6 +47,9 @@ async fn dispatch(cli: Cli, style: Style) -> Result<u8> {
         Command::Logs(args) => interruptible(logs::run(global, &args, style)).await,
         // psql's own Ctrl-C cancels a query: it reaches the remote psql through the terminal.
         Command::Psql(args) => psql::run(global, &args).await,
+        // It undoes its fault when it is interrupted.
+        Command::FailoverDrill(args) => failover_drill::run(global, &args, style).await,
+        Command::DrillHistory => drill_history::run(global),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { dir } => man::run(&dir),
     }

@@ -3,11 +3,23 @@
 //! Writes flow at a fixed rate while the fault is in, each recorded in a [`ledger`] outside the cluster
 //! before it is sent. After full redundancy is back every instance is read, and the [`verdict`] compares
 //! what was acknowledged with what is there.
+//!
+//! A fault is recorded in the cluster before it is put in: [`record::recover`] undoes it after the run, after
+//! Ctrl-C, and after a crash when the next drill begins.
 
+mod access;
+mod clock;
+pub mod engine;
 pub mod events;
 pub mod history;
 pub mod ledger;
+mod observer;
+mod pod;
+mod prober;
+pub mod record;
 pub mod report;
+pub mod scenarios;
+pub mod stack;
 pub mod store;
 pub mod times;
 pub mod verdict;

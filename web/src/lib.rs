@@ -5,6 +5,7 @@
 //! - [`store`]: the queries
 //! - [`db`]: retries, deadlines, pools, and the watch over the primary
 //! - [`gather`]: equal questions asked together
+//! - [`probe`]: the writes of a failover drill, from inside the cluster
 //! - [`serve`]: from the start to the orderly end
 //!
 //! [`config`] tells every setting.
@@ -16,6 +17,7 @@ pub mod gather;
 pub mod metrics;
 pub mod migrations;
 pub mod models;
+pub mod probe;
 pub mod problem;
 pub mod rate;
 pub mod routes;

@@ -1,4 +1,4 @@
-//! `user-app [serve|migrate|version]`
+//! `user-app [serve|migrate|probe|version]`
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use tracing::level_filters::LevelFilter;
 use user_app::app::VERSION;
 use user_app::config::{Config, Database};
-use user_app::{migrations, serve};
+use user_app::{migrations, probe, serve};
 
 // musl's own allocator takes a lock that all threads share.
 #[cfg(target_env = "musl")]
@@ -31,11 +31,12 @@ fn run() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         None | Some("serve") => serve::serve(Config::from_env()?),
         Some("migrate") => migrate(),
+        Some("probe") => drill(),
         Some("version") => {
             tracing::info!(version = VERSION, "user-app");
             Ok(())
         }
-        Some(other) => bail!("{other:?} is no command: serve, migrate or version"),
+        Some(other) => bail!("{other:?} is no command: serve, migrate, probe or version"),
     }
 }
 
@@ -45,4 +46,10 @@ fn migrate() -> Result<()> {
     let done = runtime.block_on(migrations::migrate(&Database::from_env()?))?;
     tracing::info!(done = done.join(" "), "the schema is up to date");
     Ok(())
+}
+
+fn drill() -> Result<()> {
+    let web = std::env::var("PROBE_WEB").unwrap_or_else(|_| "user-app:80".into());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(probe::probe(&Database::from_env()?, &web))
 }

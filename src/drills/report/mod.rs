@@ -7,7 +7,7 @@ mod text;
 
 pub use html::html;
 pub use junit::junit;
-pub use text::{distribution, summary};
+pub use text::{distribution, seconds, summary, thousands};
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! One connection to PostgreSQL: address, credentials, TLS, time limits, and the task that
 //! moves its bytes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -174,22 +174,46 @@ pub async fn plain(database: &Database, target: Target) -> Result<AsyncPgConnect
     let (host, port) = endpoint(database, target);
     let mut config = base(database, target)?;
     config.host(host).port(port);
-    let connect = async {
-        let client: Client = match roots(database)? {
-            None => {
-                let (client, connection) = config.connect(NoTls).await?;
-                tokio::spawn(drive(connection, Arc::default(), None));
-                client
-            }
-            Some(tls) => {
-                let (client, connection) = config.connect(tls).await?;
-                tokio::spawn(drive(connection, Arc::default(), None));
-                client
-            }
-        };
-        anyhow::Ok(AsyncPgConnection::try_from(client).await?)
-    };
+    let connect = async { anyhow::Ok(AsyncPgConnection::try_from(open(database, &config).await?.client).await?) };
     tokio::time::timeout(CONNECT_TIMEOUT, connect).await.with_context(|| format!("no answer from {host} in 2 s"))?
+}
+
+/// An open connection without Diesel.
+pub struct Watched {
+    /// The client.
+    pub client: Client,
+    life: Arc<Life>,
+}
+
+impl Watched {
+    /// As [`Conn::take_warning`].
+    pub fn take_warning(&self) -> bool {
+        self.life.warned.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Connects to the primary at an address that is known, once and for no pool.
+pub async fn watched(database: &Database, address: SocketAddr) -> Result<Watched> {
+    let mut config = base(database, Target::Primary)?;
+    config.host(&database.host).hostaddr(address.ip()).port(address.port());
+    open(database, &config).await
+}
+
+async fn open(database: &Database, config: &tokio_postgres::Config) -> Result<Watched> {
+    let life = Arc::<Life>::default();
+    let client = match roots(database)? {
+        None => {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(drive(connection, Arc::clone(&life), None));
+            client
+        }
+        Some(tls) => {
+            let (client, connection) = config.connect(tls).await?;
+            tokio::spawn(drive(connection, Arc::clone(&life), None));
+            client
+        }
+    };
+    Ok(Watched { client, life })
 }
 
 fn endpoint(database: &Database, target: Target) -> (&str, u16) {

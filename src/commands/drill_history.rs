@@ -1,0 +1,70 @@
+//! `stackctl drill-history`: the drills that were run on this machine, side by side.
+
+use serde_json::json;
+
+use crate::{
+    cli::{Global, Output},
+    config::{Config, Options},
+    drills::{
+        history::Stream,
+        report::{Run, seconds, thousands},
+        store::{Kept, Store},
+        verdict::Wrong,
+    },
+    error::Result,
+    ui,
+};
+
+/// Runs the command.
+///
+/// # Errors
+/// A folder that can't be listed.
+pub fn run(global: &Global) -> Result<u8> {
+    let config = Config::load(global, &Options::default())?;
+    let store = Store::new(&config.folders.state);
+    let kept = store.list()?;
+    if global.output == Output::Json {
+        let all: Vec<_> = kept
+            .iter()
+            .map(|kept| match kept {
+                Kept::Done(report) => json!(report),
+                Kept::Interrupted(run) => json!({"run": run, "interrupted": true}),
+                Kept::Unreadable(run, error) => json!({"run": run, "error": error}),
+            })
+            .collect();
+        ui::out(&serde_json::to_string(&all)?);
+        return Ok(0);
+    }
+    if kept.is_empty() {
+        ui::err(&format!("no drill was run on this machine yet ({})", store.folder().display()));
+        return Ok(0);
+    }
+    ui::out(&format!(
+        "{:<40} {:<7} {:>9} {:>9} {:>10} {:>8} {:>6} {:>5}",
+        "RUN", "VERDICT", "SQL GAP", "HTTP GAP", "REDUNDANCY", "WRITES", "FAILED", "LOST"
+    ));
+    for kept in &kept {
+        match kept {
+            Kept::Done(report) => report.runs.iter().for_each(|run| ui::out(&row(run))),
+            Kept::Interrupted(run) => ui::out(&format!("{run:<40} interrupted")),
+            Kept::Unreadable(run, error) => ui::out(&format!("{run:<40} unreadable: {error}")),
+        }
+    }
+    Ok(0)
+}
+
+fn row(run: &Run) -> String {
+    let gap = |stream| run.times.of(stream).map_or("-".into(), |i| seconds(i.longest_gap_ms));
+    let (sql, http) = (run.verdict.sql, run.verdict.http);
+    format!(
+        "{:<40} {:<7} {:>9} {:>9} {:>10} {:>8} {:>6} {:>5}",
+        run.run,
+        if run.pass { "pass" } else { "FAIL" },
+        gap(Stream::Sql),
+        gap(Stream::Http),
+        run.times.redundancy_ms.map_or("never".into(), seconds),
+        thousands(sql.acknowledged + http.acknowledged),
+        thousands(sql.failed() + http.failed()),
+        run.verdict.count(Wrong::Lost)
+    )
+}

@@ -1,0 +1,163 @@
+//! `stackctl failover-drill`: runs drills and passes a verdict on them.
+
+use std::time::Instant;
+
+use super::signal;
+use crate::{
+    cli::{DrillArgs, Global, Output},
+    config::{Config, Options, parse_duration},
+    context::Context,
+    drills::{
+        engine, record,
+        report::{Report, distribution, summary},
+        scenarios::{ALL, Scenario},
+        stack::Stack,
+        store::{Store, publish},
+    },
+    error::{Failure, Kind, Result, usage},
+    kube::Lock,
+    ui::{self, Event, Style, prompt},
+};
+
+/// The Lease that keeps drills from each other.
+const LOCK: &str = "stackctl-drill-lock";
+
+/// Runs the command.
+///
+/// # Errors
+/// A verdict of "fail" (exit code 4); what kept a drill from running; an interruption (exit code 130), after
+/// the fault was undone.
+pub async fn run(global: &Global, args: &DrillArgs, style: Style) -> Result<u8> {
+    if args.list {
+        ui::out(&list());
+        return Ok(0);
+    }
+    let chosen = choose(args)?;
+    let max_rto = args.max_rto.as_deref().map(|text| parse_duration("--max-rto", text)).transpose()?;
+    if !(args.rate > 0.0 && args.rate <= 1000.0) {
+        return Err(usage(format!("--rate {} is out of range: more than 0, 1000 at most", args.rate)).into());
+    }
+    let config = Config::load(global, &Options::default())?;
+    let (reporter, screen) = ui::open(style);
+    let cx = Context::new(config, reporter)?;
+    let options = engine::Options { rate: args.rate, max_rto };
+    let outcome = tokio::select! {
+        outcome = drill(&cx, args, &chosen, &options) => outcome,
+        name = signal() => Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into()),
+    };
+    // Also after an interruption: a drill never leaves a fault behind.
+    let undone = match cx.kube().await {
+        Ok(kube) => record::recover(&stack(&cx, kube)).await.map(drop),
+        // Without a cluster there was no fault.
+        Err(_) => Ok(()),
+    };
+    screen.close().await;
+    let report = outcome?;
+    undone?;
+    show(&report, global, args)?;
+    if report.pass() {
+        return Ok(0);
+    }
+    let failed = report.runs.iter().filter(|run| !run.pass).count();
+    Err(Failure::new(Kind::Verdict, format!("{failed} of {} drills failed", report.runs.len())).into())
+}
+
+fn stack(cx: &Context, kube: &crate::kube::Kube) -> Stack {
+    Stack { kube: kube.clone(), namespace: cx.config.stack.namespace.clone() }
+}
+
+fn choose(args: &DrillArgs) -> Result<Vec<&'static Scenario>> {
+    let wanted = match (&args.scenario, args.control) {
+        (_, true) => "control",
+        (Some(name), false) => name,
+        (None, false) => ALL[0].id,
+    };
+    if wanted == "all" {
+        return Ok(ALL.iter().collect());
+    }
+    let found = ALL.iter().find(|scenario| scenario.id == wanted);
+    let names = || ALL.iter().map(|scenario| scenario.id).collect::<Vec<_>>().join(", ");
+    let found =
+        found.ok_or_else(|| usage(format!("there is no scenario {wanted:?}")).remedy(format!("{}, all", names())))?;
+    Ok(vec![found])
+}
+
+fn list() -> String {
+    let line = |s: &Scenario| format!("{}\n  does    {}\n  must    {}\n  undone  {}\n", s.id, s.does, s.must, s.undone);
+    ALL.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+async fn drill(
+    cx: &Context,
+    args: &DrillArgs,
+    chosen: &[&'static Scenario],
+    options: &engine::Options,
+) -> Result<Report> {
+    let stack = stack(cx, cx.kube().await?);
+    stack.cluster().await?;
+    let holder = format!("a drill of process {}", std::process::id());
+    let lock = Lock::acquire(&stack.kube, &stack.namespace, LOCK, &holder).await?;
+    let outcome = locked(cx, &stack, args, chosen, options).await;
+    lock.close().await;
+    outcome
+}
+
+async fn locked(
+    cx: &Context,
+    stack: &Stack,
+    args: &DrillArgs,
+    chosen: &[&'static Scenario],
+    options: &engine::Options,
+) -> Result<Report> {
+    if let Some(run) = record::recover(stack).await? {
+        let text = format!("what the interrupted drill {run} had left was undone");
+        cx.reporter.send(Event::Warning { phase: "drill".into(), text });
+    }
+    let primary = stack.fit().await?;
+    let environment = stack.environment(cx.config.target.describe(), &primary).await?;
+    for scenario in chosen {
+        let steps = vec![
+            format!("it {}, {} times", scenario.does, args.runs),
+            format!("must come of it: {}", scenario.must),
+            format!("undone: {}", scenario.undone),
+        ];
+        cx.reporter.send(Event::Plan { phase: scenario.id.into(), title: scenario.title.into(), steps });
+    }
+    prompt::confirm(&format!("Break the stack in {} on purpose?", cx.config.target.describe()), args.yes)?;
+    let store = Store::new(&cx.config.folders.state);
+    let mut report = Report::new(environment, Vec::new());
+    for scenario in chosen {
+        for _ in 0..args.runs {
+            let name = format!("{}-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"), scenario.id);
+            let (title, began) = (scenario.title.to_owned(), Instant::now());
+            cx.reporter.send(Event::PhaseStarted { phase: "drill".into(), title: title.clone() });
+            let run = engine::run(stack, scenario, options, &cx.reporter, &name, &store.begin(&name)?).await?;
+            record::recover(stack).await?;
+            let outcome = format!("{}, {}", if run.pass { "passed" } else { "FAILED" }, run.run);
+            cx.reporter.send(Event::PhaseDone { phase: "drill".into(), title, outcome, elapsed: began.elapsed() });
+            store.keep(&name, &Report::new(report.environment.clone(), vec![run.clone()]))?;
+            report.runs.push(run);
+        }
+    }
+    Ok(report)
+}
+
+fn show(report: &Report, global: &Global, args: &DrillArgs) -> Result<()> {
+    if global.output == Output::Json {
+        ui::out(&serde_json::to_string(report)?);
+    } else {
+        for run in &report.runs {
+            ui::out(&summary(run));
+            ui::out("");
+        }
+        let spread = distribution(&report.runs);
+        if !spread.is_empty() {
+            ui::out(&spread);
+        }
+    }
+    if let Some(folder) = &args.report {
+        let page = publish(folder, report)?;
+        ui::err(&format!("report: {}", page.display()));
+    }
+    Ok(())
+}

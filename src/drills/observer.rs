@@ -1,0 +1,209 @@
+//! Watches the cluster while a drill runs, and notes each step of the recovery when it is seen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod, discovery::v1::EndpointSlice};
+use kube::{
+    Resource, ResourceExt as _,
+    api::LogParams,
+    runtime::{WatchStreamExt as _, watcher, watcher::watch_object},
+};
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{
+    clock::Clock,
+    events::{Event, Kind},
+    ledger::{Ledger, Record},
+    stack::{CLUSTER, Stack, number, text},
+};
+
+/// What is known of the database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The Cluster's status.
+    pub current_primary: String,
+    /// Who is to be the primary.
+    pub target_primary: String,
+    /// The operator's word for its state.
+    pub phase: String,
+    /// Instances that are ready, by the operator.
+    pub ready: usize,
+    /// Instances that there should be.
+    pub wanted: usize,
+    /// The instances' pods: uid and whether it is ready and stays.
+    pub pods: BTreeMap<String, (String, bool)>,
+}
+
+impl Seen {
+    /// Whether everything is as it should be, as far as Kubernetes tells.
+    pub fn healthy(&self) -> bool {
+        self.wanted > 0
+            && self.ready == self.wanted
+            && self.phase == "Cluster in healthy state"
+            && self.current_primary == self.target_primary
+            && self.pods.values().filter(|(_, ready)| *ready).count() == self.wanted
+    }
+}
+
+/// The watching; ends when it is dropped.
+pub struct Observer {
+    /// What is known now.
+    pub seen: watch::Receiver<Seen>,
+    notes: Notes,
+    _tasks: JoinSet<()>,
+}
+
+/// Writes events down, each kind once but for notes and what can come again.
+#[derive(Clone)]
+struct Notes {
+    clock: Clock,
+    ledger: Ledger,
+    done: Arc<Mutex<BTreeSet<Kind>>>,
+}
+
+impl Notes {
+    fn write(&self, kind: Kind, text: impl Into<String>) {
+        let again = matches!(kind, Kind::Note | Kind::RedundancyRestored);
+        if !self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(kind) && !again {
+            return;
+        }
+        // A broken ledger ends the drill by the writes that can't be recorded.
+        let _ = self.ledger.append(vec![Record::Event(Event { at: self.clock.now(), kind, text: text.into() })]);
+    }
+}
+
+impl Observer {
+    /// Starts watching. `primary` is the one before the fault.
+    pub fn start(stack: &Stack, primary: &str, clock: Clock, ledger: Ledger) -> Observer {
+        let notes = Notes { clock, ledger, done: Arc::default() };
+        let (sender, seen) = watch::channel(Seen::default());
+        let sender = Arc::new(sender);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(cluster(stack.clone(), primary.to_owned(), Arc::clone(&sender), notes.clone()));
+        tasks.spawn(pods(stack.clone(), primary.to_owned(), sender, notes.clone()));
+        tasks.spawn(lease(stack.clone(), primary.to_owned(), notes.clone()));
+        tasks.spawn(endpoints(stack.clone(), primary.to_owned(), notes.clone()));
+        Observer { seen, notes, _tasks: tasks }
+    }
+
+    /// Notes something that the drill itself did or found.
+    pub fn note(&self, kind: Kind, text: impl Into<String>) {
+        self.notes.write(kind, text);
+    }
+}
+
+async fn cluster(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
+    let mut stream = watch_object(stack.clusters(), CLUSTER).default_backoff().boxed();
+    let mut phase = String::new();
+    while let Some(update) = stream.next().await {
+        let Ok(Some(cluster)) = update else { continue };
+        let target = text(&cluster, "/status/targetPrimary").to_owned();
+        let current = text(&cluster, "/status/currentPrimary").to_owned();
+        if target != primary && target.starts_with(CLUSTER) {
+            notes.write(Kind::TargetChosen, &target);
+        }
+        if current != primary && !current.is_empty() {
+            notes.write(Kind::CurrentPrimary, &current);
+        }
+        let now = text(&cluster, "/status/phase").to_owned();
+        if now != phase {
+            let reason = text(&cluster, "/status/phaseReason");
+            notes.write(Kind::Note, format!("{now} {reason}").trim_end());
+            phase.clone_from(&now);
+        }
+        sender.send_modify(|seen| {
+            (seen.current_primary, seen.target_primary, seen.phase) = (current, target, now);
+            seen.ready = number(&cluster, "/status/readyInstances");
+            seen.wanted = number(&cluster, "/spec/instances");
+        });
+    }
+}
+
+async fn pods(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
+    let config = watcher::Config::default().labels(&format!("cnpg.io/cluster={CLUSTER},cnpg.io/podRole=instance"));
+    let mut stream = watcher(stack.api::<Pod>(), config).default_backoff().boxed();
+    let mut logs = JoinSet::new();
+    let mut followed = BTreeSet::new();
+    let mut listed = BTreeMap::new();
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(watcher::Event::Init) => listed.clear(),
+            Ok(watcher::Event::InitApply(pod)) => drop(listed.insert(pod.name_any(), state(&pod))),
+            Ok(watcher::Event::InitDone) => sender.send_modify(|seen| seen.pods = std::mem::take(&mut listed)),
+            Ok(watcher::Event::Apply(pod)) => {
+                sender.send_modify(|seen| drop(seen.pods.insert(pod.name_any(), state(&pod))));
+            }
+            Ok(watcher::Event::Delete(pod)) => sender.send_modify(|seen| drop(seen.pods.remove(&pod.name_any()))),
+            Err(_) => continue,
+        }
+        let seen = sender.borrow().clone();
+        if !seen.pods.is_empty() && !seen.pods.get(&primary).is_some_and(|(_, ready)| *ready) {
+            notes.write(Kind::PrimaryUnhealthy, &primary);
+        }
+        for (pod, (uid, ready)) in &seen.pods {
+            if *ready && followed.insert(uid.clone()) {
+                logs.spawn(promotion(stack.clone(), pod.clone(), notes.clone()));
+            }
+        }
+    }
+}
+
+fn state(pod: &Pod) -> (String, bool) {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    (pod.uid().unwrap_or_default(), ready && pod.meta().deletion_timestamp.is_none())
+}
+
+/// Follows an instance's log for the line by which PostgreSQL says that it has begun a timeline of its own.
+async fn promotion(stack: Stack, pod: String, notes: Notes) {
+    let params =
+        LogParams { follow: true, container: Some("postgres".into()), tail_lines: Some(0), ..LogParams::default() };
+    let Ok(log) = stack.api::<Pod>().log_stream(&pod, &params).await else { return };
+    let mut lines = log.lines();
+    while let Ok(Some(line)) = lines.try_next().await {
+        if line.contains("selected new timeline ID") {
+            notes.write(Kind::Promoted, &pod);
+        }
+    }
+}
+
+async fn lease(stack: Stack, primary: String, notes: Notes) {
+    let mut stream = watch_object(stack.api::<Lease>(), CLUSTER).default_backoff().boxed();
+    let mut released = false;
+    while let Some(update) = stream.next().await {
+        let Ok(Some(lease)) = update else { continue };
+        let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+        if holder.is_empty() && !released {
+            released = true;
+            notes.write(Kind::Note, format!("{primary} released the Lease"));
+        }
+        if !holder.is_empty() && holder != primary {
+            notes.write(Kind::LeaseTaken, holder);
+        }
+    }
+}
+
+async fn endpoints(stack: Stack, primary: String, notes: Notes) {
+    let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={CLUSTER}-rw"));
+    let mut stream = watcher(stack.api::<EndpointSlice>(), config).default_backoff().boxed();
+    while let Some(event) = stream.next().await {
+        let (Ok(watcher::Event::Apply(slice)) | Ok(watcher::Event::InitApply(slice))) = event else { continue };
+        for endpoint in slice.endpoints {
+            let ready = endpoint.conditions.and_then(|conditions| conditions.ready).unwrap_or(false);
+            let pod = endpoint.target_ref.and_then(|target| target.name).unwrap_or_default();
+            if ready && pod != primary && !pod.is_empty() {
+                notes.write(Kind::EndpointMoved, pod);
+            }
+        }
+    }
+}
+
+/// Waits until `what` holds, for `limit` at most; whether it does.
+pub async fn wait(seen: &mut watch::Receiver<Seen>, limit: Duration, what: impl FnMut(&Seen) -> bool) -> bool {
+    tokio::time::timeout(limit, seen.wait_for(what)).await.is_ok_and(|found| found.is_ok())
+}

@@ -1,0 +1,90 @@
+//! The prober's pod: the web app's own image, credentials and restrictions, with another command.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{EnvVar, Pod, PodSpec},
+};
+use kube::{
+    api::{DeleteParams, ObjectMeta, PostParams},
+    runtime::{conditions::is_pod_running, wait::await_condition},
+};
+
+use super::stack::{MANAGER, Stack, WEB};
+use crate::error::{Result, failed, timed_out};
+
+/// Its name.
+pub const NAME: &str = "stackctl-drill-prober";
+/// How long it may take to run, and to go.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// It ends by itself after this long, if nothing else ends it.
+const LIFETIME: i64 = 3600;
+
+/// Starts the prober and waits until it runs.
+///
+/// # Errors
+/// There is no web app to take the image from, or the pod does not run within a minute.
+pub async fn start(stack: &Stack) -> Result<()> {
+    let web = stack.api::<Deployment>().get_opt(WEB).await?;
+    let template = web.and_then(|web| web.spec?.template.spec);
+    let template = template.ok_or_else(|| failed("there is no web app in the stack").remedy("stackctl up"))?;
+    let pods = stack.api::<Pod>();
+    delete(stack).await?;
+    let labels = [("app.kubernetes.io/name", NAME), ("app.kubernetes.io/component", "drill")];
+    let pod = Pod {
+        metadata: ObjectMeta {
+            name: Some(NAME.into()),
+            labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(spec(template)?),
+        ..Pod::default()
+    };
+    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+    pods.create(&params, &pod).await.context("cannot start the prober")?;
+    let running = tokio::time::timeout(PATIENCE, await_condition(pods, NAME, is_pod_running())).await;
+    running
+        .map_err(|_| timed_out(format!("the prober's pod {NAME} does not run after {} s", PATIENCE.as_secs())))??;
+    Ok(())
+}
+
+fn spec(mut spec: PodSpec) -> Result<PodSpec> {
+    let mut container = spec.containers.into_iter().next().context("the web app has no container")?;
+    container.name = "prober".into();
+    container.args = Some(vec!["probe".into()]);
+    let web = EnvVar { name: "PROBE_WEB".into(), value: Some(format!("{WEB}:80")), ..EnvVar::default() };
+    container.env.get_or_insert_default().push(web);
+    (container.ports, container.lifecycle) = (None, None);
+    (container.liveness_probe, container.readiness_probe, container.startup_probe) = (None, None, None);
+    // The app's limits are for serving; the prober keeps what is not confirmed, which an outage makes more.
+    container.resources = None;
+    spec.containers = vec![container];
+    (spec.init_containers, spec.topology_spread_constraints) = (None, None);
+    spec.restart_policy = Some("Never".into());
+    spec.active_deadline_seconds = Some(LIFETIME);
+    spec.termination_grace_period_seconds = Some(1);
+    Ok(spec)
+}
+
+/// Removes the prober, if there is one, and waits until it is gone.
+///
+/// # Errors
+/// It does not go within a minute.
+pub async fn delete(stack: &Stack) -> Result<()> {
+    let pods = stack.api::<Pod>();
+    let params = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
+    match pods.delete(NAME, &params).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        Err(error) => return Err(error).context("cannot remove the prober"),
+    }
+    let gone = async {
+        while pods.get_opt(NAME).await?.is_some() {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, gone).await.map_err(|_| timed_out("the prober's pod does not go"))?
+}
