@@ -15,12 +15,8 @@ use crate::{
         store::{Store, publish},
     },
     error::{Failure, Kind, Result, usage},
-    kube::Lock,
     ui::{self, Event, Style, prompt},
 };
-
-/// The Lease that keeps drills from each other.
-const LOCK: &str = "stackctl-drill-lock";
 
 /// Runs the command.
 ///
@@ -41,29 +37,20 @@ pub async fn run(global: &Global, args: &DrillArgs, style: Style) -> Result<u8> 
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
     let options = engine::Options { rate: args.rate, max_rto };
-    let outcome = tokio::select! {
-        outcome = drill(&cx, args, &chosen, &options) => outcome,
-        name = signal() => Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into()),
+    let outcome = match cx.lock().await {
+        Ok(()) => drill_and_undo(&cx, args, &chosen, &options).await,
+        // Someone else's drill may be running: what is in the cluster is theirs to undo.
+        Err(error) => Err(error),
     };
-    // Also after an interruption: a drill never leaves a fault behind.
-    let undone = match cx.kube().await {
-        Ok(kube) => record::recover(&stack(&cx, kube)).await.map(drop),
-        // Without a cluster there was no fault.
-        Err(_) => Ok(()),
-    };
+    cx.unlock().await;
     screen.close().await;
     let report = outcome?;
-    undone?;
     show(&report, global, args)?;
     if report.pass() {
         return Ok(0);
     }
     let failed = report.runs.iter().filter(|run| !run.pass).count();
     Err(Failure::new(Kind::Verdict, format!("{failed} of {} drills failed", report.runs.len())).into())
-}
-
-fn stack(cx: &Context, kube: &crate::kube::Kube) -> Stack {
-    Stack { kube: kube.clone(), namespace: cx.config.stack.namespace.clone() }
 }
 
 fn choose(args: &DrillArgs) -> Result<Vec<&'static Scenario>> {
@@ -87,28 +74,32 @@ fn list() -> String {
     ALL.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-async fn drill(
+async fn drill_and_undo(
     cx: &Context,
     args: &DrillArgs,
     chosen: &[&'static Scenario],
     options: &engine::Options,
 ) -> Result<Report> {
-    let stack = stack(cx, cx.kube().await?);
-    stack.cluster().await?;
-    let holder = format!("a drill of process {}", std::process::id());
-    let lock = Lock::acquire(&stack.kube, &stack.namespace, LOCK, &holder).await?;
-    let outcome = locked(cx, &stack, args, chosen, options).await;
-    lock.close().await;
-    outcome
+    let stack = Stack { kube: cx.kube().await?.clone(), namespace: cx.config.stack.namespace.clone() };
+    let outcome = tokio::select! {
+        outcome = drill(cx, &stack, args, chosen, options) => outcome,
+        name = signal() => Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into()),
+    };
+    // Whatever the outcome: a drill never leaves a fault behind.
+    let undone = record::recover(&stack).await;
+    let report = outcome?;
+    undone?;
+    Ok(report)
 }
 
-async fn locked(
+async fn drill(
     cx: &Context,
     stack: &Stack,
     args: &DrillArgs,
     chosen: &[&'static Scenario],
     options: &engine::Options,
 ) -> Result<Report> {
+    stack.cluster().await?;
     if let Some(run) = record::recover(stack).await? {
         let text = format!("what the interrupted drill {run} had left was undone");
         cx.reporter.send(Event::Warning { phase: "drill".into(), text });
