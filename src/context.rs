@@ -70,11 +70,6 @@ impl Context {
         self.kube.get().map_or(0, Kube::requests)
     }
 
-    /// Requests sent to the API server so far.
-    pub fn requests(&self) -> u64 {
-        self.kube.get().map_or(0, Kube::requests)
-    }
-
     /// What stackctl applied to the cluster, read when first asked for.
     ///
     /// # Errors

@@ -159,8 +159,6 @@ pub enum Event {
         elapsed: Duration,
         /// HTTP requests sent to the cluster.
         requests: u64,
-        /// Requests that were sent to the API server.
-        requests: u64,
         /// What is there now: label and value.
         facts: Vec<(String, String)>,
         /// Next commands to try, with what they do.
