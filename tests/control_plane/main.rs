@@ -8,5 +8,7 @@ mod connect;
 mod diff;
 mod harness;
 mod inventory;
+mod keep_data;
 mod lease;
+mod manifests;
 mod wait;

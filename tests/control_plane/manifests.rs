@@ -1,0 +1,140 @@
+use std::path::PathBuf;
+
+use kube::api::{DynamicObject, PostParams};
+use serde_json::json;
+use stackctl::{
+    assets::{Images, Part, components, parse, render},
+    config::Stack,
+    kube::{ApplyOptions, Change, Kube, ObjectRef, apply},
+};
+
+use crate::harness::{control_plane, options};
+
+/// The operator's release manifest, as the bundle has it.
+fn operator_manifest() -> String {
+    let components = components().unwrap();
+    let version = &components.get("cnpg-operator").unwrap().version;
+    let bundle = std::env::var_os("STACKCTL_BUNDLE").map_or_else(
+        || {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            cache
+                .unwrap_or_else(|| std::env::home_dir().expect("HOME is not set").join(".cache"))
+                .join("stackctl/bundle")
+        },
+        PathBuf::from,
+    );
+    let path = bundle.join(format!("manifests/cnpg-{}.yaml", version.trim_start_matches('v')));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| {
+        panic!(
+            "{}: {error}\nThis test needs the operator's release manifest from a bundle.\n\
+             Make one with: cargo xtask bundle\nor name its folder with STACKCTL_BUNDLE",
+            path.display()
+        )
+    })
+}
+
+fn objects(part: Part, namespace: &str) -> Vec<DynamicObject> {
+    let stack =
+        Stack { namespace: namespace.into(), instances: 3, storage: "1Gi".into(), storage_class: Some("any".into()) };
+    let images = Images::new(&components().unwrap(), |_| None, "user-app:0123456789ab".into());
+    let mut objects = Vec::new();
+    if part == Part::Operator {
+        objects.extend(parse(&operator_manifest(), "the operator's manifest").unwrap());
+    }
+    objects.extend(part.embedded().unwrap());
+    render(part, objects, &stack, &images)
+}
+
+/// Makes CloudNativePG's kinds known, once for all tests.
+pub async fn operators_kinds(kube: &Kube) {
+    static DONE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    let install = async || {
+        let all = objects(Part::Operator, "default");
+        let basis: Vec<_> = all.into_iter().filter(is_basis).collect();
+        apply(kube, &basis, options(), &|_| {}).await.unwrap();
+    };
+    DONE.get_or_init(install).await;
+}
+
+fn is_basis(object: &DynamicObject) -> bool {
+    let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
+    matches!(kind, "Namespace" | "CustomResourceDefinition")
+}
+
+/// Whether the namespace's Pod Security level lets the pods of a Deployment in.
+async fn pods_are_admitted(kube: &Kube, object: &DynamicObject) {
+    let template = object.data.pointer("/spec/template").cloned().unwrap();
+    let namespace = object.metadata.namespace.clone().unwrap();
+    let name = object.metadata.name.clone().unwrap();
+    let pod: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": template["metadata"]["labels"]},
+        "spec": template["spec"],
+    }))
+    .unwrap();
+    let api = kube.api(&ObjectRef::namespaced("v1", "Pod", &namespace, &name)).await.unwrap();
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    api.create(&dry, &pod).await.unwrap_or_else(|error| panic!("a pod of Deployment {namespace}/{name}: {error}"));
+}
+
+/// Every manifest passes the server's strict validation: no unknown and no doubled field, every value valid,
+/// those of CloudNativePG by its own schemas.
+#[tokio::test]
+async fn every_manifest_is_valid() {
+    let kube = control_plane().connect().await;
+    let all: Vec<DynamicObject> = Part::ALL.into_iter().flat_map(|part| objects(part, "manifests-all")).collect();
+    // In a namespace or of a kind that does not exist, the server would not look at an object at all.
+    let (basis, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(is_basis);
+    operators_kinds(&kube).await;
+    apply(&kube, &basis, options(), &|_| {}).await.unwrap();
+
+    let dry = ApplyOptions { dry_run: true, ..options() };
+    let changes = apply(&kube, &rest, dry, &|_| {}).await.unwrap();
+    assert_eq!(changes.len(), rest.len());
+    assert!(changes.iter().all(|(_, change)| *change == Change::Created), "{changes:?}");
+    for kind in ["Cluster", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service", "APIService"] {
+        assert!(changes.iter().any(|(object, _)| object.kind == kind), "no {kind} among {changes:?}");
+    }
+    for object in rest.iter().filter(|object| object.types.as_ref().is_some_and(|types| types.kind == "Deployment")) {
+        pods_are_admitted(&kube, object).await;
+    }
+}
+
+/// The level that the app's pods meet is enforced: a pod that wants more is refused.
+#[tokio::test]
+async fn the_namespace_refuses_pods_that_are_not_restricted() {
+    let kube = control_plane().connect().await;
+    apply(&kube, &objects(Part::Base, "manifests-refused"), options(), &|_| {}).await.unwrap();
+    let pod: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "root", "namespace": "manifests-refused"},
+        "spec": {"containers": [{"name": "a", "image": "a:1"}]},
+    }))
+    .unwrap();
+    let api = kube.api(&ObjectRef::namespaced("v1", "Pod", "manifests-refused", "root")).await.unwrap();
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let error = api.create(&dry, &pod).await.unwrap_err().to_string();
+    assert!(error.contains("violates PodSecurity \"restricted"), "{error}");
+}
+
+/// A second apply of everything that is only configuration changes nothing and no resource version.
+#[tokio::test]
+async fn applying_the_app_twice_changes_nothing() {
+    let kube = control_plane().connect().await;
+    apply(&kube, &objects(Part::Base, "manifests-twice"), options(), &|_| {}).await.unwrap();
+    let web = objects(Part::Web, "manifests-twice");
+    apply(&kube, &web, options(), &|_| {}).await.unwrap();
+    let versions = async || -> Vec<Option<String>> {
+        let mut versions = Vec::new();
+        for object in &web {
+            let live = kube.get(&ObjectRef::of(object).unwrap()).await.unwrap().unwrap();
+            versions.push(live.metadata.resource_version);
+        }
+        versions
+    };
+    let before = versions().await;
+    let requests = kube.requests();
+    let changes = apply(&kube, &web, options(), &|_| {}).await.unwrap();
+    assert!(changes.iter().all(|(_, change)| *change == Change::Unchanged), "{changes:?}");
+    assert!(kube.requests() - requests <= 2 * web.len() as u64, "{} requests", kube.requests() - requests);
+    assert_eq!(versions().await, before);
+}
