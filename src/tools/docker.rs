@@ -121,6 +121,20 @@ pub async fn made_by_minikube(kind: Made) -> Result<Vec<(String, String)>> {
     Ok(lines.map(|(name, owner)| (name.to_owned(), owner.trim().to_owned())).collect())
 }
 
+/// The names of the containers, running or not, that use any of these volumes.
+///
+/// # Errors
+/// The engine's failure.
+pub async fn containers_with(volumes: &[&str]) -> Result<Vec<String>> {
+    let filters = volumes.iter().flat_map(|volume| ["--filter".to_owned(), format!("volume={volume}")]);
+    let command = docker().args(["container", "ls", "--all", "--format", "{{.Names}}"]).args(filters);
+    let output = command.timeout(QUESTION).output().await.map_err(not_installed)?;
+    if !output.status.success() {
+        return Err(explain(&output).into());
+    }
+    Ok(output.stdout.lines().map(str::to_owned).collect())
+}
+
 /// Removes these, running or not, and a container's unnamed volumes with it.
 ///
 /// # Errors

@@ -1,6 +1,10 @@
 //! Deleting the minikube cluster so that nothing of it is left, whatever state it is in.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use super::{ID, start, state::refuse_foreign};
 use crate::{
@@ -17,12 +21,24 @@ use crate::{
     ui::Event,
 };
 
+/// How long the engine may hold on to what an interrupted start has asked for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Something of a profile's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Remnant {
     Engine(Made, String),
     Context(String),
     Folder(PathBuf),
+}
+
+impl Remnant {
+    fn disk(&self) -> Option<&str> {
+        match self {
+            Remnant::Engine(Made::Volume, name) => Some(name),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Remnant {
@@ -72,16 +88,7 @@ pub(super) async fn clear(cx: &Context, wanted: &Wanted) -> Result<()> {
     let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID.into(), line: line.into() });
     // minikube gives up on a profile that is half-made; what it leaves is then removed here.
     let outcome = minikube.delete(profile, &mut verbose).await;
-    for remnant in remnants(cx, profile).await? {
-        cx.doing(ID, format!("removing the {remnant}"));
-        match &remnant {
-            Remnant::Engine(kind, name) => docker::remove(*kind, std::slice::from_ref(name)).await?,
-            Remnant::Folder(path) => std::fs::remove_dir_all(path).map_err(|error| cannot_write(path, &error))?,
-            // The file is the user's: it is minikube's to change, and if that fails theirs.
-            Remnant::Context(_) => {}
-        }
-    }
-    let left = remnants(cx, profile).await?;
+    let left = remove_all(cx, profile).await?;
     if left.is_empty() {
         start::forget_making(cx, wanted);
         return Ok(());
@@ -101,6 +108,37 @@ pub(super) async fn clear(cx: &Context, wanted: &Wanted) -> Result<()> {
         Ok(()) => failure.into(),
         Err(error) => error.context(failure),
     })
+}
+
+/// Removes what there is, again and again for a while: the engine may still be ending what an interrupted
+/// start has asked it for, and what is in use by that goes only afterwards. Returns what is left.
+async fn remove_all(cx: &Context, profile: &str) -> Result<Vec<Remnant>> {
+    let deadline = cx.deadline.min(Instant::now() + PATIENCE);
+    loop {
+        let found = remnants(cx, profile).await?;
+        // The kubeconfig is the user's: it is minikube's to change, and if that fails theirs.
+        if found.iter().all(|remnant| matches!(remnant, Remnant::Context(_))) {
+            return Ok(found);
+        }
+        let mut refused = None;
+        for remnant in &found {
+            cx.doing(ID, format!("removing the {remnant}"));
+            let removed = match remnant {
+                Remnant::Engine(kind, name) => docker::remove(*kind, std::slice::from_ref(name)).await,
+                Remnant::Folder(path) => {
+                    std::fs::remove_dir_all(path).map_err(|error| cannot_write(path, &error).into())
+                }
+                Remnant::Context(_) => Ok(()),
+            };
+            refused = refused.or(removed.err());
+        }
+        match refused {
+            Some(error) if Instant::now() >= deadline => return Err(error),
+            Some(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+            None if Instant::now() >= deadline => return remnants(cx, profile).await,
+            None => {}
+        }
+    }
 }
 
 fn minikube(cx: &Context) -> Result<&Wanted> {
@@ -138,6 +176,13 @@ async fn remnants(cx: &Context, profile: &str) -> Result<Vec<Remnant>> {
     for kind in [Made::Container, Made::Volume, Made::Network] {
         let made = docker::made_by_minikube(kind).await?.into_iter().filter(|(_, owner)| ours(owner));
         found.extend(made.map(|(name, _)| Remnant::Engine(kind, name)));
+    }
+    // What unpacks images onto a node's disk has neither name nor label, and outlives a start that is killed.
+    let disks: Vec<&str> = found.iter().filter_map(Remnant::disk).collect();
+    if !disks.is_empty() {
+        let users = docker::containers_with(&disks).await?.into_iter().map(|id| Remnant::Engine(Made::Container, id));
+        let new: Vec<Remnant> = users.filter(|user| !found.contains(user)).collect();
+        found.splice(0..0, new);
     }
     let names = contexts(&ClusterRef { kubeconfig: cx.config.kubeconfig.clone(), context: None })?.0;
     found.extend(names.iter().filter(|name| *name == profile).map(|name| Remnant::Context(name.clone())));
