@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     events::Kind,
+    history::Lsn,
     observer::{Observer, Seen, wait},
     record::{self, FENCING, Undo},
     stack::{CLUSTER, MANAGER, Stack, WEB, text},
@@ -199,7 +200,7 @@ pub static ALL: [Scenario; 10] = [
         control: true,
         undo: |s| Box::pin(control_undo(s)),
         inject: |s| Box::pin(control(s)),
-        then: |s| Box::pin(async { record::one(s.stack, &Undo::Unfence).await }),
+        then: |s| Box::pin(control_takeover(s)),
     },
 ];
 
@@ -223,15 +224,20 @@ async fn kill(scene: &Scene<'_>, pod: &str, grace: u32) -> Result<String> {
 
 async fn switchover(scene: &Scene<'_>) -> Result<String> {
     let target = &scene.standbys[0];
-    // What `kubectl cnpg promote` does.
+    scene.observer.note(Kind::Injected, format!("switchover to {target} asked for"));
+    promote(scene, target).await?;
+    Ok(format!("switchover to {target} asked for"))
+}
+
+/// What `kubectl cnpg promote` does.
+async fn promote(scene: &Scene<'_>, target: &str) -> Result<()> {
     let now = jiff::Timestamp::now().to_string();
     let patch = json!({"status": {"targetPrimary": target, "targetPrimaryTimestamp": now,
         "phase": "Switchover in progress", "phaseReason": format!("Switching over to {target}")}});
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     let clusters = scene.stack.clusters();
-    scene.observer.note(Kind::Injected, format!("switchover to {target} asked for"));
     clusters.patch_status(CLUSTER, &params, &Patch::Merge(patch)).await.context("cannot ask for a switchover")?;
-    Ok(format!("switchover to {target} asked for"))
+    Ok(())
 }
 
 async fn double_fault(scene: &Scene<'_>) -> Result<String> {
@@ -328,6 +334,28 @@ async fn control(scene: &Scene<'_>) -> Result<String> {
     // These writes are acknowledged by the primary alone.
     tokio::time::sleep(Duration::from_secs(5)).await;
     lose_volume(scene).await
+}
+
+/// The standbys run again, and the one that has more is told to take over: by itself the operator (1.30) tries
+/// to make the primary's new volume from the primary that is gone, and waits for it for good. A standby that
+/// has more than the new primary could not follow it.
+async fn control_takeover(scene: &Scene<'_>) -> Result<()> {
+    record::one(scene.stack, &Undo::Unfence).await?;
+    let mut ahead: Option<(Lsn, &str)> = None;
+    for standby in &scene.standbys {
+        poll("a standby does not answer", async || {
+            let sql = "SELECT coalesce(pg_last_wal_replay_lsn()::text, '')";
+            let replayed = scene.stack.psql(standby, sql).await.unwrap_or_default();
+            let Ok(lsn) = replayed.trim().parse::<Lsn>() else { return Ok(false) };
+            if ahead.is_none_or(|(most, _)| lsn > most) {
+                ahead = Some((lsn, standby));
+            }
+            Ok(true)
+        })
+        .await?;
+    }
+    let (_, target) = ahead.context("there is no standby")?;
+    promote(scene, target).await
 }
 
 async fn poll(late: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
