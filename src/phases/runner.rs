@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Instant};
 use anyhow::Context as _;
 use futures::stream::{FuturesUnordered, StreamExt};
 
-use super::{Need, Phase};
+use super::{Need, Phase, cluster};
 use crate::{
     context::Context,
     error::{self, Result},
@@ -79,8 +79,12 @@ async fn one(cx: &Context, phase: &dyn Phase) -> Result<&'static str> {
 /// # Errors
 /// The first phase's error in making its plan.
 pub async fn plan(cx: &Context, phases: &[Box<dyn Phase>]) -> Result<()> {
+    // Where the cluster is still to be made there is nobody to ask what it lacks: everything.
+    let mut no_cluster = false;
     for phase in phases {
-        let steps = match phase.needed(cx).await? {
+        let need = if no_cluster { Need::Run } else { phase.needed(cx).await? };
+        no_cluster |= phase.id() == cluster::ID && need == Need::Run;
+        let steps = match need {
             Need::Skip(reason) => vec![format!("nothing: {reason}")],
             Need::Run => phase.plan(cx).await?,
         };
