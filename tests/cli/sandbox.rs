@@ -101,8 +101,12 @@ impl Sandbox {
         for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             let stream = String::from_utf8(bytes.clone()).unwrap();
             // This machine's limits are of no concern.
-            let lines: Vec<&str> =
-                stream.lines().filter(|line| !line.contains("inotify") && !line.contains("sysctl")).collect();
+            let lines: Vec<&str> = stream
+                .lines()
+                .filter(|line| {
+                    !line.contains("inotify") && !line.contains("sysctl") && !line.contains("warning: disk space")
+                })
+                .collect();
             if !stream.is_empty() {
                 text.push_str(&format!("-- {name}\n{}\n", lines.join("\n").trim_end()));
             }
