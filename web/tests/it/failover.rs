@@ -109,7 +109,8 @@ fn reads_are_answered_by_a_standby_and_say_so() {
     assert_eq!(app.json("POST", "/api/v1/users", "", USER).status, 201);
     let fresh = app.get("/api/v1/users/1");
     assert_eq!((fresh.status, fresh.header("x-data-stale")), (200, ""));
-    assert!(app.get("/info").body.contains("follows the primary"));
+    // The app is ready with its primary; it meets the standby a moment later.
+    eventually("the standby is met", Duration::from_secs(5), || app.get("/info").body.contains("follows the primary"));
     eventually("the standby has replayed", Duration::from_secs(5), || {
         standby.psql(&database, "SELECT count(*) FROM users") == "1"
     });
