@@ -2,7 +2,7 @@
 
 use futures::{FutureExt, future::try_join_all};
 
-use super::{Before, Category, Check, Outcome};
+use super::{Before, Category, Check, Outcome, check};
 use crate::{
     config::Target,
     context::Context,
@@ -16,24 +16,16 @@ const OLDEST_KUBERNETES: (u32, u32) = (1, 33);
 
 const API: Option<&str> = Some("api");
 
-const fn check(
-    id: &'static str,
-    what: &'static str,
-    before: Before,
-    needs: Option<&'static str>,
-    run: super::Run,
-) -> Check {
-    Check { id, what, category: Category::Cluster, before, needs, run }
-}
+const CLUSTER: Category = Category::Cluster;
 
 /// The checks, in the order in which they are shown.
 pub const CHECKS: &[Check] = &[
-    check("api", "Kubernetes API", Before::Foreign, None, |cx| api(cx).boxed()),
-    check("nodes", "nodes", Before::Never, API, |cx| nodes(cx).boxed()),
-    check("permissions", "permissions", Before::Foreign, API, |cx| permissions(cx).boxed()),
-    check("storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
-    check("metrics", "metrics API", Before::Never, API, |cx| metrics(cx).boxed()),
-    check("webhooks", "admission webhooks", Before::Foreign, API, |cx| webhooks(cx).boxed()),
+    check(CLUSTER, "api", "Kubernetes API", Before::Foreign, None, |cx| api(cx).boxed()),
+    check(CLUSTER, "nodes", "nodes", Before::Never, API, |cx| nodes(cx).boxed()),
+    check(CLUSTER, "permissions", "permissions", Before::Foreign, API, |cx| permissions(cx).boxed()),
+    check(CLUSTER, "storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
+    check(CLUSTER, "metrics", "metrics API", Before::Never, API, |cx| metrics(cx).boxed()),
+    check(CLUSTER, "webhooks", "admission webhooks", Before::Foreign, API, |cx| webhooks(cx).boxed()),
 ];
 
 /// Of a cluster that is still to be made nothing can be told.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use futures::FutureExt;
 
-use super::{Before, Category, Check, Outcome};
+use super::{Before, Category, Check, Outcome, check};
 use crate::{
     assets,
     config::{Minikube as Wanted, Target},
@@ -34,26 +34,18 @@ const LEAST_INOTIFY: [(&str, u64); 2] = [("max_user_instances", 128), ("max_user
 
 const ENGINE: Option<&str> = Some("engine");
 
-const fn check(
-    id: &'static str,
-    what: &'static str,
-    before: Before,
-    needs: Option<&'static str>,
-    run: super::Run,
-) -> Check {
-    Check { id, what, category: Category::Machine, before, needs, run }
-}
+const MACHINE: Category = Category::Machine;
 
 /// The checks, in the order in which they are shown.
 pub const CHECKS: &[Check] = &[
-    check("engine", "Docker engine", Before::Always, None, |_| engine().boxed()),
-    check("cpus", "CPUs", Before::Making, ENGINE, |cx| cpus(cx).boxed()),
-    check("memory", "memory", Before::Making, ENGINE, |cx| memory(cx).boxed()),
-    check("disk", "disk space", Before::Making, ENGINE, |_| disk().boxed()),
-    check("inotify", "inotify limits", Before::Making, None, |cx| inotify(cx).boxed()),
-    check("minikube", "minikube", Before::Making, None, |cx| minikube(cx).boxed()),
-    check("kubeconfig", "kubeconfig", Before::Always, None, |cx| kubeconfig(cx).boxed()),
-    check("ports", "local ports", Before::Never, None, |_| ports().boxed()),
+    check(MACHINE, "engine", "Docker engine", Before::Always, None, |_| engine().boxed()),
+    check(MACHINE, "cpus", "CPUs", Before::Making, ENGINE, |cx| cpus(cx).boxed()),
+    check(MACHINE, "memory", "memory", Before::Making, ENGINE, |cx| memory(cx).boxed()),
+    check(MACHINE, "disk", "disk space", Before::Making, ENGINE, |_| disk().boxed()),
+    check(MACHINE, "inotify", "inotify limits", Before::Making, None, |cx| inotify(cx).boxed()),
+    check(MACHINE, "minikube", "minikube", Before::Making, None, |cx| minikube(cx).boxed()),
+    check(MACHINE, "kubeconfig", "kubeconfig", Before::Always, None, |cx| kubeconfig(cx).boxed()),
+    check(MACHINE, "ports", "local ports", Before::Never, None, |_| ports().boxed()),
 ];
 
 fn wanted(cx: &Context) -> std::result::Result<&Wanted, Outcome> {

@@ -45,6 +45,18 @@ pub enum Before {
     Never,
 }
 
+/// A check, in the order of a table's columns.
+const fn check(
+    category: Category,
+    id: &'static str,
+    what: &'static str,
+    before: Before,
+    needs: Option<&'static str>,
+    run: Run,
+) -> Check {
+    Check { id, what, category, before, needs, run }
+}
+
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

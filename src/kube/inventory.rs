@@ -146,7 +146,7 @@ impl Inventory {
         on: OnDelete<'_>,
     ) -> Result<Vec<ObjectRef>> {
         let kept = |object: &ObjectRef| keep.iter().any(|other| other.same_object(object));
-        self.remove(part, &kept, deadline, on).await
+        self.delete(part, &kept, deadline, on).await
     }
 
     /// Deletes a part's objects except those that `keep` holds on to, in the reverse of the order in which
@@ -155,16 +155,6 @@ impl Inventory {
     /// # Errors
     /// See [`Inventory::prune`].
     pub async fn delete(
-        &self,
-        part: &str,
-        keep: &(dyn Fn(&ObjectRef) -> bool + Send + Sync),
-        deadline: Instant,
-        on: OnDelete<'_>,
-    ) -> Result<Vec<ObjectRef>> {
-        self.remove(part, keep, deadline, on).await
-    }
-
-    async fn remove(
         &self,
         part: &str,
         keep: &(dyn Fn(&ObjectRef) -> bool + Send + Sync),

@@ -14,6 +14,7 @@ use crate::{
     kube::{
         ApplyEvent, ApplyOptions, Change, DeleteEvent, ObjectRef, Problem, Readiness, WaitEvent, takes_time, wait_ready,
     },
+    phases::image,
     ui::{Event, Reporter, State},
 };
 
@@ -22,13 +23,8 @@ use crate::{
 /// # Errors
 /// Only if an embedded file is broken.
 pub fn images(cx: &Context) -> Result<Images> {
-    let web = assets::image_context().image();
-    let web = match &cx.config.registry {
-        Some(registry) => format!("{}/{web}", registry.trim_end_matches('/')),
-        None => web,
-    };
     let of_bundle = |name: &str| cx.bundle.as_ref()?.component(name)?.image.clone();
-    Ok(Images::new(&assets::components()?, of_bundle, web))
+    Ok(Images::new(&assets::components()?, of_bundle, image::name(&cx.config)))
 }
 
 /// The objects of `part`, ready to apply.
