@@ -1,8 +1,8 @@
 # The web app's image: one static binary and nothing else.
 #
-# Builds with any engine, also one without BuildKit: no mounts, no heredocs. The build
-# context is Cargo.toml, Cargo.lock, web/ and xtask/Cargo.toml; the workspace's other members
-# are stood in for by empty files.
+# Its build context is what `stackctl render --build-context DIR` writes: the app's sources, and
+# manifests and a lock file that name its dependencies alone. `stackctl up` builds from it by
+# itself. Builds with any engine, also one without BuildKit: no mounts, no heredocs.
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 FROM ${RUST_IMAGE} AS build
 
@@ -19,19 +19,21 @@ RUN target="${TARGET:-$(uname -m)-unknown-linux-musl}" \
 ENV CARGO_INCREMENTAL=0 \
     RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=/src --remap-path-prefix=/usr/local/cargo=/cargo"
 
-# Dependencies alone, in a layer that stays until one of them changes.
+# Dependencies alone, in a layer that stays until one of them changes. The lock file may list
+# more features' dependencies than the app turns on, which cargo drops; it must not lack any:
+# what it gains would be pinned by nobody.
 COPY Cargo.toml Cargo.lock ./
 COPY web/Cargo.toml web/Cargo.toml
-COPY xtask/Cargo.toml xtask/Cargo.toml
-RUN mkdir -p src web/src xtask/src \
- && for f in src/lib.rs web/src/lib.rs; do : > "$f"; done \
- && for f in build.rs src/main.rs web/src/main.rs xtask/src/main.rs; do echo 'fn main() {}' > "$f"; done \
- && cargo build --locked --release --target "$(cat /target)" -p user-app
+RUN mkdir web/src && : > web/src/lib.rs && echo 'fn main() {}' > web/src/main.rs \
+ && grep ^checksum Cargo.lock | sort > /pinned \
+ && cargo build --release --target "$(cat /target)" \
+ && if grep ^checksum Cargo.lock | sort | comm -13 /pinned - | grep .; then \
+      echo 'Cargo.lock lacks these: nothing pins them' >&2; exit 1; fi
 
 # The app. Cargo goes by modification times, and these may be older than the stand-ins'.
 COPY web web
 RUN touch web/src/lib.rs web/src/main.rs \
- && cargo build --locked --release --target "$(cat /target)" -p user-app \
+ && cargo build --locked --release --target "$(cat /target)" \
  && install -D "target/$(cat /target)/release/user-app" /out/user-app \
  && touch -d @0 /out/user-app
 

@@ -1,6 +1,100 @@
-//! Tells cargo when what is embedded has changed.
-fn main() {
-    println!("cargo:rerun-if-changed=assets");
-    println!("cargo:rerun-if-changed=web");
-    println!("cargo:rerun-if-changed=Dockerfile");
+//! Tells cargo when what is embedded has changed, and makes the manifests of the web image's build context.
+//!
+//! The image holds the web app alone, so its context names nothing else: a dependency that only stackctl has
+//! changes neither the context's digest nor, with it, the image.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::path::Path;
+use std::{env, fs};
+
+use toml::{Table, Value};
+
+/// The web app's package.
+const APP: &str = "user-app";
+/// Tables of the root manifest that are about the root package.
+const OF_THE_ROOT: [&str; 5] = ["package", "lints", "dependencies", "dev-dependencies", "build-dependencies"];
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    for path in ["assets", "web", "Dockerfile", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    let mut workspace: Table = fs::read_to_string("Cargo.toml")?.parse()?;
+    let mut app: Table = fs::read_to_string("web/Cargo.toml")?.parse()?;
+    let mut lock: Table = fs::read_to_string("Cargo.lock")?.parse()?;
+
+    let for_tests = names(app.remove("dev-dependencies").as_ref());
+    let used = dependencies(&app);
+    for table in OF_THE_ROOT {
+        workspace.remove(table);
+    }
+    workspace.get_mut("profile").and_then(Value::as_table_mut).ok_or("Cargo.toml has no profiles")?.remove("dev");
+    let shared = workspace.get_mut("workspace").and_then(Value::as_table_mut).ok_or("Cargo.toml has no workspace")?;
+    shared.insert("members".into(), Value::Array(vec!["web".into()]));
+    let versions = shared.get_mut("dependencies").and_then(Value::as_table_mut);
+    versions.ok_or("Cargo.toml has no workspace.dependencies")?.retain(|name, _| used.contains(name));
+    reduce(&mut lock, for_tests.difference(&used))?;
+
+    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    let out = Path::new(&out);
+    fs::write(out.join("workspace.toml"), workspace.to_string())?;
+    fs::write(out.join("app.toml"), app.to_string())?;
+    fs::write(out.join("workspace.lock"), lock.to_string())?;
+    Ok(())
+}
+
+fn names(table: Option<&Value>) -> BTreeSet<String> {
+    table.and_then(Value::as_table).map(|table| table.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// What a package depends on, on whatever platform.
+fn dependencies(package: &Table) -> BTreeSet<String> {
+    let mut all = names(package.get("dependencies"));
+    for platform in package.get("target").and_then(Value::as_table).into_iter().flat_map(Table::values) {
+        all.extend(names(platform.get("dependencies")));
+    }
+    all
+}
+
+/// Leaves in a lock file what the app is built from. What `for_tests` names is not followed.
+fn reduce<'a>(lock: &mut Table, for_tests: impl Iterator<Item = &'a String>) -> Result<()> {
+    let packages = lock.get_mut("package").and_then(Value::as_array_mut).ok_or("Cargo.lock has no packages")?;
+    let for_tests: BTreeSet<&str> = for_tests.map(String::as_str).collect();
+    let app = packages.iter_mut().find(|package| text(package, "name") == APP).ok_or("Cargo.lock lacks the app")?;
+    let listed = app.get_mut("dependencies").and_then(Value::as_array_mut).ok_or("the app depends on nothing")?;
+    listed.retain(|name| !name.as_str().is_some_and(|name| for_tests.contains(first_word(name))));
+
+    let mut kept = BTreeSet::new();
+    let mut open = vec![APP.to_owned()];
+    while let Some(wanted) = open.pop() {
+        for (at, package) in packages.iter().enumerate() {
+            if is(package, &wanted) && kept.insert(at) {
+                let listed = package.get("dependencies").and_then(Value::as_array).into_iter().flatten();
+                open.extend(listed.filter_map(Value::as_str).map(str::to_owned));
+            }
+        }
+    }
+    let mut at = 0;
+    packages.retain(|_| {
+        at += 1;
+        kept.contains(&(at - 1))
+    });
+    Ok(())
+}
+
+/// Whether a lock file's reference, `name` or `name version` or `name version (source)`, means this package.
+fn is(package: &Value, reference: &str) -> bool {
+    let mut words = reference.split(' ');
+    words.next() == Some(text(package, "name"))
+        && words.next().is_none_or(|version| version == text(package, "version"))
+}
+
+fn first_word(text: &str) -> &str {
+    text.split(' ').next().unwrap_or(text)
+}
+
+fn text<'a>(package: &'a Value, key: &str) -> &'a str {
+    package.get(key).and_then(Value::as_str).unwrap_or_default()
 }

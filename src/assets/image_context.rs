@@ -11,13 +11,13 @@ use crate::error::Result;
 
 static WEB: Dir = include_dir!("$CARGO_MANIFEST_DIR/web");
 
-/// Files of the workspace that the build needs beside `web/`. The Dockerfile makes empty sources for the
-/// members that the image does not hold, so that `--locked` finds the workspace that Cargo.lock is for.
+/// Files of the build beside the app's own. The manifests are made by the build script from the workspace's:
+/// they name what the app depends on and nothing else.
 const WORKSPACE: [(&str, &str); 4] = [
     ("Dockerfile", include_str!("../../Dockerfile")),
-    ("Cargo.toml", include_str!("../../Cargo.toml")),
-    ("Cargo.lock", include_str!("../../Cargo.lock")),
-    ("xtask/Cargo.toml", include_str!("../../xtask/Cargo.toml")),
+    ("Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/workspace.toml"))),
+    ("Cargo.lock", include_str!(concat!(env!("OUT_DIR"), "/workspace.lock"))),
+    ("web/Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/app.toml"))),
 ];
 
 /// Folders of `web/` that do not reach the image.
@@ -31,9 +31,9 @@ pub struct ImageContext {
 
 /// The embedded build context.
 pub fn image_context() -> ImageContext {
-    let mut files: BTreeMap<String, &'static [u8]> =
-        WORKSPACE.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes())).collect();
+    let mut files = BTreeMap::new();
     collect(&WEB, &mut files);
+    files.extend(WORKSPACE.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes())));
     ImageContext { files }
 }
 
@@ -89,11 +89,28 @@ mod tests {
     #[test]
     fn the_context_holds_what_the_build_needs_and_no_tests() {
         let context = image_context();
-        for path in ["Dockerfile", "Cargo.toml", "Cargo.lock", "xtask/Cargo.toml", "web/Cargo.toml", "web/src/main.rs"]
-        {
+        for path in ["Dockerfile", "Cargo.toml", "Cargo.lock", "web/Cargo.toml", "web/src/main.rs"] {
             assert!(context.files.contains_key(path), "{path} is missing");
         }
         assert!(!context.files.keys().any(|path| path.starts_with("web/tests/")));
+    }
+
+    #[test]
+    fn the_manifests_name_what_the_app_depends_on_and_nothing_else() {
+        let context = image_context();
+        let text = |path: &str| String::from_utf8_lossy(context.files[path]).into_owned();
+        for path in ["Cargo.toml", "Cargo.lock"] {
+            let text = text(path);
+            assert!(text.contains("actix-web") && text.contains("diesel-async"), "{path}");
+            for other in ["kube", "clap", "proptest"] {
+                assert!(
+                    !text.contains(&format!("\"{other}\"")) && !text.contains(&format!("{other}]")),
+                    "{path}: {other}"
+                );
+            }
+        }
+        assert!(text("Cargo.lock").contains("checksum"));
+        assert!(!text("web/Cargo.toml").contains("proptest"));
     }
 
     #[test]
