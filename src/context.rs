@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, watch};
 
 use crate::{
     bundle::Bundle,
     config::Config,
-    error::{Result, timed_out},
+    error::{Result, failed, timed_out},
     kube::{ClusterRef, Inventory, Kube, Lock},
     ui::{Event, Reporter},
 };
@@ -26,6 +26,8 @@ pub struct Context {
     kube: OnceCell<Kube>,
     inventory: OnceCell<Inventory>,
     lock: Mutex<Option<Lock>>,
+    /// Who took the lock over while it could not be renewed.
+    lost: watch::Sender<Option<String>>,
 }
 
 impl Context {
@@ -47,6 +49,7 @@ impl Context {
             kube: OnceCell::new(),
             inventory: OnceCell::new(),
             lock: Mutex::new(None),
+            lost: watch::Sender::new(None),
         })
     }
 
@@ -87,7 +90,8 @@ impl Context {
     pub async fn lock(&self) -> Result<()> {
         let mut lock = self.lock.lock().await;
         if lock.is_none() {
-            *lock = Some(Lock::acquire(self.kube().await?, &self.config.stack.namespace, LOCK, &holder()).await?);
+            let (kube, namespace) = (self.kube().await?, &self.config.stack.namespace);
+            *lock = Some(Lock::acquire(kube, namespace, LOCK, &holder(), &self.lost).await?);
         }
         Ok(())
     }
@@ -104,14 +108,22 @@ impl Context {
         self.reporter.send(Event::Doing { phase: phase.into(), text: text.into() });
     }
 
-    /// Runs `work` until the command's deadline.
+    /// Runs `work` until the command's deadline, and no longer than the stack's lock is held, once it is.
     ///
     /// # Errors
-    /// What `work` returns, or a timeout (exit code 5) that says what was being done.
+    /// What `work` returns, a timeout (exit code 5) that says what was being done, or who has the lock now.
     pub async fn until_deadline<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout_at(self.deadline.into(), work).await {
-            Ok(result) => result,
-            Err(_) => Err(timed_out(format!("{what} did not end within {:?}", self.config.timeout))
+        let mut lost = self.lost.subscribe();
+        tokio::select! {
+            result = work => result,
+            // The sender lives as long as this context: waiting for it ends with a loss only.
+            Ok(by) = lost.wait_for(Option::is_some) => {
+                let by = by.as_deref().unwrap_or("somebody");
+                Err(failed(format!("{what} was stopped: the API server was out of reach for so long that {by} took over"))
+                    .remedy("wait until that one is done, then run the same command again")
+                    .into())
+            }
+            () = tokio::time::sleep_until(self.deadline.into()) => Err(timed_out(format!("{what} did not end within {:?}", self.config.timeout))
                 .remedy("run the same command again: it goes on where it stopped; --timeout gives it longer")
                 .into()),
         }

@@ -16,7 +16,7 @@ use kube::{
     core::Status,
 };
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, watch},
     task::JoinHandle,
     time::{MissedTickBehavior, interval_at, sleep, timeout},
 };
@@ -45,14 +45,20 @@ pub struct Lock {
 
 impl Lock {
     /// Takes the Lease `name` in `namespace` for `holder`, a text for whoever is refused, e.g.
-    /// `alice@laptop, process 123`.
+    /// `alice@laptop, process 123`. Who takes it over from a holder that cannot renew it is told to `lost`.
     ///
     /// Clocks of machines differ: a lease that looks expired is taken over only after its holder let another
     /// renewal pass, which takes 7 s.
     ///
     /// # Errors
     /// Someone holds it (says who and since when); the namespace does not exist; the API's refusal.
-    pub async fn acquire(kube: &Kube, namespace: &str, name: &str, holder: &str) -> Result<Lock> {
+    pub async fn acquire(
+        kube: &Kube,
+        namespace: &str,
+        name: &str,
+        holder: &str,
+        lost: &watch::Sender<Option<String>>,
+    ) -> Result<Lock> {
         let api: Api<Lease> = Api::namespaced(kube.client(), namespace);
         let doing = format!("take the lock (Lease {namespace}/{name})");
         let params = params();
@@ -80,7 +86,7 @@ impl Lock {
                 }
             };
             match answer {
-                Ok(written) => return Ok(Lock::holding(kube, namespace, name, written)),
+                Ok(written) => return Ok(Lock::holding(kube, namespace, name, written, lost.clone())),
                 // Somebody else was faster: look again.
                 Err(status) if status.is_conflict() || status.is_already_exists() => {}
                 Err(status) => return Err(cannot(&status, &doing, namespace).into()),
@@ -89,10 +95,10 @@ impl Lock {
         Err(failed(format!("cannot {doing}: others write it all the time")).remedy("run the same command again").into())
     }
 
-    fn holding(kube: &Kube, namespace: &str, name: &str, lease: Lease) -> Lock {
+    fn holding(kube: &Kube, namespace: &str, name: &str, lease: Lease, lost: watch::Sender<Option<String>>) -> Lock {
         let written = Arc::new(Mutex::new(lease));
         let api: Api<Lease> = Api::namespaced(kube.client(), namespace);
-        let renewal = tokio::spawn(renew(kube.clone(), api, Arc::clone(&written)));
+        let renewal = tokio::spawn(renew(kube.clone(), api, Arc::clone(&written), lost));
         Lock { kube: kube.clone(), namespace: namespace.to_owned(), name: name.to_owned(), written, renewal }
     }
 
@@ -126,7 +132,7 @@ impl Drop for Lock {
 }
 
 /// Renews until the lease is gone or somebody else's.
-async fn renew(kube: Kube, api: Api<Lease>, written: Arc<Mutex<Lease>>) {
+async fn renew(kube: Kube, api: Api<Lease>, written: Arc<Mutex<Lease>>, lost: watch::Sender<Option<String>>) {
     let params = params();
     let mut ticks = interval_at(tokio::time::Instant::now() + RENEW, RENEW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -147,8 +153,7 @@ async fn renew(kube: Kube, api: Api<Lease>, written: Arc<Mutex<Lease>>) {
                 match kube.call("renew the lock", || api.get_opt(&name)).await {
                     Ok(Some(lease)) if same_holding(&lease, &current) => *current = lease,
                     Ok(Some(lease)) => {
-                        let by = holder_of(&lease).unwrap_or("somebody");
-                        tracing::warn!("the lock was not renewed in time and {by} took it over");
+                        lost.send_replace(Some(holder_of(&lease).unwrap_or("somebody").to_owned()));
                         return;
                     }
                     Ok(None) => return,

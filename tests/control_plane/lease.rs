@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use stackctl::kube::{Lock, ObjectRef};
+use tokio::sync::watch;
 
 use crate::harness::{Sandbox, control_plane, create, sandbox, words};
 
@@ -13,7 +14,7 @@ fn reference(sandbox: &Sandbox) -> ObjectRef {
 }
 
 async fn acquire(sandbox: &Sandbox, holder: &str) -> anyhow::Result<Lock> {
-    Lock::acquire(&sandbox.kube, &sandbox.namespace, LEASE, holder).await
+    Lock::acquire(&sandbox.kube, &sandbox.namespace, LEASE, holder, &watch::Sender::new(None)).await
 }
 
 /// A lease as a process that is gone has left it.
@@ -92,10 +93,14 @@ async fn a_holder_whose_clock_differs_is_seen_to_be_alive() {
 #[tokio::test]
 async fn one_that_was_taken_over_is_left_to_its_new_holder() {
     let sandbox = sandbox("lease-lost").await;
-    let lock = acquire(&sandbox, "alice").await.unwrap();
+    let lost = watch::Sender::new(None);
+    let lock = Lock::acquire(&sandbox.kube, &sandbox.namespace, LEASE, "alice", &lost).await.unwrap();
     let api = sandbox.kube.api(&reference(&sandbox)).await.unwrap();
     let patch = kube::api::Patch::Merge(json!({"spec": {"holderIdentity": "bob", "leaseTransitions": 1}}));
     api.patch(LEASE, &kube::api::PatchParams::default(), &patch).await.unwrap();
+    let mut told = lost.subscribe();
+    let by = tokio::time::timeout(Duration::from_secs(15), told.wait_for(Option::is_some)).await;
+    assert_eq!(by.expect("the loser is told").unwrap().as_deref(), Some("bob"));
     lock.close().await;
     assert_eq!(spec(&sandbox).await["holderIdentity"], "bob");
 }
@@ -114,6 +119,9 @@ async fn closing_tolerates_that_it_is_gone() {
 #[tokio::test]
 async fn a_namespace_that_is_not_there_is_named() {
     let kube = control_plane().connect().await;
-    let error = Lock::acquire(&kube, "lease-nowhere", LEASE, "alice").await.err().expect("it must be refused");
+    let error = Lock::acquire(&kube, "lease-nowhere", LEASE, "alice", &watch::Sender::new(None))
+        .await
+        .err()
+        .expect("it must be refused");
     assert!(words(&error).contains("there is no namespace lease-nowhere"), "{}", words(&error));
 }
