@@ -8,3 +8,7 @@ pub use replication::{Replication, Standby};
 
 /// The Cluster's name.
 pub const CLUSTER: &str = "user-db";
+
+/// What the operator makes for the app: its role's credentials, and the authority that the server's certificate
+/// comes from. `assets/web/deployment.yaml` mounts them.
+pub const APP_SECRETS: [&str; 2] = ["user-db-app", "user-db-ca"];

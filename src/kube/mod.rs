@@ -22,6 +22,7 @@ pub mod logs;
 mod object;
 mod proxy;
 mod readiness;
+mod scale;
 mod terminal;
 mod wait;
 
@@ -35,4 +36,5 @@ pub use inventory::{Entry, INVENTORY, Inventory};
 pub use lease::Lock;
 pub use object::ObjectRef;
 pub use readiness::{Readiness, readiness, takes_time};
+pub use scale::scale;
 pub use wait::{OnWait, WaitEvent, states, wait_ready};

@@ -61,6 +61,8 @@ async fn release_manifest(cx: &Context, component: &str) -> Result<String> {
 pub struct Applied {
     /// All of them, in the order of the manifests.
     pub refs: Vec<ObjectRef>,
+    /// Those that were not there before.
+    pub created: Vec<ObjectRef>,
     /// How many were created, changed or removed.
     pub changed: usize,
 }
@@ -88,8 +90,10 @@ pub async fn apply(cx: &Context, phase: &str, part: Part) -> Result<Applied> {
     };
     let changes = cx.inventory().await?.apply(part.name(), &objects, options, &on_apply, &on_delete).await?;
     let applied = changes.iter().filter(|(_, change)| *change != Change::Unchanged).count();
+    let created =
+        changes.iter().filter(|(_, change)| *change == Change::Created).map(|(object, _)| object.clone()).collect();
     let refs = changes.into_iter().map(|(object, _)| object).collect();
-    Ok(Applied { refs, changed: applied + pruned.into_inner() })
+    Ok(Applied { refs, created, changed: applied + pruned.into_inner() })
 }
 
 /// Waits until every one of `refs` is ready, sending what changes and what is in the way.

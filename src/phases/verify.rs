@@ -24,7 +24,7 @@ impl Phase for Verify {
     }
 
     fn after(&self) -> &'static [&'static str] {
-        &["web", "autoscaling"]
+        &["web", "database", "autoscaling"]
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {

@@ -1,9 +1,20 @@
-//! The user app.
+//! The user app. Its pods wait for the database by themselves, so they are started beside it: as soon as the
+//! operator has made the Secrets that they mount. Without those the kubelet would try again only after pauses
+//! that double each time.
 
 use futures::future::BoxFuture;
 
 use super::{Phase, common};
-use crate::{assets::Part, context::Context, error::Result};
+use crate::{
+    assets::Part,
+    context::Context,
+    database,
+    error::Result,
+    kube::{self, ObjectRef, wait_ready},
+};
+
+/// Who sets the first number of pods; from then on it is the autoscaler's.
+const FIRST_REPLICAS: &str = "stackctl-first-replicas";
 
 /// Installs the user app, with its Service, HorizontalPodAutoscaler and PodDisruptionBudget.
 pub struct Web;
@@ -18,12 +29,17 @@ impl Phase for Web {
     }
 
     fn after(&self) -> &'static [&'static str] {
-        &["database", "image"]
+        &["operator", "image"]
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
         Box::pin(async {
+            cx.doing(self.id(), "waiting for the database's Secrets");
+            let namespace = &cx.config.stack.namespace;
+            let secrets = database::APP_SECRETS.map(|name| ObjectRef::namespaced("v1", "Secret", namespace, name));
+            wait_ready(cx.kube().await?, &secrets, cx.deadline, &|_| {}).await?;
             let applied = common::apply(cx, self.id(), Part::Web).await?;
+            start_with_enough(cx, &applied.created).await?;
             common::wait(cx, self.id(), &applied.refs).await?;
             Ok(common::changes(applied.changed))
         })
@@ -31,5 +47,17 @@ impl Phase for Web {
 
     fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
         Box::pin(common::plan(cx, Part::Web))
+    }
+}
+
+/// The manifest leaves the number of pods to the autoscaler, which looks every 15 s only: until then a new
+/// Deployment would have one.
+async fn start_with_enough(cx: &Context, created: &[ObjectRef]) -> Result<()> {
+    let Some(deployment) = created.iter().find(|object| object.kind == "Deployment") else { return Ok(()) };
+    let embedded = Part::Web.embedded()?;
+    let least = embedded.iter().find_map(|object| object.data.pointer("/spec/minReplicas")?.as_i64());
+    match least {
+        Some(least) => kube::scale(cx.kube().await?, deployment, least, FIRST_REPLICAS).await,
+        None => Ok(()),
     }
 }
