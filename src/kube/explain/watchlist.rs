@@ -14,6 +14,7 @@ struct Entry {
     problem: Problem,
     first: Instant,
     last: Instant,
+    told: bool,
 }
 
 /// The problems of one wait.
@@ -21,30 +22,30 @@ struct Entry {
 pub(in crate::kube) struct Watchlist(Vec<Entry>);
 
 impl Watchlist {
-    /// Takes in what was found for the object `of`, and returns what is new.
+    /// Takes in what was found for the object `of`, and returns what is to be told: what is new, and has lasted
+    /// for long enough where such a problem often passes by itself.
     pub fn update(&mut self, of: &ObjectRef, problems: Vec<Problem>) -> Vec<Problem> {
         let now = Instant::now();
         let mut new = Vec::new();
         for problem in problems {
-            let known = self.0.iter_mut().find(|entry| {
+            let known = self.0.iter_mut().position(|entry| {
                 entry.problem.object == problem.object && family(&entry.problem.reason) == family(&problem.reason)
             });
-            match known {
-                Some(entry) => {
-                    entry.last = now;
-                    // What ends in a crash loop, or turns out to be final, is worth a second word.
-                    if (problem.fatal && !entry.problem.fatal)
-                        || (problem.reason == "CrashLoopBackOff" && entry.problem.reason != problem.reason)
-                    {
-                        new.push(problem.clone());
-                    }
-                    entry.problem = problem;
-                }
-                None => {
-                    new.push(problem.clone());
-                    self.0.push(Entry { of: of.clone(), problem, first: now, last: now });
-                }
+            let at = known.unwrap_or_else(|| {
+                let problem = problem.clone();
+                self.0.push(Entry { of: of.clone(), problem, first: now, last: now, told: false });
+                self.0.len() - 1
+            });
+            let entry = &mut self.0[at];
+            entry.last = now;
+            // What ends in a crash loop, or turns out to be final, is worth a second word.
+            let worse = (problem.fatal && !entry.problem.fatal)
+                || (problem.reason == "CrashLoopBackOff" && entry.problem.reason != problem.reason);
+            if worse || (!entry.told && now.duration_since(entry.first) >= settles(&problem.reason)) {
+                entry.told = true;
+                new.push(problem.clone());
             }
+            entry.problem = problem;
         }
         self.0.retain(|entry| now.duration_since(entry.last) < FORGET);
         new
@@ -78,7 +79,17 @@ fn family(reason: &str) -> &str {
         "ErrImagePull" | "ImagePullBackOff" => "image",
         "CrashLoopBackOff" | "Error" | "OOMKilled" | "StartError" | "BackOff" => "crash",
         "NotReady" | "Unhealthy" | "SlowStart" => "probe",
+        "Unschedulable" | "FailedScheduling" => "schedule",
         other => other,
+    }
+}
+
+/// How long a problem must have lasted before it is told. A pod is often made a moment before the volume that it
+/// names, and the scheduler then says so at once.
+fn settles(reason: &str) -> Duration {
+    match family(reason) {
+        "schedule" => Duration::from_secs(6),
+        _ => Duration::ZERO,
     }
 }
 
@@ -113,6 +124,16 @@ mod tests {
         assert_eq!(list.update(&of, vec![problem("ErrImagePull").fatal()]).len(), 0);
         list.forget(&of);
         assert_eq!(list.problems().count(), 0);
+    }
+
+    #[test]
+    fn what_passes_in_a_moment_is_not_told() {
+        let of = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", "a", "b");
+        let mut list = Watchlist::default();
+        assert_eq!(list.update(&of, vec![problem("Unschedulable")]).len(), 0);
+        list.0[0].first -= Duration::from_secs(7);
+        assert_eq!(list.update(&of, vec![problem("FailedScheduling")]).len(), 1, "it lasts");
+        assert_eq!(list.update(&of, vec![problem("Unschedulable")]).len(), 0, "it was told");
     }
 
     #[test]
