@@ -1,5 +1,7 @@
 //! A line an event on stderr: no colour, no redraw. For logs and CI.
 
+use dialoguer::console::strip_ansi_codes;
+
 use super::{
     Event, Renderer, State, Style, Verbosity, err,
     text::{duration, table},
@@ -58,7 +60,8 @@ pub fn lines(event: &Event, verbosity: Verbosity) -> Vec<String> {
             lines
         }
         Event::Warning { phase, text } => vec![format!("[{phase}] warning: {text}")],
-        Event::Output { phase, line } if verbose => vec![format!("[{phase}] | {line}")],
+        // Some tools colour what they print even off a terminal.
+        Event::Output { phase, line } if verbose => vec![format!("[{phase}] | {}", strip_ansi_codes(line))],
         Event::Plan { phase, title, steps } => {
             let mut lines = vec![format!("[{phase}] {title}")];
             lines.extend(steps.iter().map(|step| format!("  - {step}")));

@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod empty;
+mod interrupt;
 mod up;
 
 use std::fs;
@@ -18,6 +19,8 @@ use crate::target_folder;
 pub enum Bench {
     /// From nothing to a running stack, and once more: stackctl, kubectl by hand, helm.
     Up(up::Args),
+    /// `up`, interrupted at random moments and run again: it must go on each time.
+    Interrupt(interrupt::Args),
 }
 
 /// Measures.
@@ -27,6 +30,7 @@ pub enum Bench {
 pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Up(args) => up::bench(args),
+        Bench::Interrupt(args) => interrupt::bench(args),
     }
 }
 
