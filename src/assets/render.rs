@@ -51,7 +51,7 @@ pub fn render(part: Part, objects: Vec<DynamicObject>, stack: &Stack, images: &I
             set_images(&mut object.data, images);
             match kind(&object) {
                 "Cluster" => set_database(&mut object.data, stack),
-                "Deployment" if part == Part::Operator => unthrottle(&mut object.data),
+                "Deployment" if part == Part::Operator => tune_operator(&mut object.data),
                 _ => {}
             }
             object
@@ -127,13 +127,22 @@ fn set_database(data: &mut Value, stack: &Stack) {
     }
 }
 
+/// How long, in milliseconds, a standby waits for an answer from the primary's address before it tries again.
+/// A pod that is gone answers nothing, not even a refusal. With the operator's 5 s the standby that was left
+/// hung for them, and with it every commit on the new primary: of gaps of 6.3 and 12.2 s, 3.5 and 5 s were
+/// this wait. A second is the least that TCP can do. It can't be set in the Cluster: the name is reserved.
+const STANDBY_TCP_USER_TIMEOUT: &str = "1000";
+
 /// Upstream limits the operator to a tenth of a CPU. It is idle but for the seconds of a failover, and those
 /// are the ones that count: the limit goes, the request stays.
-fn unthrottle(data: &mut Value) {
+fn tune_operator(data: &mut Value) {
     if let Some(containers) = data.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut) {
         for container in containers {
             if let Some(limits) = container.pointer_mut("/resources/limits").and_then(Value::as_object_mut) {
                 limits.remove("cpu");
+            }
+            if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
+                env.push(json!({"name": "STANDBY_TCP_USER_TIMEOUT", "value": STANDBY_TCP_USER_TIMEOUT}));
             }
         }
     }
@@ -191,6 +200,7 @@ spec:
         assert_eq!(container["image"], "local/cnpg:1");
         assert_eq!(container["imagePullPolicy"], "IfNotPresent");
         assert_eq!(container["env"][0]["value"], "local/cnpg:1");
+        assert_eq!(container["env"][1], json!({"name": "STANDBY_TCP_USER_TIMEOUT", "value": "1000"}));
         assert_eq!(container["resources"]["limits"], json!({"memory": "200Mi"}));
         assert_eq!(objects[0].metadata.namespace.as_deref(), Some("cnpg-system"));
     }

@@ -65,6 +65,6 @@ fn row(run: &Run) -> String {
         run.times.redundancy_ms.map_or("never".into(), seconds),
         thousands(sql.acknowledged + http.acknowledged),
         thousands(sql.failed() + http.failed()),
-        run.verdict.count(Wrong::Lost)
+        run.verdict.writes(Wrong::Lost)
     )
 }

@@ -1,6 +1,6 @@
 //! `stackctl failover-drill`: runs drills and passes a verdict on them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::signal;
 use crate::{
@@ -8,15 +8,20 @@ use crate::{
     config::{Config, Options, parse_duration},
     context::Context,
     drills::{
-        engine, record,
+        engine,
+        ground::Ground,
+        record::{self, machine::Machine},
         report::{Report, distribution, summary},
         scenarios::{ALL, Scenario},
         stack::Stack,
         store::{Store, publish},
     },
-    error::{Failure, Kind, Result, usage},
+    error::{Failure, Kind, Result, failed, usage},
     ui::{self, Event, Style, prompt},
 };
+
+/// How long an API server may take to answer again after it was brought back.
+const API_IS_BACK: Duration = Duration::from_secs(90);
 
 /// Runs the command.
 ///
@@ -37,7 +42,7 @@ pub async fn run(global: &Global, args: &DrillArgs, style: Style) -> Result<u8> 
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
     let options = engine::Options { rate: args.rate, max_rto };
-    let outcome = match cx.lock().await {
+    let outcome = match begin(&cx).await {
         Ok(()) => drill_and_undo(&cx, args, &chosen, &options).await,
         // Someone else's drill may be running: what is in the cluster is theirs to undo.
         Err(error) => Err(error),
@@ -53,6 +58,26 @@ pub async fn run(global: &Global, args: &DrillArgs, style: Style) -> Result<u8> 
     Err(Failure::new(Kind::Verdict, format!("{failed} of {} drills failed", report.runs.len())).into())
 }
 
+/// Takes the lock. What an interrupted drill of this machine left may be what keeps the API from answering.
+async fn begin(cx: &Context) -> Result<()> {
+    let first = cx.lock().await;
+    if first.is_ok() || cx.kube().await.is_ok() || !machine(cx).undo().await? {
+        return first;
+    }
+    cx.doing("drill", "waiting for the API server, which an interrupted drill had stopped");
+    let deadline = Instant::now() + API_IS_BACK;
+    loop {
+        match cx.lock().await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_secs(2)).await,
+            other => return other,
+        }
+    }
+}
+
+fn machine(cx: &Context) -> Machine {
+    Machine::new(&cx.config.folders.state, cx.config.target.context())
+}
+
 fn choose(args: &DrillArgs) -> Result<Vec<&'static Scenario>> {
     let wanted = match (&args.scenario, args.control) {
         (_, true) => "control",
@@ -60,9 +85,9 @@ fn choose(args: &DrillArgs) -> Result<Vec<&'static Scenario>> {
         (None, false) => ALL[0].id,
     };
     if wanted == "all" {
-        return Ok(ALL.iter().collect());
+        return Ok(ALL.to_vec());
     }
-    let found = ALL.iter().find(|scenario| scenario.id == wanted);
+    let found = ALL.iter().copied().find(|scenario| scenario.id == wanted);
     let names = || ALL.iter().map(|scenario| scenario.id).collect::<Vec<_>>().join(", ");
     let found =
         found.ok_or_else(|| usage(format!("there is no scenario {wanted:?}")).remedy(format!("{}, all", names())))?;
@@ -70,7 +95,10 @@ fn choose(args: &DrillArgs) -> Result<Vec<&'static Scenario>> {
 }
 
 fn list() -> String {
-    let line = |s: &Scenario| format!("{}\n  does    {}\n  must    {}\n  undone  {}\n", s.id, s.does, s.must, s.undone);
+    let line = |s: &&Scenario| {
+        let needs = s.needs.title();
+        format!("{}\n  does    {}\n  must    {}\n  undone  {}\n  runs on {needs}\n", s.id, s.does, s.must, s.undone)
+    };
     ALL.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -80,7 +108,8 @@ async fn drill_and_undo(
     chosen: &[&'static Scenario],
     options: &engine::Options,
 ) -> Result<Report> {
-    let stack = Stack { kube: cx.kube().await?.clone(), namespace: cx.config.stack.namespace.clone() };
+    let namespace = cx.config.stack.namespace.clone();
+    let stack = Stack { kube: cx.kube().await?.clone(), namespace, machine: machine(cx) };
     let outcome = tokio::select! {
         outcome = drill(cx, &stack, args, chosen, options) => outcome,
         name = signal() => Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into()),
@@ -106,7 +135,9 @@ async fn drill(
     }
     let primary = stack.fit().await?;
     let environment = stack.environment(cx.config.target.describe(), &primary).await?;
-    for scenario in chosen {
+    let ground = Ground::of(stack, &cx.config.target).await?;
+    let chosen = possible(cx, chosen, &ground)?;
+    for scenario in &chosen {
         let steps = vec![
             format!("it {}, {} times", scenario.does, args.runs),
             format!("must come of it: {}", scenario.must),
@@ -117,12 +148,12 @@ async fn drill(
     prompt::confirm(&format!("Break the stack in {} on purpose?", cx.config.target.describe()), args.yes)?;
     let store = Store::new(&cx.config.folders.state);
     let mut report = Report::new(environment, Vec::new());
-    for scenario in chosen {
+    for scenario in &chosen {
         for _ in 0..args.runs {
             let name = format!("{}-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"), scenario.id);
             let (title, began) = (scenario.title.to_owned(), Instant::now());
             cx.reporter.send(Event::PhaseStarted { phase: "drill".into(), title: title.clone() });
-            let run = engine::run(stack, scenario, options, &cx.reporter, &name, &store.begin(&name)?).await?;
+            let run = engine::run(stack, &ground, scenario, options, &cx.reporter, &name, &store.begin(&name)?).await?;
             record::recover(stack).await?;
             let outcome = format!("{}, {}", if run.pass { "passed" } else { "FAILED" }, run.run);
             cx.reporter.send(Event::PhaseDone { phase: "drill".into(), title, outcome, elapsed: began.elapsed() });
@@ -131,6 +162,26 @@ async fn drill(
         }
     }
     Ok(report)
+}
+
+/// Of several, those that the cluster allows; the others are named with the reason. A single one that it does
+/// not allow is an error.
+fn possible(cx: &Context, chosen: &[&'static Scenario], ground: &Ground) -> Result<Vec<&'static Scenario>> {
+    if let [scenario] = chosen
+        && let Some(why) = scenario.needs.lacking(ground)
+    {
+        return Err(failed(format!("{} can't run on this cluster: {why}", scenario.id))
+            .remedy(format!("it runs on {}", scenario.needs.title()))
+            .into());
+    }
+    let (skipped, possible): (Vec<&Scenario>, Vec<_>) =
+        chosen.iter().partition(|scenario| scenario.needs.lacking(ground).is_some());
+    for scenario in skipped {
+        let why = scenario.needs.lacking(ground).unwrap_or_default();
+        let text = format!("{} is left out: {why}", scenario.id);
+        cx.reporter.send(Event::Warning { phase: "drill".into(), text });
+    }
+    Ok(possible)
 }
 
 fn show(report: &Report, global: &Global, args: &DrillArgs) -> Result<()> {

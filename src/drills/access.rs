@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The container of an instance's pod.
-const CONTAINER: &str = "postgres";
+pub const CONTAINER: &str = "postgres";
 /// A query of a drill's own checks never waits for long; what waits is broken.
 const QUERY: Duration = Duration::from_secs(30);
 

@@ -7,18 +7,22 @@ use tokio::time::Instant;
 
 use super::{
     clock::Clock,
+    criteria::criteria,
     events::Kind,
+    ground::Ground,
     history::Stream,
     ledger::{self, Ledger},
+    live::View,
     observer::{Observer, wait},
     pod,
-    prober::{Flow, Load, Place},
-    record::{self, Running},
-    report::{self, Criterion, Run},
-    scenarios::{Role, Scenario, Scene, cast, disturbed},
+    prober::{Flow, Live, Place},
+    record::{self, Running, undo},
+    report::{self, Run},
+    scenarios::{Scenario, Scene, Stage, cast, disturbed, steps::node_of},
+    schedule::Load,
     stack::Stack,
-    times::{self, Times},
-    verdict::{Verdict, Wrong, judge},
+    times,
+    verdict::judge,
 };
 use crate::{
     error::{Result, failed},
@@ -52,6 +56,7 @@ const PHASE: &str = "drill";
 /// What kept the drill from being run to its end; a bad verdict is not one.
 pub async fn run(
     stack: &Stack,
+    ground: &Ground,
     scenario: &Scenario,
     options: &Options,
     reporter: &Reporter,
@@ -60,6 +65,12 @@ pub async fn run(
 ) -> Result<Run> {
     let doing = |text: &str| reporter.send(UiEvent::Doing { phase: PHASE.into(), text: text.into() });
     doing("checking that the stack is fit for it");
+    stack.fit().await?;
+    let running = Running { run: name.into(), scenario: scenario.id.into(), undo: Vec::new() };
+    record::write(stack, &running).await?;
+    doing("preparing the scenario");
+    let mut stage = Stage { stack, ground, running };
+    (scenario.prepare)(&mut stage).await?;
     let primary = stack.fit().await?;
     let standbys = cast(stack, &primary).await?;
 
@@ -67,19 +78,21 @@ pub async fn run(
     let clock = Clock::start();
     let ledger = Ledger::create(path, name, scenario.id)?;
     let observer = Observer::start(stack, &primary, clock, ledger.clone());
-    let scene = Scene { stack, observer: &observer, primary: primary.clone(), standbys };
+    let node = node_of(stack, &primary).await?;
+    let found = std::sync::Mutex::default();
+    let scene = Scene { stack, ground, observer: &observer, primary: primary.clone(), node, standbys, found };
     let undo = (scenario.undo)(&scene).await?;
-    record::write(stack, &Running { run: name.into(), scenario: scenario.id.into(), undo: undo.clone() }).await?;
+    record::add(stack, &mut stage.running, undo.clone()).await?;
     stack.prepare(&primary).await?;
     doing("starting the prober");
-    pod::start(stack).await?;
+    pod::start(stack, scenario.needs.takes_a_node().then_some(scene.node.as_str())).await?;
 
     let place = Place { kube: stack.kube.clone(), namespace: stack.namespace.clone(), pod: pod::NAME.into() };
-    let load = Load { streams: Stream::ALL.to_vec(), rate: options.rate, ahead: Duration::from_secs(2) };
+    let load = Load { streams: Stream::ALL.to_vec(), rate: options.rate, ahead: scenario.ahead };
     let mut flow = Flow::start(place, name, load, ledger.clone(), clock);
     let live = std::sync::Arc::clone(&flow.live);
     let script = async {
-        let outcome = script(stack, scenario, &scene, &undo, &flow_view(&live), reporter).await;
+        let outcome = script(stack, scenario, &scene, &undo, &live, reporter).await;
         outcome.map(|()| clock.now())
     };
     let ended = tokio::select! {
@@ -91,6 +104,7 @@ pub async fn run(
     doing("reading every instance");
     let state = stack.read(name).await.context("cannot read the rows after the drill")?;
     let clock_error = times::millis(live.clock_error());
+    let findings = scene.findings();
     drop(observer);
     ledger.close().await?;
 
@@ -98,8 +112,8 @@ pub async fn run(
     let content = ledger::read(path)?;
     let verdict = judge(&content.history, &state);
     let times = times::measure(&content.history, &content.events, ended);
-    let moved = content.events.iter().any(|event| event.kind == Kind::CurrentPrimary);
-    let criteria = criteria(scenario, &verdict, &times, moved, options);
+    let mut criteria = criteria(scenario, &verdict, &times, &content.events, options.max_rto);
+    criteria.extend(findings);
     Ok(Run {
         run: name.into(),
         scenario: scenario.id.into(),
@@ -119,25 +133,16 @@ pub async fn run(
     })
 }
 
-type View<'a> = dyn Fn(&str) -> String + Sync + 'a;
-
-fn flow_view(live: &super::prober::Live) -> impl Fn(&str) -> String + Sync {
-    move |what| {
-        let (sql, http) = (live.counts(Stream::Sql), live.counts(Stream::Http));
-        format!("{what}: SQL {} written, {} failed; HTTP {} written, {} failed", sql.0, sql.1, http.0, http.1)
-    }
-}
-
 /// What happens while the writes flow.
 async fn script(
     stack: &Stack,
     scenario: &Scenario,
     scene: &Scene<'_>,
-    undo: &[record::Undo],
-    view: &View<'_>,
+    changes: &[record::Undo],
+    live: &Live,
     reporter: &Reporter,
 ) -> Result<()> {
-    let ticking = tick(scene, view, reporter);
+    let ticking = tick(scene, live, reporter);
     let acting = async {
         let observer = scene.observer;
         let mut seen = observer.seen.clone();
@@ -152,8 +157,8 @@ async fn script(
         observer.note(Kind::Injected, &what);
         (scenario.then)(scene).await?;
         disturbed(&mut seen, &before, NOTICE).await;
-        for change in undo.iter().rev() {
-            record::one(stack, change).await?;
+        for change in changes.iter().rev() {
+            undo::one(stack, change).await?;
             observer.note(Kind::Undone, scenario.undone);
         }
         recovered(stack, observer).await?;
@@ -166,13 +171,14 @@ async fn script(
     }
 }
 
-async fn tick(scene: &Scene<'_>, view: &View<'_>, reporter: &Reporter) {
+async fn tick(scene: &Scene<'_>, live: &Live, reporter: &Reporter) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut view = View::default();
     loop {
         ticks.tick().await;
         let seen = scene.observer.seen.borrow().clone();
-        let what = format!("primary {}, {}/{} ready", seen.current_primary, seen.ready, seen.wanted);
-        reporter.send(UiEvent::Doing { phase: PHASE.into(), text: view(&what) });
+        let text = view.line(&seen, Stream::ALL.map(|stream| live.counts(stream)), scene.observer.latest());
+        reporter.send(UiEvent::Doing { phase: PHASE.into(), text });
     }
 }
 
@@ -198,57 +204,4 @@ async fn recovered(stack: &Stack, observer: &Observer) -> Result<()> {
     }
     observer.note(Kind::Note, format!("no full redundancy after {} s", RECOVERY.as_secs()));
     Ok(())
-}
-
-fn criteria(scenario: &Scenario, verdict: &Verdict, times: &Times, moved: bool, options: &Options) -> Vec<Criterion> {
-    let counted = |wrong: &[Wrong]| wrong.iter().map(|wrong| verdict.count(*wrong)).sum::<usize>();
-    let criterion = |name: &str, ok, detail: String| Criterion { name: name.into(), ok, detail };
-    let acknowledged = verdict.sql.acknowledged + verdict.http.acknowledged;
-    let lost = counted(&[Wrong::Lost]);
-    let mut all = Vec::new();
-    if scenario.control {
-        // Here the stack is made to lose; what is tried is the checker.
-        all.push(criterion(
-            "the checker finds the loss",
-            lost > 0,
-            format!("{lost} findings, {acknowledged} acknowledged"),
-        ));
-        return all;
-    }
-    all.push(criterion(
-        "nothing acknowledged is lost",
-        lost == 0,
-        format!("{acknowledged} acknowledged, {lost} findings"),
-    ));
-    let others = [Wrong::Phantom, Wrong::Doubled, Wrong::Foreign, Wrong::Divergent];
-    let detail = others.map(|wrong| format!("{} {}", verdict.count(wrong), wrong.title())).join(", ");
-    all.push(criterion("nothing is stored that should not be", counted(&others) == 0, detail));
-    let split = counted(&[Wrong::SplitBrain, Wrong::BeyondFork]);
-    let late = verdict.late_acknowledgements;
-    all.push(criterion("one primary at a time", split == 0, format!("{split} findings, {late} late answers")));
-    all.push(criterion(
-        "there is evidence",
-        verdict.count(Wrong::NoEvidence) == 0,
-        format!("{} SQL and {} HTTP writes attempted", verdict.sql.attempted, verdict.http.attempted),
-    ));
-    let redundancy = times.redundancy_ms.map_or("it never was".to_owned(), |ms| format!("after {:.1} s", ms / 1000.0));
-    all.push(criterion("full redundancy is back", times.redundancy_ms.is_some(), redundancy));
-    for interruption in &times.interruptions {
-        let stream = interruption.stream;
-        let recovery = interruption.recovery_ms;
-        let detail = recovery.map_or("never".to_owned(), |ms| format!("{:.2} s after the fault", ms / 1000.0));
-        let limit = options.max_rto.map_or(f64::INFINITY, |limit| limit.as_secs_f64() * 1000.0);
-        let name = match options.max_rto {
-            Some(limit) => format!("{stream} writes resume within {limit:?}"),
-            None => format!("{stream} writes resume"),
-        };
-        all.push(criterion(&name, recovery.is_some_and(|ms| ms <= limit), detail));
-    }
-    let detail = if moved { "it moved" } else { "it stayed" };
-    match scenario.role {
-        Role::Moves => all.push(criterion("a standby becomes the primary", moved, detail.into())),
-        Role::Stays => all.push(criterion("the primary stays", !moved, detail.into())),
-        Role::Either => {}
-    }
-    all
 }

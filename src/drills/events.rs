@@ -25,6 +25,8 @@ pub enum Kind {
     Injected,
     /// The primary's pod is no longer ready, is being deleted, or is gone.
     PrimaryUnhealthy,
+    /// The operator found that no standby in reach is sure to have every acknowledged write.
+    PromotionRefused,
     /// The operator named another instance to be the primary.
     TargetChosen,
     /// That instance holds the Lease of the primary.
@@ -50,6 +52,7 @@ impl Kind {
             Kind::Started => "writes started",
             Kind::Injected => "fault injected",
             Kind::PrimaryUnhealthy => "primary seen unhealthy",
+            Kind::PromotionRefused => "promotion refused",
             Kind::TargetChosen => "target chosen",
             Kind::LeaseTaken => "lease taken",
             Kind::Promoted => "promoted",

@@ -8,17 +8,22 @@
 //! Ctrl-C, and after a crash when the next drill begins.
 
 mod access;
+mod bounded_volume;
 mod clock;
+mod criteria;
 pub mod engine;
 pub mod events;
+pub mod ground;
 pub mod history;
 pub mod ledger;
+mod live;
 mod observer;
 mod pod;
 mod prober;
 pub mod record;
 pub mod report;
 pub mod scenarios;
+mod schedule;
 pub mod stack;
 pub mod store;
 pub mod times;

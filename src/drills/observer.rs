@@ -9,8 +9,8 @@ use std::{
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{
-    Resource, ResourceExt as _,
-    api::LogParams,
+    Api, Resource, ResourceExt as _,
+    api::{ListParams, LogParams},
     runtime::{WatchStreamExt as _, watcher, watcher::watch_object},
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -18,7 +18,9 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{
     clock::Clock,
     events::{Event, Kind},
+    history::Micros,
     ledger::{Ledger, Record},
+    scenarios::{OPERATOR_NAMESPACE, OPERATOR_PODS},
     stack::{CLUSTER, Stack, number, text},
 };
 
@@ -63,17 +65,35 @@ pub struct Observer {
 struct Notes {
     clock: Clock,
     ledger: Ledger,
-    done: Arc<Mutex<BTreeSet<Kind>>>,
+    done: Arc<Mutex<Done>>,
+}
+
+/// What was written down so far.
+#[derive(Debug, Default)]
+struct Done {
+    kinds: BTreeSet<Kind>,
+    injected: Option<Micros>,
+    latest: Option<(Kind, Micros)>,
 }
 
 impl Notes {
     fn write(&self, kind: Kind, text: impl Into<String>) {
+        let at = self.clock.now();
         let again = matches!(kind, Kind::Note | Kind::RedundancyRestored);
-        if !self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(kind) && !again {
-            return;
+        {
+            let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+            if !done.kinds.insert(kind) && !again {
+                return;
+            }
+            if kind == Kind::Injected {
+                done.injected = Some(at);
+            }
+            if kind != Kind::Note {
+                done.latest = Some((kind, at));
+            }
         }
         // A broken ledger ends the drill by the writes that can't be recorded.
-        let _ = self.ledger.append(vec![Record::Event(Event { at: self.clock.now(), kind, text: text.into() })]);
+        let _ = self.ledger.append(vec![Record::Event(Event { at, kind, text: text.into() })]);
     }
 }
 
@@ -88,7 +108,15 @@ impl Observer {
         tasks.spawn(pods(stack.clone(), primary.to_owned(), sender, notes.clone()));
         tasks.spawn(lease(stack.clone(), primary.to_owned(), notes.clone()));
         tasks.spawn(endpoints(stack.clone(), primary.to_owned(), notes.clone()));
+        tasks.spawn(operator(stack.clone(), notes.clone()));
         Observer { seen, notes, _tasks: tasks }
+    }
+
+    /// The latest step, and how long after the fault it came.
+    pub fn latest(&self) -> Option<(Kind, Duration)> {
+        let done = self.notes.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kind, at) = done.latest?;
+        Some((kind, Duration::from_micros(at.saturating_sub(done.injected.unwrap_or(at)))))
     }
 
     /// Notes something that the drill itself did or found.
@@ -185,6 +213,28 @@ async fn lease(stack: Stack, primary: String, notes: Notes) {
         if !holder.is_empty() && holder != primary {
             notes.write(Kind::LeaseTaken, holder);
         }
+    }
+}
+
+/// Follows the operator's log for the line by which it says that it does not dare to promote. The operator may
+/// be away, or another pod by now.
+async fn operator(stack: Stack, notes: Notes) {
+    let pods: Api<Pod> = Api::namespaced(stack.kube.client(), OPERATOR_NAMESPACE);
+    let began = jiff::Timestamp::now();
+    loop {
+        let list = ListParams::default().labels(OPERATOR_PODS);
+        let found = pods.list(&list).await.map(|found| found.items).unwrap_or_default();
+        for pod in found.iter().filter(|pod| pod.meta().deletion_timestamp.is_none()) {
+            let params = LogParams { follow: true, since_time: Some(began), ..LogParams::default() };
+            let Ok(log) = pods.log_stream(&pod.name_any(), &params).await else { continue };
+            let mut lines = log.lines();
+            while let Ok(Some(line)) = lines.try_next().await {
+                if line.contains("Strong consistency check failed") {
+                    notes.write(Kind::PromotionRefused, "no quorum of standbys that is sure to have every write");
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{EnvVar, Pod, PodSpec},
+    core::v1::{Affinity, EnvVar, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec},
 };
 use kube::{
     api::{DeleteParams, ObjectMeta, PostParams},
@@ -22,11 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// It ends by itself after this long, if nothing else ends it.
 const LIFETIME: i64 = 3600;
 
-/// Starts the prober and waits until it runs.
+/// Starts the prober, not on the node `avoid`, and waits until it runs.
 ///
 /// # Errors
 /// There is no web app to take the image from, or the pod does not run within a minute.
-pub async fn start(stack: &Stack) -> Result<()> {
+pub async fn start(stack: &Stack, avoid: Option<&str>) -> Result<()> {
     let web = stack.api::<Deployment>().get_opt(WEB).await?;
     let template = web.and_then(|web| web.spec?.template.spec);
     let template = template.ok_or_else(|| failed("there is no web app in the stack").remedy("stackctl up"))?;
@@ -39,7 +39,7 @@ pub async fn start(stack: &Stack) -> Result<()> {
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
             ..ObjectMeta::default()
         },
-        spec: Some(spec(template)?),
+        spec: Some(spec(template, avoid)?),
         ..Pod::default()
     };
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
@@ -50,7 +50,7 @@ pub async fn start(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
-fn spec(mut spec: PodSpec) -> Result<PodSpec> {
+fn spec(mut spec: PodSpec, avoid: Option<&str>) -> Result<PodSpec> {
     let mut container = spec.containers.into_iter().next().context("the web app has no container")?;
     container.name = "prober".into();
     container.args = Some(vec!["probe".into()]);
@@ -62,10 +62,25 @@ fn spec(mut spec: PodSpec) -> Result<PodSpec> {
     container.resources = None;
     spec.containers = vec![container];
     (spec.init_containers, spec.topology_spread_constraints) = (None, None);
+    spec.affinity = avoid.map(elsewhere);
     spec.restart_policy = Some("Never".into());
     spec.active_deadline_seconds = Some(LIFETIME);
     spec.termination_grace_period_seconds = Some(1);
     Ok(spec)
+}
+
+fn elsewhere(node: &str) -> Affinity {
+    let not = NodeSelectorRequirement {
+        key: "kubernetes.io/hostname".into(),
+        operator: "NotIn".into(),
+        values: Some(vec![node.into()]),
+    };
+    let term = NodeSelectorTerm { match_expressions: Some(vec![not]), ..NodeSelectorTerm::default() };
+    let selector = NodeSelector { node_selector_terms: vec![term] };
+    let required = Some(selector);
+    let nodes =
+        NodeAffinity { required_during_scheduling_ignored_during_execution: required, ..NodeAffinity::default() };
+    Affinity { node_affinity: Some(nodes), ..Affinity::default() }
 }
 
 /// Removes the prober, if there is one, and waits until it is gone.

@@ -26,6 +26,7 @@ use super::{
     clock::{Clock, Offset},
     history::{Micros, Outcome, Stream},
     ledger::{Ledger, Record},
+    schedule::{Load, Write, schedule},
 };
 use crate::{
     error::{Result, failed, timed_out},
@@ -36,32 +37,12 @@ use crate::{
 const PORT: u16 = 7070;
 /// Questions for the time at once when a connection is new.
 const FIRST_QUESTIONS: u64 = 10;
-/// Writes are handed out this often.
-const TICK: Duration = Duration::from_millis(100);
 /// A silent connection is broken: clocks are compared every second.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long a broken connection may stay so.
 const GIVE_UP: Duration = Duration::from_secs(120);
 /// How long the last answers may take after the end: the prober's patience, and a margin.
 const LAST_ANSWERS: Duration = Duration::from_secs(35);
-
-/// What is written, and how often.
-#[derive(Debug, Clone)]
-pub struct Load {
-    /// The streams that are written to.
-    pub streams: Vec<Stream>,
-    /// Writes a second in each.
-    pub rate: f64,
-    /// How far ahead writes are handed out: for so long a broken connection to the prober stops nothing.
-    pub ahead: Duration,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Write {
-    key: u64,
-    stream: Stream,
-    due: Micros,
-}
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "order", rename_all = "lowercase")]
@@ -185,42 +166,6 @@ impl Flow {
 impl Drop for Flow {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-/// Hands out writes: on disk first, then to the conversation.
-async fn schedule(
-    load: Load,
-    ledger: Ledger,
-    clock: Clock,
-    sender: mpsc::UnboundedSender<Vec<Write>>,
-    mut stopped: watch::Receiver<bool>,
-) -> Result<()> {
-    let streams = load.streams.len().max(1) as u64;
-    // The streams take turns, so that their writes do not come in pairs.
-    let spacing = (1_000_000.0 / load.rate / streams as f64).max(1.0) as u64;
-    // Time for the first intents to reach the disk and the prober.
-    let first = clock.now() + 500_000;
-    let mut next: u64 = 0;
-    let mut ticks = tokio::time::interval(TICK);
-    loop {
-        tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
-            _ = ticks.tick() => {}
-        }
-        let until = clock.now() + u64::try_from(load.ahead.as_micros()).unwrap_or(u64::MAX);
-        let mut writes = Vec::new();
-        while first + next * spacing <= until {
-            let stream = load.streams[usize::try_from(next % streams).unwrap_or(0)];
-            // Keys start at 1: 0 stands for none in the prober.
-            writes.push(Write { key: next + 1, stream, due: first + next * spacing });
-            next += 1;
-        }
-        let intents = writes.iter().map(|w| Record::Intent { key: w.key, stream: w.stream, due: w.due }).collect();
-        ledger.append_durably(intents).await?;
-        if sender.send(writes).is_err() {
-            return Ok(());
-        }
     }
 }
 

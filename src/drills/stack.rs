@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::{
     access,
     history::Lsn,
+    record::machine::Machine,
     report::Environment,
     verdict::{FinalState, Fork, Instance},
 };
@@ -40,6 +41,8 @@ pub struct Stack {
     pub kube: Kube,
     /// The namespace of app and database.
     pub namespace: String,
+    /// Where this machine keeps the record of what it did past the API.
+    pub machine: Machine,
 }
 
 /// A field of an object as text; empty when it is not there.

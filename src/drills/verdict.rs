@@ -1,6 +1,9 @@
 //! The checker: history and final state in, verdict out. Pure, so that planted faults can test it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +152,12 @@ impl Verdict {
             Stream::Sql => &self.sql,
             Stream::Http => &self.http,
         }
+    }
+
+    /// How many writes there is a finding of a kind about: one lost on three instances is one write.
+    pub fn writes(&self, wrong: Wrong) -> usize {
+        let keys: BTreeSet<_> = self.findings.iter().filter(|f| f.wrong == wrong).filter_map(|f| f.key).collect();
+        keys.len()
     }
 
     /// How many findings there are of a kind.

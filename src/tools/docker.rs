@@ -12,6 +12,8 @@ use crate::error::{Failure, Result, failed, missing};
 
 /// How long a question to the engine may take; a busy machine is slow, a hung engine is an error.
 const QUESTION: Duration = Duration::from_secs(30);
+/// How long a container may take to start.
+const STARTING: Duration = Duration::from_secs(60);
 
 /// The engine as it describes itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -224,6 +226,22 @@ pub fn save(image: &str, timeout: Duration) -> Cmd {
 /// `docker exec -i CONTAINER …`, to be run or piped to.
 pub fn exec<'a>(container: &str, command: impl IntoIterator<Item = &'a str>) -> Cmd {
     docker().args(["exec", "-i", container]).args(command)
+}
+
+/// Kills a container, as a power failure would.
+///
+/// # Errors
+/// The engine's failure.
+pub async fn kill(container: &str) -> Result<()> {
+    docker().args(["kill", container]).timeout(QUESTION).run().await.map(drop)
+}
+
+/// Starts a container that is there; one that runs already is left alone.
+///
+/// # Errors
+/// The engine's failure.
+pub async fn start(container: &str) -> Result<()> {
+    docker().args(["start", container]).timeout(STARTING).run().await.map(drop)
 }
 
 fn docker() -> Cmd {

@@ -1,6 +1,7 @@
 //! The only door to other programs: everything here goes through [`runner`].
 
 pub mod docker;
+pub mod faults;
 pub mod image;
 pub mod minikube;
 pub mod node;

@@ -6,6 +6,7 @@
 mod apply;
 mod connect;
 mod diff;
+mod drills;
 mod facts;
 mod harness;
 mod inventory;

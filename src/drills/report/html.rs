@@ -22,7 +22,7 @@ pub fn html(report: &Report) -> String {
          <h1>Failover drill <span class=\"{outcome}\">{outcome}</span></h1>\n"
     );
     let all: u64 = report.runs.iter().map(|run| run.verdict.sql.acknowledged + run.verdict.http.acknowledged).sum();
-    let lost: usize = report.runs.iter().map(|run| run.verdict.count(super::super::verdict::Wrong::Lost)).sum();
+    let lost: usize = report.runs.iter().map(|run| run.verdict.writes(super::super::verdict::Wrong::Lost)).sum();
     let _ = writeln!(
         page,
         "<p class=\"lead\">{} acknowledged writes, {} lost, in {} {}.</p>",

@@ -1,0 +1,174 @@
+//! What must hold for a run to pass.
+
+use std::time::Duration;
+
+use super::{
+    events::{Event, Kind},
+    report::Criterion,
+    scenarios::{Role, Scenario},
+    times::Times,
+    verdict::{Verdict, Wrong},
+};
+
+/// The longest pause of writes that users do not notice.
+const CALM: Duration = Duration::from_secs(3);
+
+/// Passes every criterion of a scenario on what was found.
+pub fn criteria(
+    scenario: &Scenario,
+    verdict: &Verdict,
+    times: &Times,
+    events: &[Event],
+    max_rto: Option<Duration>,
+) -> Vec<Criterion> {
+    let lost = verdict.writes(Wrong::Lost);
+    let acknowledged = verdict.sql.acknowledged + verdict.http.acknowledged;
+    if scenario.control {
+        // Here the stack is made to lose; what is tried is the checker.
+        let detail = format!("{lost} of {acknowledged} acknowledged writes are lost");
+        return vec![criterion("the checker finds the loss", lost > 0, detail)];
+    }
+    let mut all = Vec::new();
+    all.push(criterion("nothing acknowledged is lost", lost == 0, format!("{acknowledged} acknowledged, {lost} lost")));
+    let others = [Wrong::Phantom, Wrong::Doubled, Wrong::Foreign, Wrong::Divergent];
+    let counted = |wrong: &[Wrong]| wrong.iter().map(|wrong| verdict.count(*wrong)).sum::<usize>();
+    let detail = others.map(|wrong| format!("{} {}", verdict.count(wrong), wrong.title())).join(", ");
+    all.push(criterion("nothing is stored that should not be", counted(&others) == 0, detail));
+    let split = counted(&[Wrong::SplitBrain, Wrong::BeyondFork]);
+    let late = verdict.late_acknowledgements;
+    all.push(criterion("one primary at a time", split == 0, format!("{split} findings, {late} late answers")));
+    all.push(criterion(
+        "there is evidence",
+        verdict.count(Wrong::NoEvidence) == 0,
+        format!("{} SQL and {} HTTP writes attempted", verdict.sql.attempted, verdict.http.attempted),
+    ));
+    let redundancy = times.redundancy_ms.map_or("it never was".to_owned(), |ms| format!("after {:.1} s", ms / 1000.0));
+    all.push(criterion("full redundancy is back", times.redundancy_ms.is_some(), redundancy));
+    all.extend(resumption(times, max_rto));
+    all.extend(role(scenario.role, events));
+    if scenario.calm {
+        all.extend(calm(verdict, times));
+    }
+    if scenario.refused {
+        all.push(refusal(times));
+    }
+    all
+}
+
+fn criterion(name: &str, ok: bool, detail: impl Into<String>) -> Criterion {
+    Criterion { name: name.into(), ok, detail: detail.into() }
+}
+
+fn resumption(times: &Times, max_rto: Option<Duration>) -> impl Iterator<Item = Criterion> {
+    times.interruptions.iter().map(move |interruption| {
+        let (stream, recovery) = (interruption.stream, interruption.recovery_ms);
+        let detail = recovery.map_or("never".to_owned(), |ms| format!("{:.2} s after the fault", ms / 1000.0));
+        let limit = max_rto.map_or(f64::INFINITY, |limit| limit.as_secs_f64() * 1000.0);
+        let name = match max_rto {
+            Some(limit) => format!("{stream} writes resume within {limit:?}"),
+            None => format!("{stream} writes resume"),
+        };
+        criterion(&name, recovery.is_some_and(|ms| ms <= limit), detail)
+    })
+}
+
+fn role(role: Role, events: &[Event]) -> Option<Criterion> {
+    let moved = events.iter().any(|event| event.kind == Kind::CurrentPrimary);
+    let detail = if moved { "it moved" } else { "it stayed" };
+    match role {
+        Role::Moves => Some(criterion("a standby becomes the primary", moved, detail)),
+        Role::Stays => Some(criterion("the primary stays", !moved, detail)),
+        Role::Either => None,
+    }
+}
+
+fn calm(verdict: &Verdict, times: &Times) -> Vec<Criterion> {
+    let limit = CALM.as_secs_f64() * 1000.0;
+    let longest = times.interruptions.iter().map(|interruption| interruption.longest_gap_ms).fold(0.0, f64::max);
+    let failed = verdict.http.failed();
+    vec![
+        criterion("writes go on", longest <= limit, format!("the longest pause was {:.2} s", longest / 1000.0)),
+        criterion("no web request fails", failed == 0, format!("{failed} failed")),
+    ]
+}
+
+/// The refusal must have been seen, and no promotion before it.
+fn refusal(times: &Times) -> Criterion {
+    let (refused, chosen) = (times.step(Kind::PromotionRefused), times.step(Kind::TargetChosen));
+    let detail = match (refused, chosen) {
+        (None, _) => "no refusal was seen".to_owned(),
+        (Some(refused), None) => format!("refused after {:.1} s, no promotion", refused / 1000.0),
+        (Some(refused), Some(chosen)) => {
+            format!("refused after {:.1} s, a standby chosen after {:.1} s", refused / 1000.0, chosen / 1000.0)
+        }
+    };
+    let ok = refused.is_some_and(|refused| chosen.is_none_or(|chosen| refused <= chosen));
+    criterion("the quorum refuses to promote while it can't be sure", ok, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drills::{
+        history::{History, Stream},
+        scenarios::ALL,
+        times::{Interruption, PhaseLatency, Step},
+        verdict::{FinalState, judge},
+    };
+
+    fn scenario(id: &str) -> &'static Scenario {
+        ALL.iter().find(|scenario| scenario.id == id).unwrap()
+    }
+
+    fn times(steps: &[(Kind, f64)], gap: f64) -> Times {
+        let step = |(kind, after_ms): &(Kind, f64)| Step { kind: *kind, after_ms: *after_ms, text: String::new() };
+        let interruption = Interruption {
+            stream: Stream::Sql,
+            longest_gap_ms: gap,
+            recovery_ms: Some(gap),
+            phases: [PhaseLatency::default(); 3],
+        };
+        Times {
+            steps: steps.iter().map(step).collect(),
+            interruptions: vec![interruption],
+            redundancy_ms: Some(9_000.0),
+            ..Times::default()
+        }
+    }
+
+    fn holds(id: &str, times: &Times, name: &str) -> bool {
+        let verdict = judge(&History::default(), &FinalState::default());
+        let all = criteria(scenario(id), &verdict, times, &[], None);
+        all.iter().find(|criterion| criterion.name == name).unwrap().ok
+    }
+
+    #[test]
+    fn a_promotion_before_the_refusal_is_a_failure() {
+        let name = "the quorum refuses to promote while it can't be sure";
+        let (refused, chosen) = (Kind::PromotionRefused, Kind::TargetChosen);
+        for (steps, ok) in [
+            (&[(refused, 300.0)][..], true),
+            (&[(refused, 300.0), (chosen, 8_000.0)], true),
+            (&[(chosen, 200.0), (refused, 300.0)], false),
+            (&[(chosen, 200.0)], false),
+            (&[], false),
+        ] {
+            assert_eq!(holds("double-fault", &times(steps, 9_000.0), name), ok, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_noticed_where_there_must_be_none() {
+        for (gap, ok) in [(0.0, true), (2_999.0, true), (3_001.0, false)] {
+            assert_eq!(holds("standby-loss", &times(&[], gap), "writes go on"), ok, "{gap}");
+        }
+    }
+
+    #[test]
+    fn the_control_passes_only_if_a_loss_is_found() {
+        let verdict = judge(&History::default(), &FinalState::default());
+        let all = criteria(scenario("control"), &verdict, &times(&[], 0.0), &[], None);
+        assert_eq!(all.len(), 1);
+        assert!(!all[0].ok);
+    }
+}
