@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test tells its steps and fails by panicking")]
 
 mod cli;
+mod drills;
 mod machine;
 mod objects;
 
@@ -66,6 +67,8 @@ fn from_nothing_to_a_registered_user_and_back_to_nothing() {
 
     step("doctor finds nothing wrong");
     stackctl.ok(&["doctor"]);
+
+    drills::run(&stackctl);
 
     step("a drifted object is shown by diff and put right by up");
     objects.scale_budget(0);

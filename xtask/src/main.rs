@@ -2,6 +2,7 @@
 
 mod bench;
 mod bundle;
+mod drills;
 mod engine;
 mod plan;
 mod run;
@@ -31,6 +32,8 @@ enum Task {
     Up(up::Args),
     /// Every check of the project: format, lints, dependencies, tests, then the stack on a real cluster.
     Test(test::Args),
+    /// Every failover drill, several times, on clusters of one and of three nodes; prints the README's table.
+    Drills(drills::Args),
     /// Measure, side by side with what one would do otherwise.
     Bench {
         /// What to measure.
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Test(args) => return test::test(&args),
+        Task::Drills(args) => return drills::drills(&args),
         Task::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
         Task::Bench { bench } => bench::run(&bench)?,
         Task::Bundle { only: Some(only), .. } => {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
@@ -17,8 +17,14 @@ use crate::db::connect::{self, Watched};
 const CONNECTIONS: usize = 32;
 /// How long a write waits for one of them.
 const QUEUE: Duration = Duration::from_secs(5);
-/// How long a connection may take to be made. Short: the next write makes the next attempt anyway.
+/// Attempts to connect at once. A pool of an application is no stampede: each attempt is a process on the
+/// server and a handshake, and a crowd of them would prolong the outage that is measured.
+const ATTEMPTS: usize = 4;
+/// How long a connection may take to be made. Short: the next attempt follows at once.
 const CONNECT: Duration = Duration::from_secs(1);
+/// Between an attempt that failed and the next one in its place: this is how exact an outage's end is known,
+/// divided by [`ATTEMPTS`].
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The row, and in the same round trip where it was written and whether its commit waits for a standby.
 const INSERT: &str = "INSERT INTO stackctl_drill.writes (run, key) VALUES ($1, $2) \
@@ -31,7 +37,10 @@ pub struct Pool {
     /// A Service's address stays; the name service may be down together with the primary.
     address: SocketAddr,
     idle: Mutex<Vec<Watched>>,
+    /// A connection has become idle.
+    returned: Notify,
     permits: Semaphore,
+    attempts: Semaphore,
 }
 
 impl Pool {
@@ -44,18 +53,22 @@ impl Pool {
             database: database.clone(),
             address,
             idle: Mutex::default(),
+            returned: Notify::new(),
             permits: Semaphore::new(CONNECTIONS),
+            attempts: Semaphore::new(ATTEMPTS),
         }))
     }
 
     /// Writes one row, once.
     pub async fn write(&self, run: &str, key: u64) -> Outcome {
-        let Ok(Ok(_permit)) = tokio::time::timeout(QUEUE, self.permits.acquire()).await else {
-            return Outcome::Refused { why: format!("no connection was free for {} s", QUEUE.as_secs()) };
+        let lent = async {
+            let permit = self.permits.acquire().await.map_err(|closed| closed.to_string())?;
+            Ok((self.connection().await?, permit))
         };
-        let conn = match self.connection().await {
-            Ok(conn) => conn,
-            Err(why) => return Outcome::Refused { why },
+        let (conn, _permit) = match tokio::time::timeout(QUEUE, lent).await {
+            Ok(Ok(lent)) => lent,
+            Ok(Err(why)) => return Outcome::Refused { why },
+            Err(_) => return Outcome::Refused { why: format!("no connection was free for {} s", QUEUE.as_secs()) },
         };
         let key = i64::try_from(key).unwrap_or(i64::MAX);
         match conn.client.query_typed_one(INSERT, &[(&run, Type::TEXT), (&key, Type::INT8)]).await {
@@ -66,21 +79,43 @@ impl Pool {
             Ok(row) => {
                 let outcome = acknowledged(&row);
                 self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+                self.returned.notify_one();
                 outcome
             }
             Err(error) => failed(&error),
         }
     }
 
+    /// A connection that is idle by now, or a new one when it is this write's turn to make one.
     async fn connection(&self) -> Result<Watched, String> {
         loop {
-            let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            match kept {
-                Some(conn) if conn.client.is_closed() => {}
-                Some(conn) => return Ok(conn),
-                None => break,
+            if let Some(conn) = self.idle() {
+                return Ok(conn);
+            }
+            tokio::select! {
+                () = self.returned.notified() => {}
+                turn = self.attempts.acquire() => {
+                    let _turn = turn.map_err(|closed| closed.to_string())?;
+                    if let Some(conn) = self.idle() {
+                        return Ok(conn);
+                    }
+                    let connected = self.connect().await;
+                    if connected.is_err() {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    return connected;
+                }
             }
         }
+    }
+
+    fn idle(&self) -> Option<Watched> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|conn| !conn.client.is_closed());
+        idle.pop()
+    }
+
+    async fn connect(&self) -> Result<Watched, String> {
         match tokio::time::timeout(CONNECT, connect::watched(&self.database, self.address)).await {
             Ok(Ok(conn)) => Ok(conn),
             Ok(Err(error)) => Err(format!("cannot connect: {}", root(&error))),

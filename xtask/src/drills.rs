@@ -1,0 +1,172 @@
+//! `cargo xtask drills`: every failover drill, several times, on clusters of one and of three nodes.
+
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::bundle;
+use crate::plan::Plan;
+use crate::run::Run;
+use crate::say::{say, tell};
+use crate::stackctl::RELEASE;
+use crate::target_folder;
+
+/// `stackctl up` and `down` have deadlines of their own; this one only ends what hangs.
+const UP_SECONDS: u64 = 1800;
+/// A run of any scenario is over by then.
+const DRILL_SECONDS: u64 = 900;
+/// The exit code of a drill whose verdict is "fail": it has a report all the same.
+const VERDICT: i32 = 4;
+
+/// What to run, and where.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// How often each scenario is run.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: u32,
+    /// Only these scenarios; can be given several times [default: all that the cluster allows].
+    #[arg(long, value_name = "ID")]
+    scenario: Vec<String>,
+    /// Only clusters of so many nodes; can be given several times [default: 1 and 3].
+    #[arg(long, value_name = "N")]
+    nodes: Vec<u32>,
+    /// The minikube profile to make and delete again.
+    #[arg(long, default_value = "stackctl-drills", value_name = "NAME")]
+    profile: String,
+    /// The reports as JSON [default: drills.json in Cargo's target folder].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Run nothing: print the table of these reports, e.g. of `stackctl drill-history -o json`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["runs", "scenario", "nodes", "out"])]
+    from: Option<PathBuf>,
+    /// Do not ask before installing and starting things on this machine.
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Runs them, writes the reports, and prints them as a table in Markdown. Fails if a drill does.
+///
+/// # Errors
+/// When a drill can't be run; the profile is deleted all the same.
+pub fn drills(args: &Args) -> Result<ExitCode> {
+    if let Some(file) = &args.from {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let reports: Vec<Value> = serde_json::from_str(&text).context("it is not a list of reports")?;
+        tell(&table::markdown(&reports));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plan = Plan::survey(true)?;
+    plan.agree(args.yes, "make minikube profiles, break what runs in them on purpose, and delete them again")?;
+    let folder = bundle::default_folder()?;
+    bundle::make(&folder, &plan.packages, &RELEASE)?;
+    let runner = Runner { program: RELEASE.build()?, profile: args.profile.clone(), bundle: folder };
+    let file = args.out.clone().unwrap_or_else(|| target_folder().join("drills.json"));
+
+    let mut reports = Vec::new();
+    let clusters = if args.nodes.is_empty() { vec![1, 3] } else { args.nodes.clone() };
+    for nodes in clusters {
+        runner.delete()?;
+        let outcome = runner.cluster(nodes, args, &mut reports, &file);
+        runner.delete()?;
+        outcome?;
+    }
+    tell(&table::markdown(&reports));
+    say(&format!("written to {}", file.display()));
+    let passed = reports.iter().flat_map(table::runs).all(|run| run["pass"] == true);
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Runner {
+    program: PathBuf,
+    profile: String,
+    bundle: PathBuf,
+}
+
+impl Runner {
+    fn run(&self, seconds: u64) -> Run {
+        Run::new(&self.program, seconds).env("STACKCTL_PROFILE", &self.profile).env("STACKCTL_BUNDLE", &self.bundle)
+    }
+
+    fn delete(&self) -> Result<()> {
+        self.run(UP_SECONDS).args(["down", "--cluster", "--yes"]).go()
+    }
+
+    /// The scenarios that run on a cluster of so many nodes, the negative control first: a checker that finds
+    /// nothing would make the others worthless.
+    fn cluster(&self, nodes: u32, args: &Args, reports: &mut Vec<Value>, file: &Path) -> Result<()> {
+        say(&format!("a cluster of {nodes} {}", if nodes == 1 { "node" } else { "nodes" }));
+        self.run(UP_SECONDS).args(["up", "--nodes", &nodes.to_string()]).go()?;
+        let list = self.run(60).args(["failover-drill", "--list"]).output()?;
+        let mut scenarios = scenarios(&list, nodes);
+        scenarios.sort_by_key(|id| *id != "control");
+        for id in scenarios {
+            if !args.scenario.is_empty() && id != "control" && !args.scenario.iter().any(|wanted| wanted == id) {
+                continue;
+            }
+            for run in 1..=if id == "control" { 1 } else { args.runs } {
+                say(&format!("{id}, {run} of {}", args.runs));
+                reports.push(self.drill(id)?);
+                // Written each time: what was measured is kept, whatever comes after it.
+                write(reports, file)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drill(&self, id: &str) -> Result<Value> {
+        let which = if id == "control" { vec!["--control"] } else { vec![id] };
+        let run = self.run(DRILL_SECONDS).args(["failover-drill", "--yes", "-o", "json"]).args(which);
+        let mut report = None;
+        let code = run.lines(|line| {
+            let value: Option<Value> = serde_json::from_str(line).ok();
+            report = value.filter(|value| value["schema"] == "stackctl/drill-report").or(report.take());
+        })?;
+        match report {
+            Some(report) if code == 0 || code == VERDICT => Ok(report),
+            _ => bail!("the drill {id} could not be run: stackctl ended with exit code {code}"),
+        }
+    }
+}
+
+/// The ids in what `failover-drill --list` prints, of those that run on a cluster of so many nodes. On several
+/// nodes only those that need them, and the default: the others have been run on one.
+fn scenarios(list: &str, nodes: u32) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut id = "";
+    for line in list.lines() {
+        if !line.starts_with(' ') && !line.is_empty() {
+            id = line;
+        }
+        if let Some(needs) = line.trim().strip_prefix("runs on ") {
+            let several = needs.contains("3 nodes");
+            if several == (nodes >= 3) || (nodes >= 3 && matches!(id, "primary-delete" | "control")) {
+                found.push(id);
+            }
+        }
+    }
+    found
+}
+
+fn write(reports: &[Value], file: &Path) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(reports)?;
+    text.push('\n');
+    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_are_chosen_by_what_they_need() {
+        let list = "primary-delete\n  does    a\n  runs on any cluster\n\nfreeze\n  runs on any cluster\n\n\
+                    node-kill\n  does b\n  runs on minikube with 3 nodes or more\n\ncontrol\n  runs on any cluster\n";
+        assert_eq!(scenarios(list, 1), ["primary-delete", "freeze", "control"]);
+        assert_eq!(scenarios(list, 3), ["primary-delete", "node-kill", "control"]);
+    }
+}
