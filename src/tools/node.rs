@@ -64,6 +64,19 @@ pub async fn load(node: &str, name: &str, source: Source<'_>, expected: &Identit
     }
 }
 
+/// Sets a key of the kubelet's configuration file and restarts the kubelet, if it is not set so already. What
+/// runs on the node goes on.
+///
+/// # Errors
+/// The node does not answer.
+pub async fn configure_kubelet(node: &str, key: &str, value: &str) -> Result<()> {
+    let script = format!(
+        "f=/var/lib/kubelet/config.yaml; grep -qx '{key}: {value}' $f || {{ sed -i '/^{key}:/d' $f && \
+         echo '{key}: {value}' >>$f && systemctl restart kubelet; }}"
+    );
+    docker::exec(node, ["sh", "-c", &script]).timeout(Duration::from_secs(60)).run().await.map(drop)
+}
+
 /// The name with its registry, as the container runtime writes it.
 fn full_name(name: &str) -> String {
     match name.split_once('/') {

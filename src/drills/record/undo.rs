@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Node, Pod},
-};
-use kube::{
+use ::kube::{
     Api, ResourceExt as _,
     api::{ListParams, Patch, PatchParams},
 };
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -21,6 +18,7 @@ use crate::{
         stack::{CLUSTER, MANAGER, Stack},
     },
     error::Result,
+    kube::{self, ObjectRef},
     tools::{docker, faults},
 };
 
@@ -136,11 +134,8 @@ pub async fn one(stack: &Stack, undo: &Undo) -> Result<()> {
 /// # Errors
 /// The API's.
 pub async fn scale(stack: &Stack, namespace: &str, name: &str, replicas: i32) -> Result<()> {
-    let deployments: Api<Deployment> = Api::namespaced(stack.kube.client(), namespace);
-    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    deployments.patch_scale(name, &params, &patch).await.with_context(|| format!("cannot scale {name}"))?;
-    Ok(())
+    let deployment = ObjectRef::namespaced("apps/v1", "Deployment", namespace, name);
+    kube::scale(&stack.kube, &deployment, replicas.into(), MANAGER).await
 }
 
 /// Keeps new pods off a node, or lets them come again.

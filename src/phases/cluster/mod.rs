@@ -2,6 +2,7 @@
 //! already has, which is only looked at.
 
 mod delete;
+mod heartbeat;
 mod start;
 mod state;
 mod watch;

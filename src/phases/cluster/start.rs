@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{ID, delete::clear, state::Step, watch::Watch};
+use super::{ID, delete::clear, heartbeat, state::Step, watch::Watch};
 use crate::{
     assets,
     bundle::{Bundle, cannot_write},
@@ -22,11 +22,6 @@ use crate::{
     },
     ui::{Event, State as Shown},
 };
-
-/// With several nodes a dead one is to be noticed in seconds, not in a minute. The kubelets renew their
-/// leases every 10 s: two of them must be missed, or a busy moment would do.
-const NOTICE_DEAD_NODES: [&str; 2] =
-    ["controller-manager.node-monitor-grace-period=20s", "controller-manager.node-monitor-period=2s"];
 
 /// The addon whose volumes work on every node and stay where their pod is.
 const STORAGE_ADDON: &str = "storage-provisioner-rancher";
@@ -42,6 +37,7 @@ pub fn describe(cx: &Context, wanted: &Wanted, step: &Step) -> String {
         },
         Step::Start(why) => format!("start the minikube profile {profile} ({why})"),
         Step::Wait(nodes) => format!("wait for {}", nodes.join(", ")),
+        Step::Heartbeats(nodes) => format!("have the kubelets of {} renew their Leases every 2 s", nodes.join(", ")),
         Step::AddNode => format!("add a node to the minikube profile {profile}"),
         Step::Storage => format!("enable minikube's addon {STORAGE_ADDON}"),
         Step::UseContext => format!("make {profile} the current context of the kubeconfig"),
@@ -56,6 +52,10 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
     if let Step::Wait(nodes) = step {
         return wait_for_nodes(cx, nodes).await;
     }
+    if let Step::Heartbeats(nodes) = step {
+        cx.doing(ID, "making dead nodes be noticed in seconds");
+        return heartbeat::quicken(cx.kube().await?, nodes).await;
+    }
     if let Step::Delete(why) = step {
         cx.doing(ID, format!("deleting the profile {} ({why})", wanted.profile));
         // minikube alone would leave the helpers of an interrupted start.
@@ -64,7 +64,7 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
     let minikube = Minikube::locate(cx, ID).await?;
     let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID.into(), line: line.into() });
     match step {
-        Step::Wait(_) | Step::Delete(_) => Ok(()),
+        Step::Wait(_) | Step::Heartbeats(_) | Step::Delete(_) => Ok(()),
         Step::Make => {
             if let Some(bundle) = &cx.bundle {
                 unpack(cx, bundle).await?;
@@ -100,7 +100,7 @@ fn making(cx: &Context, wanted: &Wanted) -> Result<Vec<String>> {
     arguments.push(wanted.cpus.map_or("--cpus=max".into(), |cpus| format!("--cpus={cpus}")));
     arguments.push(format!("--memory={}mb", wanted.memory_mib));
     if wanted.nodes > 1 {
-        arguments.extend(NOTICE_DEAD_NODES.map(|setting| format!("--extra-config={setting}")));
+        arguments.extend(heartbeat::NOTICE_DEAD_NODES.map(|setting| format!("--extra-config={setting}")));
     }
     if let Some(bundle) = &cx.bundle {
         arguments.push(format!("--base-image={}", bundle.image("kicbase")?));

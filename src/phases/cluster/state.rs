@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-use super::{delete, start};
+use super::{delete, heartbeat, start};
 
 const INTERRUPTED: &str = "an earlier run was interrupted while it was made";
 
@@ -24,6 +24,8 @@ pub enum Step {
     Make,
     /// Start the profile, which is there; the reason.
     Start(String),
+    /// Have these nodes say more often that they are there.
+    Heartbeats(Vec<String>),
     /// Wait until these nodes are ready.
     Wait(Vec<String>),
     /// Add a node.
@@ -95,6 +97,10 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
 
     let mut todo = Vec::new();
     let kube = cx.kube().await?;
+    if nodes > 1 {
+        let slow = heartbeat::slow(kube, &containers).await?;
+        todo.extend((!slow.is_empty()).then_some(Step::Heartbeats(slow)));
+    }
     let unready = kube.nodes().await?.into_iter().filter(|(_, ready)| !ready).map(|(name, _)| name);
     let unready: Vec<String> = unready.collect();
     if !unready.is_empty() {

@@ -192,10 +192,11 @@ impl Watched {
     }
 }
 
-/// Connects to the primary at an address that is known, once and for no pool.
-pub async fn watched(database: &Database, address: SocketAddr) -> Result<Watched> {
+/// Connects to the primary at an address that is known, once and for no pool. `answer` is the limit for the
+/// first answer, that of TCP: who does not give it is not there. What follows depends on the server's load.
+pub async fn watched(database: &Database, address: SocketAddr, answer: Duration) -> Result<Watched> {
     let mut config = base(database, Target::Primary)?;
-    config.host(&database.host).hostaddr(address.ip()).port(address.port());
+    config.host(&database.host).hostaddr(address.ip()).port(address.port()).connect_timeout(answer);
     open(database, &config).await
 }
 

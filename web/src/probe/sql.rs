@@ -20,8 +20,11 @@ const QUEUE: Duration = Duration::from_secs(5);
 /// Attempts to connect at once. A pool of an application is no stampede: each attempt is a process on the
 /// server and a handshake, and a crowd of them would prolong the outage that is measured.
 const ATTEMPTS: usize = 4;
-/// How long a connection may take to be made. Short: the next attempt follows at once.
-const CONNECT: Duration = Duration::from_secs(1);
+/// How long an address may take to answer at all. Short: the next attempt follows at once, and may find another
+/// server there.
+const ANSWER: Duration = Duration::from_millis(500);
+/// How long the rest may take: a busy server is slow, and to begin anew would make it slower.
+const CONNECT: Duration = Duration::from_secs(5);
 /// Between an attempt that failed and the next one in its place: this is how exact an outage's end is known,
 /// divided by [`ATTEMPTS`].
 const PAUSE: Duration = Duration::from_millis(100);
@@ -116,7 +119,7 @@ impl Pool {
     }
 
     async fn connect(&self) -> Result<Watched, String> {
-        match tokio::time::timeout(CONNECT, connect::watched(&self.database, self.address)).await {
+        match tokio::time::timeout(CONNECT, connect::watched(&self.database, self.address, ANSWER)).await {
             Ok(Ok(conn)) => Ok(conn),
             Ok(Err(error)) => Err(format!("cannot connect: {}", root(&error))),
             Err(_) => Err(format!("cannot connect within {} s", CONNECT.as_secs())),
