@@ -166,11 +166,11 @@ fn optional(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn text(name: &str, default: &str) -> String {
+pub(crate) fn text(name: &str, default: &str) -> String {
     optional(name).unwrap_or_else(|| default.to_owned())
 }
 
-fn number<T: FromStr>(name: &str, default: T) -> Result<T>
+pub(crate) fn number<T: FromStr>(name: &str, default: T) -> Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {

@@ -6,6 +6,7 @@
 //! - [`db`]: retries, deadlines, pools, and the watch over the primary
 //! - [`gather`]: equal questions asked together
 //! - [`probe`]: the writes of a failover drill, from inside the cluster
+//! - [`load`]: requests at a fixed rate, from inside the cluster
 //! - [`serve`]: from the start to the orderly end
 //!
 //! [`config`] tells every setting.
@@ -14,6 +15,7 @@ pub mod app;
 pub mod config;
 pub mod db;
 pub mod gather;
+pub mod load;
 pub mod metrics;
 pub mod migrations;
 pub mod models;

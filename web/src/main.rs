@@ -1,4 +1,4 @@
-//! `user-app [serve|migrate|probe|version]`
+//! `user-app [serve|migrate|probe|load|version]`
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use tracing::level_filters::LevelFilter;
 use user_app::app::VERSION;
 use user_app::config::{Config, Database};
-use user_app::{migrations, probe, serve};
+use user_app::{load, migrations, probe, serve};
 
 // musl's own allocator takes a lock that all threads share.
 #[cfg(target_env = "musl")]
@@ -32,11 +32,12 @@ fn run() -> Result<()> {
         None | Some("serve") => serve::serve(Config::from_env()?),
         Some("migrate") => migrate(),
         Some("probe") => drill(),
+        Some("load") => send_load(),
         Some("version") => {
             tracing::info!(version = VERSION, "user-app");
             Ok(())
         }
-        Some(other) => bail!("{other:?} is no command: serve, migrate, probe or version"),
+        Some(other) => bail!("{other:?} is no command: serve, migrate, probe, load or version"),
     }
 }
 
@@ -50,6 +51,14 @@ fn migrate() -> Result<()> {
 
 fn drill() -> Result<()> {
     let web = std::env::var("PROBE_WEB").unwrap_or_else(|_| "user-app:80".into());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(probe::probe(&Database::from_env()?, &web))
+    sender()?.block_on(probe::probe(&Database::from_env()?, &web))
+}
+
+fn send_load() -> Result<()> {
+    sender()?.block_on(load::load(&load::Load::from_env()?))
+}
+
+/// For what sends requests rather than answers them.
+fn sender() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
