@@ -11,8 +11,7 @@ use crate::db::watch::Watch;
 use crate::gather::Gather;
 use crate::metrics::Metrics;
 use crate::rate::Limiter;
-use crate::routes::api::Listed;
-use crate::routes::pages::ListBody;
+use crate::routes::listing::Rendered;
 use crate::store::List;
 
 /// This program's version.
@@ -55,9 +54,9 @@ pub struct App {
     /// The database.
     pub db: Rc<Db>,
     /// Equal list pages, asked for together.
-    pub pages: Gather<List, ListBody>,
+    pub pages: Gather<List, Rendered>,
     /// Equal lists of the API, asked for together.
-    pub lists: Gather<List, Listed>,
+    pub lists: Gather<List, Rendered>,
 }
 
 impl App {

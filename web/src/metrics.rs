@@ -12,6 +12,7 @@
 //! | `user_app_db_retries_total` | `kind` (`read`, `write`) | counter |
 //! | `user_app_db_failovers_total` | | counter: another server became primary |
 //! | `user_app_db_primary_up` | | gauge: 1 while the primary answers |
+//! | `user_app_db_certificate_expiry_timestamp_seconds` | | gauge, once there was an encrypted connection |
 //! | `user_app_stale_reads_total` | | counter: reads answered from a standby |
 //! | `user_app_idempotent_replays_total` | | counter: saved responses given out again |
 //! | `user_app_unavailable_total` | `kind` | counter: deadlines that ended in a 503 |
@@ -20,8 +21,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Upper bounds in seconds.
@@ -118,6 +119,9 @@ pub struct Metrics {
     pub failovers: Counter,
     /// 1 while the primary answers.
     pub primary_up: Gauge,
+    /// When the certificate of the server that was connected to last expires, in seconds since 1970; 0 where no
+    /// connection was encrypted.
+    pub certificate_expiry: Arc<Gauge>,
     /// Reads answered from a standby.
     pub stale_reads: Counter,
     /// Saved responses given out again.
@@ -215,6 +219,11 @@ impl Metrics {
         for (name, gauge) in [("db_primary_up", &self.primary_up), ("http_requests_in_flight", &self.in_flight)] {
             head(&mut out, name, "gauge");
             let _ = writeln!(out, "user_app_{name} {}", gauge.0.load(Relaxed));
+        }
+        let expiry = self.certificate_expiry.0.load(Relaxed);
+        if expiry != 0 {
+            head(&mut out, "db_certificate_expiry_timestamp_seconds", "gauge");
+            let _ = writeln!(out, "user_app_db_certificate_expiry_timestamp_seconds {expiry}");
         }
         out
     }

@@ -315,8 +315,8 @@ impl Operation for List {
     }
 }
 
-/// Makes the characters that `LIKE` gives a meaning ordinary ones. NUL can't be in a text of
-/// the database, so nothing can be found by it.
+/// Makes the characters that `LIKE` gives a meaning ordinary ones. NUL is left out: PostgreSQL
+/// takes it in no text, and would refuse the query.
 fn escape_like(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars().filter(|c| *c != '\0') {

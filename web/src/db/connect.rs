@@ -9,23 +9,30 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use diesel_async::AsyncPgConnection;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::tls;
 use crate::config::{Credentials, Database};
+use crate::metrics::Gauge;
 
-/// One attempt to connect, all of it: name, TCP, TLS, password.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A second attempt starts beside the first after this long: a first packet to an address
-/// that has just died is lost without an answer, and a new one may go to the new primary.
-const HEDGE_AFTER: Duration = Duration::from_millis(400);
+/// For the server's kernel to answer. A first packet to an address that has just died is lost without an answer,
+/// and another one may go to the new primary: it is sent at once.
+const TCP_TIMEOUT: Duration = Duration::from_millis(500);
+/// For as long as the kernel does not answer, so many times in a row.
+const TCP_ATTEMPTS: u32 = 4;
+/// For TLS and password, once TCP is there. A server that has just become primary is busy with the handshakes of
+/// everybody: who gives up early and comes again makes it begin anew, and keeps it busy.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// The same for the watcher, which has one connection and is to notice a server that hangs.
+const LOOK: Duration = Duration::from_secs(3);
+/// Connections that this process makes to one target at the same moment, for the same reason.
+const AT_ONCE: usize = 3;
+/// For a connection to migrate with: it may take what it takes.
+const PLAIN: Duration = Duration::from_secs(10);
 /// Sent bytes without an acknowledgement for this long: the peer is gone.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -87,58 +94,58 @@ pub struct Connector {
     known: Mutex<Vec<IpAddr>>,
     /// A new value ends all connections made before it.
     generation: watch::Receiver<u64>,
+    /// Where the expiry of the server's certificate is noted.
+    expiry: Arc<Gauge>,
 }
 
 impl Connector {
-    /// For connections that end when `generation` changes.
-    pub fn new(database: Database, target: Target, generation: watch::Receiver<u64>) -> Arc<Self> {
-        Arc::new(Self { database, target, known: Mutex::default(), generation })
+    /// For connections that end when `generation` changes; notes in `expiry` when the server's certificate ends.
+    pub fn new(database: Database, target: Target, generation: watch::Receiver<u64>, expiry: Arc<Gauge>) -> Arc<Self> {
+        Arc::new(Self { database, target, known: Mutex::default(), generation, expiry })
     }
 
-    /// Connects, in 2.4 seconds at most.
-    pub async fn connect(self: &Arc<Self>) -> Result<Conn> {
-        let mut attempts = JoinSet::new();
-        let attempt = || {
-            let this = Arc::clone(self);
-            async move { tokio::time::timeout(CONNECT_TIMEOUT, this.attempt()).await.context("no answer in 2 s")? }
+    /// Connects for a pool, in its turn.
+    ///
+    /// Whoever needs the connection should let this come to its end even when it needs it no more: see
+    /// [`PATIENCE`].
+    pub async fn connect(&self) -> Result<Conn> {
+        static PRIMARY: Semaphore = Semaphore::const_new(AT_ONCE);
+        static STANDBY: Semaphore = Semaphore::const_new(AT_ONCE);
+        let turns = match self.target {
+            Target::Primary => &PRIMARY,
+            Target::Standby => &STANDBY,
         };
-        attempts.spawn(attempt());
-        let mut hedged = false;
-        let mut failure = None;
+        let _turn = turns.acquire().await?;
+        self.within(PATIENCE).await
+    }
+
+    /// Connects for the watcher, out of turn.
+    pub async fn look(&self) -> Result<Conn> {
+        self.within(LOOK).await
+    }
+
+    async fn within(&self, limit: Duration) -> Result<Conn> {
+        let mut silent = 0;
         loop {
-            tokio::select! {
-                done = attempts.join_next() => match done {
-                    None => return Err(failure.unwrap_or_else(|| anyhow!("no attempt was made"))),
-                    Some(Ok(Ok(conn))) => return Ok(conn),
-                    Some(Ok(Err(e))) => failure = Some(e),
-                    Some(Err(e)) => failure = Some(e.into()),
-                },
-                () = tokio::time::sleep(HEDGE_AFTER), if !hedged => {
-                    hedged = true;
-                    attempts.spawn(attempt());
-                }
+            // What is made before a switch of primaries must end with it, and what is being made too.
+            let mut generation = self.generation.clone();
+            generation.mark_unchanged();
+            let attempt = tokio::time::timeout(limit, self.attempt(generation.clone()));
+            let made = tokio::select! {
+                made = attempt => made.with_context(|| format!("no answer in {} s", limit.as_secs()))?,
+                // An error means that the sender is gone: the process ends.
+                _ = generation.changed() => Err(anyhow!("another server is primary now")),
+            };
+            match made {
+                Err(e) if silent < TCP_ATTEMPTS && is_silence(&e) => silent += 1,
+                made => return made,
             }
         }
     }
 
-    async fn attempt(&self) -> Result<Conn> {
-        // Taken before connecting: a switch of primaries meanwhile must end this one too.
-        let mut generation = self.generation.clone();
-        generation.mark_unchanged();
+    async fn attempt(&self, generation: watch::Receiver<u64>) -> Result<Conn> {
         let config = self.settings().await?;
-        let life = Arc::new(Life::default());
-        let client = match roots(&self.database)? {
-            None => {
-                let (client, connection) = config.connect(NoTls).await?;
-                tokio::spawn(drive(connection, Arc::clone(&life), Some(generation)));
-                client
-            }
-            Some(tls) => {
-                let (client, connection) = config.connect(tls).await?;
-                tokio::spawn(drive(connection, Arc::clone(&life), Some(generation)));
-                client
-            }
-        };
+        let Watched { client, life } = open(&self.database, &config, &self.expiry, Some(generation)).await?;
         Ok(Conn { pg: AsyncPgConnection::try_from(client).await?, life })
     }
 
@@ -169,13 +176,23 @@ impl Connector {
     }
 }
 
+/// Whether no answer came to TCP's first packet.
+fn is_silence(error: &anyhow::Error) -> bool {
+    let timed_out = |e: &std::io::Error| e.kind() == std::io::ErrorKind::TimedOut;
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(timed_out)
+}
+
 /// Connects once and for no pool, as migrations do.
 pub async fn plain(database: &Database, target: Target) -> Result<AsyncPgConnection> {
     let (host, port) = endpoint(database, target);
     let mut config = base(database, target)?;
     config.host(host).port(port);
-    let connect = async { anyhow::Ok(AsyncPgConnection::try_from(open(database, &config).await?.client).await?) };
-    tokio::time::timeout(CONNECT_TIMEOUT, connect).await.with_context(|| format!("no answer from {host} in 2 s"))?
+    let connect = async {
+        let opened = open(database, &config, &Arc::default(), None).await?;
+        anyhow::Ok(AsyncPgConnection::try_from(opened.client).await?)
+    };
+    let late = || format!("no answer from {host} in {} s", PLAIN.as_secs());
+    tokio::time::timeout(PLAIN, connect).await.with_context(late)?
 }
 
 /// An open connection without Diesel.
@@ -197,20 +214,25 @@ impl Watched {
 pub async fn watched(database: &Database, address: SocketAddr, answer: Duration) -> Result<Watched> {
     let mut config = base(database, Target::Primary)?;
     config.host(&database.host).hostaddr(address.ip()).port(address.port()).connect_timeout(answer);
-    open(database, &config).await
+    open(database, &config, &Arc::default(), None).await
 }
 
-async fn open(database: &Database, config: &tokio_postgres::Config) -> Result<Watched> {
+async fn open(
+    database: &Database,
+    config: &tokio_postgres::Config,
+    expiry: &Arc<Gauge>,
+    generation: Option<watch::Receiver<u64>>,
+) -> Result<Watched> {
     let life = Arc::<Life>::default();
-    let client = match roots(database)? {
+    let client = match tls::connector(database, expiry)? {
         None => {
             let (client, connection) = config.connect(NoTls).await?;
-            tokio::spawn(drive(connection, Arc::clone(&life), None));
+            tokio::spawn(drive(connection, Arc::clone(&life), generation));
             client
         }
         Some(tls) => {
             let (client, connection) = config.connect(tls).await?;
-            tokio::spawn(drive(connection, Arc::clone(&life), None));
+            tokio::spawn(drive(connection, Arc::clone(&life), generation));
             client
         }
     };
@@ -244,7 +266,7 @@ fn base(database: &Database, target: Target) -> Result<tokio_postgres::Config> {
     }
     config
         .application_name("user-app")
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(TCP_TIMEOUT)
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .keepalives_idle(Duration::from_secs(5))
         .keepalives_interval(Duration::from_secs(2))
@@ -263,27 +285,6 @@ fn secret(folder: &Path, name: &str) -> Result<String> {
     let path = folder.join(name);
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-/// The authority that the server's certificate must come from; it must also carry the
-/// host's name, as the operator's certificates carry those of its Services.
-fn roots(database: &Database) -> Result<Option<MakeRustlsConnect>> {
-    let Credentials::Folder(folder) = &database.credentials else { return Ok(None) };
-    if !database.tls {
-        return Ok(None);
-    }
-    let path = folder.join("ca.crt");
-    let pem = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-    let mut store = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        store.add(certificate.with_context(|| format!("{} is not PEM", path.display()))?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    Ok(Some(MakeRustlsConnect::new(config)))
 }
 
 /// Moves the connection's bytes until it ends, or until another server is primary. Then the

@@ -7,6 +7,7 @@
 
 pub mod connect;
 pub mod pool;
+mod tls;
 pub mod watch;
 
 use std::rc::Rc;
@@ -56,14 +57,14 @@ pub struct Read<T> {
 }
 
 /// Why there is no result.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum DbError {
     /// No database answered before the deadline. A write may or may not have taken place.
     #[error("the database did not answer in time")]
     Unavailable,
-    /// The database refused the query: a fault of this program or of its schema.
-    #[error("the database refused the query: {0}")]
-    Refused(String),
+    /// The query was refused, or what it found can't be shown: a fault of this program or of its schema.
+    #[error("{0}")]
+    Fault(String),
 }
 
 /// How one attempt failed.
@@ -95,7 +96,8 @@ impl Db {
         deadline: Duration,
     ) -> Self {
         let pool = |target, size: usize| {
-            let connector = Connector::new(database.clone(), target, watch.generation());
+            let expiry = Arc::clone(&metrics.certificate_expiry);
+            let connector = Connector::new(database.clone(), target, watch.generation(), expiry);
             Pool::new(connector, target, size / workers, Arc::clone(&metrics))
         };
         Self {
@@ -224,7 +226,9 @@ impl Db {
         match failure {
             Failure::Lost => self.watch.doubt(),
             Failure::Unexplained(_) if *unexplained < UNEXPLAINED => *unexplained += 1,
-            Failure::Unexplained(e) | Failure::Refused(e) => return Err(DbError::Refused(e.to_string())),
+            Failure::Unexplained(e) | Failure::Refused(e) => {
+                return Err(DbError::Fault(format!("the database refused the query: {e}")));
+            }
         }
         Ok(())
     }

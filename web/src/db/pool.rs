@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::connect::{Conn, Connector, Target};
 use crate::metrics::{Metrics, PoolMetrics};
@@ -55,21 +55,30 @@ impl Pool {
             let _waiting = Held::new(&self.metrics().waiting);
             Arc::clone(&self.permits).acquire_owned().await?
         };
-        let conn = match self.take_idle() {
-            Some(conn) => conn,
-            None => match self.connector.connect().await {
-                Ok(conn) => {
-                    self.metrics().connects.inc();
-                    conn
-                }
-                Err(e) => {
-                    self.metrics().connects_failed.inc();
-                    return Err(e);
-                }
-            },
-        };
+        if let Some(conn) = self.take_idle() {
+            return Ok(self.lend(conn, permit));
+        }
+        let (asked, made) = oneshot::channel();
+        actix_web::rt::spawn(Rc::clone(self).make(permit, asked));
+        made.await.context("the attempt to connect panicked")?
+    }
+
+    /// Makes a connection for who has asked, or for the next one: what was begun is not broken off because a
+    /// request could not wait. The permit bounds how many are being made.
+    async fn make(self: Rc<Self>, permit: OwnedSemaphorePermit, asked: oneshot::Sender<Result<Lent>>) {
+        let made = self.connector.connect().await;
+        match &made {
+            Ok(_) => self.metrics().connects.inc(),
+            Err(_) => self.metrics().connects_failed.inc(),
+        }
+        if let Err(Ok(unclaimed)) = asked.send(made.map(|conn| self.lend(conn, permit))) {
+            unclaimed.give_back();
+        }
+    }
+
+    fn lend(self: &Rc<Self>, conn: Conn, permit: OwnedSemaphorePermit) -> Lent {
         self.metrics().in_use.add(1);
-        Ok(Lent { conn: Some(conn), pool: Rc::clone(self), _permit: permit })
+        Lent { conn: Some(conn), pool: Rc::clone(self), _permit: permit }
     }
 
     /// The one used last, so that the others age.

@@ -109,7 +109,8 @@ impl Watch {
 
     /// Watches until the process ends.
     pub async fn run(self: Arc<Self>, database: Database, schema: String) {
-        let connector = Connector::new(database, Target::Primary, self.generation());
+        let expiry = Arc::clone(&self.metrics.certificate_expiry);
+        let connector = Connector::new(database, Target::Primary, self.generation(), expiry);
         loop {
             let reason = match self.follow(&connector, &schema).await {
                 Ok(never) => match never {},
@@ -122,7 +123,7 @@ impl Watch {
 
     /// Follows one primary for as long as it stays the one. Ends with the reason.
     async fn follow(&self, connector: &Arc<Connector>, schema: &str) -> Result<std::convert::Infallible> {
-        let mut conn = connector.connect().await?;
+        let mut conn = connector.look().await?;
         loop {
             let server = look(&mut conn).await?;
             if !self.has_schema() {
@@ -137,7 +138,7 @@ impl Watch {
                 () = conn.closed() => bail!("the connection ended"),
                 // A fresh connection goes where the Service points now; this one, to where
                 // it pointed then.
-                () = self.doubt.notified() => conn = connector.connect().await?,
+                () = self.doubt.notified() => conn = connector.look().await?,
             }
         }
     }

@@ -1,45 +1,29 @@
 //! `/api/v1`: JSON for programs. `openapi.json` describes it.
 
-use std::rc::Rc;
-
 use actix_web::http::{StatusCode, header};
-use actix_web::web::{self, Bytes, Data, Path};
+use actix_web::web::{Bytes, Data, Path};
 use actix_web::{Error, HttpRequest, HttpResponse};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::app::App;
-use crate::db::{Db, DbError};
+use super::{failed, listing};
+use crate::app::{App, Shared};
+use crate::db::{DbError, Read};
 use crate::models::{RawUser, User, ValidUser};
 use crate::problem::Problem;
 use crate::security::{random_id, same_origin};
-use crate::store::{Change, Find, From, Key, List, Write, Written};
+use crate::store::{Change, Find, Key, List, Page, Write, Written};
 
 /// The description of this API.
 pub const OPENAPI: &str = include_str!("../../static/openapi.json");
 
-/// Users of a list at most.
-const MAX_LIMIT: u16 = 100;
+/// Users of a list, unless its address says otherwise.
 const DEFAULT_LIMIT: u16 = 50;
-
-/// A list's JSON, ready to be sent to all that asked for it together; `None` when the
-/// database did not answer.
-pub type Listed = Option<(Bytes, bool)>;
 
 /// The API's own description.
 pub async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(OPENAPI)
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ListQuery {
-    #[serde(default)]
-    q: String,
-    before: Option<i64>,
-    after: Option<i64>,
-    limit: Option<u16>,
 }
 
 #[derive(Serialize)]
@@ -55,45 +39,26 @@ struct ListDocument<'a> {
 }
 
 /// A page of the list, newest first.
-pub async fn list(app: Data<App>, req: HttpRequest) -> Result<HttpResponse, Error> {
-    let list = match parse_list(req.query_string()) {
-        Ok(list) => list,
-        Err(problem) => return Ok(problem.response()),
-    };
-    let db = Rc::clone(&app.db);
-    let listed = app.lists.ask(list, move |list| read_list(Rc::clone(&db), list)).await.flatten();
-    Ok(match listed {
-        Some((body, stale)) => fresh_or_stale(HttpResponse::Ok(), stale).content_type("application/json").body(body),
-        None => Problem::unavailable().response(),
-    })
-}
-
-fn parse_list(query: &str) -> Result<List, Problem> {
-    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
-    let query = web::Query::<ListQuery>::from_query(query).map_err(|e| bad(e.to_string()))?.into_inner();
-    let from = match (query.before, query.after) {
-        (None, None) => From::Start,
-        (Some(id), None) => From::Before(id),
-        (None, Some(id)) => From::After(id),
-        (Some(_), Some(_)) => return Err(bad("Give before or after, not both.".into())),
-    };
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad(format!("limit must be between 1 and {MAX_LIMIT}.")));
+pub async fn list(app: Data<App>, req: HttpRequest) -> HttpResponse {
+    let (list, wrong) = listing::parse(req.query_string(), DEFAULT_LIMIT);
+    if let Some(detail) = wrong {
+        return Problem::new(StatusCode::BAD_REQUEST, detail).response();
     }
-    Ok(List { search: query.q.trim().to_owned(), from, limit })
+    match listing::ask(&app, &app.lists, list, render_list).await {
+        Ok((body, stale)) => fresh_or_stale(HttpResponse::Ok(), stale).content_type("application/json").body(body),
+        Err(e) => failed(&app, &req, &e),
+    }
 }
 
-async fn read_list(db: Rc<Db>, list: List) -> Listed {
-    let read = db.read(list).await.inspect_err(|e| tracing::error!(error = %e, "list")).ok()?;
-    let page = read.value;
+fn render_list(_: &Shared, _: &List, read: &Read<Page>) -> Result<Bytes, DbError> {
+    let page = &read.value;
     let document = ListDocument {
         users: &page.users,
         older: page.users.last().filter(|_| page.older).map(|u| u.id),
         newer: page.users.first().filter(|_| page.newer).map(|u| u.id),
         stale: read.stale,
     };
-    serde_json::to_vec(&document).ok().map(|json| (json.into(), read.stale))
+    serde_json::to_vec(&document).map(Bytes::from).map_err(|e| DbError::Fault(format!("the list's JSON: {e}")))
 }
 
 fn fresh_or_stale(mut response: actix_web::HttpResponseBuilder, stale: bool) -> actix_web::HttpResponseBuilder {
@@ -111,14 +76,14 @@ fn user_response(mut response: actix_web::HttpResponseBuilder, user: &User) -> H
 }
 
 /// One user.
-pub async fn read(app: Data<App>, id: Path<String>) -> HttpResponse {
+pub async fn read(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpResponse {
     let Ok(id) = id.parse() else { return missing() };
     match app.db.read(Find(id)).await {
         Ok(read) => match read.value {
             Some(user) => user_response(fresh_or_stale(HttpResponse::Ok(), read.stale), &user),
             None => missing(),
         },
-        Err(e) => failed(&e),
+        Err(e) => failed(&app, &req, &e),
     }
 }
 
@@ -218,7 +183,7 @@ async fn write(app: &App, req: &HttpRequest, change: Change) -> HttpResponse {
         Ok(Written::Missing) => missing(),
         Ok(Written::Changed) => changed(),
         Ok(Written::KeyReused) => Problem::key_reused().response(),
-        Err(e) => failed(&e),
+        Err(e) => failed(app, req, &e),
     }
 }
 
@@ -260,14 +225,4 @@ fn missing() -> HttpResponse {
 
 fn changed() -> HttpResponse {
     Problem::new(StatusCode::PRECONDITION_FAILED, "The user was changed in the meantime.").response()
-}
-
-fn failed(error: &DbError) -> HttpResponse {
-    match error {
-        DbError::Unavailable => Problem::unavailable().response(),
-        DbError::Refused(_) => {
-            tracing::error!(%error, "refused");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The request could not be carried out.").response()
-        }
-    }
 }

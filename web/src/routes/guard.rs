@@ -10,7 +10,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, HttpRequest, HttpResponse};
+use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse};
 
 use crate::app::{App, Shared};
 use crate::problem::Problem;
@@ -32,6 +32,7 @@ pub async fn guard(
     };
     let shared = &app.shared;
     let id = request_id(req.request());
+    req.extensions_mut().insert(RequestId(id.clone()));
     shared.metrics.in_flight.add(1);
     let in_flight = InFlight(shared);
     let mut response = match refuse(shared, &req) {
@@ -74,6 +75,15 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// Under which a request is found in the log.
+#[derive(Debug)]
+struct RequestId(String);
+
+/// The id of a request that has passed the guard.
+pub fn id_of(req: &HttpRequest) -> String {
+    req.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default()
+}
+
 /// The caller's, if it is one that can be put into a log safely.
 fn request_id(req: &HttpRequest) -> String {
     let sane = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -100,7 +110,7 @@ fn refuse(shared: &Shared, req: &ServiceRequest) -> Option<HttpResponse> {
     let client = client(req.request(), shared.config.trusted_proxies)?;
     let wait = shared.limiter.admit(client, writes).err()?;
     shared.metrics.rate_limited.inc();
-    if path.starts_with("/api/") {
+    if super::is_api(path) {
         return Some(Problem::too_many(wait).response());
     }
     let text = "Too many requests came from your address. Please wait a few seconds.";

@@ -4,6 +4,7 @@ pub mod api;
 mod assets;
 mod guard;
 mod health;
+pub mod listing;
 pub mod pages;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use actix_web::web::{self, Data, PayloadConfig, ServiceConfig};
 use actix_web::{App as ActixApp, Error, HttpRequest, HttpResponse, Resource, Route};
 
 use crate::app::{App, Shared};
+use crate::db::DbError;
 use crate::problem::Problem;
 use crate::security::MAX_BODY;
 
@@ -89,8 +91,32 @@ async fn not_allowed(app: Data<App>, req: HttpRequest) -> HttpResponse {
 
 /// An error in the form that the path's visitors understand.
 fn error(shared: &Shared, path: &str, status: StatusCode, text: &str) -> HttpResponse {
-    if path.starts_with("/api/") {
+    if is_api(path) {
         return Problem::new(status, text).response();
     }
     pages::message(shared, status, status.canonical_reason().unwrap_or("Error"), text)
+}
+
+/// The answer to a request that the database failed. Only a database that is not reached is worth trying
+/// again; the rest is a fault of this program's, and the answer has the number under which the log tells it.
+fn failed(app: &App, req: &HttpRequest, error: &DbError) -> HttpResponse {
+    match error {
+        DbError::Unavailable if is_api(req.path()) => Problem::unavailable().response(),
+        DbError::Unavailable => pages::message(
+            &app.shared,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The database does not answer",
+            "It is probably being switched over to another server. Please try again in a moment.",
+        ),
+        DbError::Fault(_) => {
+            let id = guard::id_of(req);
+            tracing::error!(id, %error, "the request failed");
+            let text = format!("The request could not be carried out. The log has the reason under {id}.");
+            self::error(&app.shared, req.path(), StatusCode::INTERNAL_SERVER_ERROR, &text)
+        }
+    }
+}
+
+fn is_api(path: &str) -> bool {
+    path.starts_with("/api/")
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use testbed::ledger::Registrations;
+use testbed::proxy::Proxy;
+
 use crate::support::app::{App, migrate};
-use crate::support::eventually;
-use crate::support::load::Load;
 use crate::support::postgres::Postgres;
-use crate::support::proxy::Proxy;
+use crate::support::{alone, assert_holds, eventually};
 
 const USER: &str = r#"{"name":"Ada","email":"ada@example.org"}"#;
 
@@ -16,10 +17,11 @@ fn seconds(n: f64) {
 
 #[test]
 fn cuts_delays_and_silence_of_the_network_are_ridden_through() {
+    let _alone = alone();
     let database = App::database();
-    let proxy = Proxy::to(Postgres::shared().port);
+    let proxy = Proxy::to(Postgres::shared().port).unwrap();
     let apps = [App::on(proxy.port, &database), App::on(proxy.port, &database)];
-    let load = Load::start(&[apps[0].address, apps[1].address], 10, 200);
+    let load = Registrations::start(&[apps[0].address, apps[1].address], 10, 200);
     for _ in 0..3 {
         seconds(0.4);
         proxy.cut(true);
@@ -39,7 +41,7 @@ fn cuts_delays_and_silence_of_the_network_are_ridden_through() {
     proxy.freeze_open();
     seconds(7.0);
     let ledger = load.stop();
-    ledger.holds(Postgres::shared(), &database);
+    assert_holds(&ledger, Postgres::shared(), &database);
     assert!(ledger.longest < Duration::from_secs(15), "the longest took {:?}", ledger.longest);
     assert!(ledger.acknowledged.len() > 300, "only {} registrations", ledger.acknowledged.len());
     assert!(apps[0].metric(r#"user_app_db_retries_total{kind="write"}"#) > 0.0);
@@ -49,8 +51,7 @@ fn cuts_delays_and_silence_of_the_network_are_ridden_through() {
 fn pair() -> (Postgres, Postgres, String) {
     let primary = Postgres::start(&["wal_keep_size=64MB"]);
     let standby = primary.standby("standby");
-    primary.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'standby'");
-    primary.psql("postgres", "SELECT pg_reload_conf()");
+    primary.wait_for_standby("standby").unwrap();
     let database = primary.database();
     migrate(primary.port, &database);
     (primary, standby, database)
@@ -58,14 +59,15 @@ fn pair() -> (Postgres, Postgres, String) {
 
 #[test]
 fn a_promoted_standby_takes_over_and_nothing_acknowledged_is_lost() {
+    let _alone = alone();
     let (primary, standby, database) = pair();
-    let proxy = Proxy::to(primary.port);
+    let proxy = Proxy::to(primary.port).unwrap();
     let apps = [App::on(proxy.port, &database), App::on(proxy.port, &database)];
-    let load = Load::start(&[apps[0].address, apps[1].address], 20, 200);
+    let load = Registrations::start(&[apps[0].address, apps[1].address], 20, 200);
     seconds(2.0);
-    primary.kill();
+    primary.kill().unwrap();
     seconds(2.0);
-    standby.promote();
+    standby.promote().unwrap();
     proxy.switch(standby.port);
     let switched = Instant::now();
     let mut client = apps[0].client();
@@ -73,10 +75,11 @@ fn a_promoted_standby_takes_over_and_nothing_acknowledged_is_lost() {
     let back = switched.elapsed();
     assert_eq!(first.status, 201);
     assert_eq!(apps[0].json("DELETE", first.header("location"), "", "").status, 204);
-    assert!(back < Duration::from_secs(1), "the first write after the switch took {back:?}");
+    // On a machine at rest it is a few milliseconds.
+    assert!(back < Duration::from_secs(3), "the first write after the switch took {back:?}");
     seconds(1.5);
     let ledger = load.stop();
-    ledger.holds(&standby, &database);
+    assert_holds(&ledger, &standby, &database);
     assert!(ledger.longest < Duration::from_secs(8), "the longest took {:?}", ledger.longest);
     for app in &apps {
         assert_eq!(app.metric("user_app_db_failovers_total"), 1.0);
@@ -86,11 +89,11 @@ fn a_promoted_standby_takes_over_and_nothing_acknowledged_is_lost() {
 #[test]
 fn connections_to_a_superseded_primary_that_still_answers_are_given_up() {
     let (primary, standby, database) = pair();
-    let proxy = Proxy::to(primary.port);
+    let proxy = Proxy::to(primary.port).unwrap();
     let app = App::on(proxy.port, &database);
     assert_eq!(app.json("POST", "/api/v1/users", "", r#"{"name":"A","email":"a@example.org"}"#).status, 201);
     // The old primary lives on, cut off from its standby: its commits wait for ever.
-    standby.promote();
+    standby.promote().unwrap();
     proxy.lead_new_to(standby.port);
     let started = Instant::now();
     let answer = app.json("POST", "/api/v1/users", "k", USER);
@@ -104,7 +107,7 @@ fn connections_to_a_superseded_primary_that_still_answers_are_given_up() {
 fn reads_are_answered_by_a_standby_and_say_so() {
     let (primary, standby, database) = pair();
     let read_port = standby.port.to_string();
-    let proxy = Proxy::to(primary.port);
+    let proxy = Proxy::to(primary.port).unwrap();
     let app = App::with(proxy.port, &database, &[("DB_READ_HOST", "127.0.0.1"), ("DB_READ_PORT", &read_port)]);
     assert_eq!(app.json("POST", "/api/v1/users", "", USER).status, 201);
     let fresh = app.get("/api/v1/users/1");
@@ -135,7 +138,7 @@ fn reads_are_answered_by_a_standby_and_say_so() {
 #[test]
 fn the_deadline_ends_in_a_page_that_keeps_the_input() {
     let database = App::database();
-    let proxy = Proxy::to(Postgres::shared().port);
+    let proxy = Proxy::to(Postgres::shared().port).unwrap();
     let app = App::with(proxy.port, &database, &[("REQUEST_DEADLINE_MS", "1500")]);
     let form = app.get("/users/new");
     proxy.cut(true);
@@ -165,9 +168,33 @@ fn the_deadline_ends_in_a_page_that_keeps_the_input() {
 }
 
 #[test]
+fn a_query_that_the_database_refuses_is_a_fault_with_a_number_in_the_log_and_no_pause() {
+    let database = App::database();
+    let app = App::on(Postgres::shared().port, &database);
+    Postgres::shared().psql(&database, "ALTER TABLE users RENAME TO moved");
+    let form = app.get("/users/new");
+    let answers = [
+        app.get("/users"),
+        app.get("/users/1"),
+        app.get("/api/v1/users"),
+        app.get("/api/v1/users/1"),
+        app.json("POST", "/api/v1/users", "", USER),
+        app.submit(&form, "/users", &[("name", "Ada"), ("email", "ada@example.org")]),
+    ];
+    let log = app.logged();
+    for answer in answers {
+        let id = answer.header("x-request-id");
+        assert_eq!((answer.status, answer.header("retry-after"), id.len()), (500, "", 32), "{answer:?}");
+        assert!(answer.body.contains(id) && !answer.body.contains("relation"), "{answer:?}");
+        let told = log.lines().find(|line| line.contains(id) && line.contains("relation")).unwrap_or_default();
+        assert!(told.contains(r#""level":"ERROR""#), "{id} is not in {log}");
+    }
+}
+
+#[test]
 fn a_standby_reached_by_mistake_gets_no_write() {
     let (primary, standby, database) = pair();
-    let proxy = Proxy::to(primary.port);
+    let proxy = Proxy::to(primary.port).unwrap();
     let app = App::with(proxy.port, &database, &[("REQUEST_DEADLINE_MS", "2000")]);
     proxy.switch(standby.port);
     assert_eq!(app.json("POST", "/api/v1/users", "k", USER).status, 503);
@@ -183,9 +210,8 @@ fn a_commit_that_waits_for_its_standby_is_never_cancelled() {
     migrate(primary.port, &database);
     let app = App::with(primary.port, &database, &[("REQUEST_DEADLINE_MS", "1500")]);
     assert_eq!(app.json("POST", "/api/v1/users", "", r#"{"name":"A","email":"a@example.org"}"#).status, 201);
-    let standbys = |names: &str| {
-        primary.psql("postgres", &format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"));
-        primary.psql("postgres", "SELECT pg_reload_conf()");
+    let standbys = |name: &str| {
+        primary.wait_for_standby(name).unwrap();
         seconds(0.3);
     };
     let waiting = || primary.psql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
@@ -223,7 +249,7 @@ fn a_commit_that_waits_for_its_standby_is_never_cancelled() {
 #[test]
 fn starting_without_a_database_waits_for_it() {
     let database = App::database();
-    let proxy = Proxy::to(Postgres::shared().port);
+    let proxy = Proxy::to(Postgres::shared().port).unwrap();
     proxy.cut(true);
     let app = App::unready(proxy.port, &database, &[]);
     seconds(0.5);

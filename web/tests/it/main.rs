@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod api;
+mod browser;
+mod encryption;
 mod failover;
 mod migrations;
 mod openapi;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use actix_web::http::Method;
 use serde_json::Value;
+use testbed::http::Answer;
 use user_app::routes::API;
 
 use crate::support::app::App;
-use crate::support::http::Answer;
 
 fn document() -> Value {
     serde_json::from_str(user_app::routes::api::OPENAPI).unwrap()

@@ -1,7 +1,8 @@
 //! The pages, as a browser without JavaScript uses them.
 
+use testbed::http::form;
+
 use crate::support::app::App;
-use crate::support::http::form;
 
 #[test]
 fn registering_redirects_to_the_user() {

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use testbed::http::Client;
+
 use crate::support::app::App;
-use crate::support::http::Client;
 use crate::support::postgres::Postgres;
 
 /// Requests to whichever instances are in the list, as through a Service; kept-alive
@@ -47,6 +48,7 @@ fn requests(service: &RwLock<Vec<SocketAddr>>, stop: &AtomicBool, name: usize) -
 
 #[test]
 fn a_rolling_update_drops_no_request() {
+    let _alone = crate::support::alone();
     let database = App::database();
     let port = Postgres::shared().port;
     let start = || App::with(port, &database, &[("DRAIN_SECONDS", "1")]);
@@ -87,7 +89,7 @@ fn a_rolling_update_drops_no_request() {
 #[test]
 fn a_request_under_way_is_answered_before_the_end() {
     let database = App::database();
-    let proxy = crate::support::proxy::Proxy::to(Postgres::shared().port);
+    let proxy = testbed::proxy::Proxy::to(Postgres::shared().port).unwrap();
     let mut app = App::with(proxy.port, &database, &[]);
     proxy.delay(Duration::from_millis(100));
     let mut client = app.client();

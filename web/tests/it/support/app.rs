@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use testbed::http::{Answer, Client, form};
+
 use super::eventually;
-use super::http::{Answer, Client, form};
-use super::postgres::{Postgres, free_port};
+use super::postgres::Postgres;
 
 /// A running program, ended with the value.
 pub struct App {
@@ -67,8 +68,8 @@ impl App {
 
     /// The same without waiting.
     pub fn unready(port: u16, database: &str, settings: &[(&str, &str)]) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let address = SocketAddr::from(([127, 0, 0, 1], testbed::free_port()));
+        let metrics = SocketAddr::from(([127, 0, 0, 1], testbed::free_port()));
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("user-app-{}.log", address.port()));
         let process = program(port, database)
             .env("LISTEN", address.to_string())

@@ -22,19 +22,26 @@ impl Answer {
     }
 
     /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none: a test's expectation.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     /// The value of a form's hidden field.
+    ///
+    /// # Panics
+    /// When there is none of that name: a test's expectation.
     pub fn hidden(&self, name: &str) -> String {
         let start = format!("name=\"{name}\" value=\"");
         let from = self.body.find(&start).unwrap_or_else(|| panic!("no field {name} in {}", self.body)) + start.len();
-        self.body[from..].split('"').next().unwrap().to_owned()
+        self.body[from..].split('"').next().unwrap_or_default().to_owned()
     }
 }
 
 /// One kept-alive connection.
+#[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
     stream: Option<BufReader<TcpStream>>,
@@ -47,6 +54,9 @@ impl Client {
     }
 
     /// Sends and waits for the answer, 30 seconds at most.
+    ///
+    /// # Errors
+    /// When there is no whole answer.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> std::io::Result<Answer> {
         let sent = self.exchange(method, path, headers, body);
         if !sent.as_ref().is_ok_and(|a| a.header("connection") != "close") {
@@ -92,8 +102,8 @@ fn read_answer(stream: &mut BufReader<TcpStream>, head: bool) -> std::io::Result
         if stream.read_line(&mut line)? == 0 {
             return Err(closed());
         }
-        match line.trim_end().split_once(": ") {
-            Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.to_owned())),
+        match line.trim_end().split_once(':') {
+            Some((name, value)) => headers.push((name.to_ascii_lowercase(), value.trim().to_owned())),
             None => break,
         }
     }

@@ -4,10 +4,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     target: AtomicU16,
     /// New connections are refused and open ones closed.
@@ -24,6 +24,7 @@ struct State {
 }
 
 /// The proxy, ended with the value.
+#[derive(Debug)]
 pub struct Proxy {
     /// Where it listens, on 127.0.0.1.
     pub port: u16,
@@ -32,14 +33,17 @@ pub struct Proxy {
 
 impl Proxy {
     /// To a server on 127.0.0.1.
-    pub fn to(target: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+    ///
+    /// # Errors
+    /// When there is no free port.
+    pub fn to(target: u16) -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
         let state = Arc::new(State::default());
         state.target.store(target, SeqCst);
         let shared = Arc::clone(&state);
         std::thread::spawn(move || accept(&listener, &shared));
-        Self { port, state }
+        Ok(Self { port, state })
     }
 
     /// Cuts all connections and refuses new ones, or stops doing so.
@@ -52,7 +56,7 @@ impl Proxy {
 
     /// Makes every piece of data wait.
     pub fn delay(&self, by: Duration) {
-        self.state.delay.store(u32::try_from(by.as_millis()).unwrap(), SeqCst);
+        self.state.delay.store(u32::try_from(by.as_millis()).unwrap_or(u32::MAX), SeqCst);
     }
 
     /// Lets nothing through and closes nothing, or stops doing so.
@@ -77,7 +81,8 @@ impl Proxy {
     }
 
     fn close_open(&self) {
-        for stream in self.state.open.lock().unwrap().drain(..) {
+        let mut open = self.state.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in open.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
@@ -103,12 +108,19 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
         let target = SocketAddr::from(([127, 0, 0, 1], state.target.load(SeqCst)));
         let Ok(server) = TcpStream::connect(target) else { continue };
         let number = state.made.fetch_add(1, SeqCst);
-        state.open.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-        for (from, to) in [(&client, &server), (&server, &client)] {
-            let (from, to, state) = (from.try_clone().unwrap(), to.try_clone().unwrap(), Arc::clone(state));
-            std::thread::spawn(move || pump(from, to, &state, number));
-        }
+        // One of the two that is gone already carries nothing.
+        let _ = carry(&client, &server, state, number);
     }
+}
+
+fn carry(client: &TcpStream, server: &TcpStream, state: &Arc<State>, number: u64) -> std::io::Result<()> {
+    let ends = [client.try_clone()?, server.try_clone()?];
+    state.open.lock().unwrap_or_else(PoisonError::into_inner).extend(ends);
+    for (from, to) in [(client, server), (server, client)] {
+        let (from, to, state) = (from.try_clone()?, to.try_clone()?, Arc::clone(state));
+        std::thread::spawn(move || pump(from, to, &state, number));
+    }
+    Ok(())
 }
 
 fn pump(mut from: TcpStream, mut to: TcpStream, state: &State, number: u64) {

@@ -1,0 +1,64 @@
+//! Removing a user, which is asked first.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Bytes, Data, Path};
+use actix_web::{Error, HttpRequest, HttpResponse};
+
+use super::forms::{EXPIRED, KEY_REUSED, Sent, UNAVAILABLE, unreadable};
+use super::views::{Chrome, DeletePage, csrf, html, with_form};
+use super::{missing, redirect};
+use crate::app::App;
+use crate::db::DbError;
+use crate::routes::api::fingerprint;
+use crate::routes::failed;
+use crate::security::random_id;
+use crate::store::{Change, Find, Key, Write, Written};
+
+/// Asks before a user is removed.
+pub async fn confirm_delete(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpResponse {
+    let Ok(id) = id.parse() else { return missing(&app) };
+    ask(&app, &req, id, &random_id(), None).await
+}
+
+/// The question, after a refusal with its status and what to say about it.
+async fn ask(
+    app: &App,
+    req: &HttpRequest,
+    id: i64,
+    key: &str,
+    refusal: Option<(StatusCode, &'static str)>,
+) -> HttpResponse {
+    let read = match app.db.read(Find(id)).await {
+        Ok(read) => read,
+        Err(e) => return failed(app, req, &e),
+    };
+    let Some(user) = &read.value else { return missing(app) };
+    let csrf = csrf(&app.shared, req);
+    let response = with_form(refusal.map_or(StatusCode::OK, |(status, _)| status), &csrf);
+    let chrome = Chrome::new(&app.shared, "", read.stale);
+    html(response, &DeletePage { chrome, user, csrf: &csrf.token, key, notice: refusal.map(|(_, text)| text) })
+}
+
+/// Removes a user.
+pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>, body: Result<Bytes, Error>) -> HttpResponse {
+    let Ok(id) = id.parse() else { return missing(&app) };
+    let sent = match Sent::parse(body) {
+        Ok(sent) => sent,
+        Err(status) => return unreadable(&app, status),
+    };
+    if !sent.is_ours(&app, &req) {
+        return ask(&app, &req, id, &random_id(), Some((StatusCode::FORBIDDEN, EXPIRED))).await;
+    }
+    let key = sent.key();
+    let change = Change::Delete { id };
+    let write = Write { key: Key { key: key.clone(), fingerprint: fingerprint(&change) }, change };
+    match app.db.write(write).await {
+        Ok(Written::Done { .. }) => redirect("/users"),
+        Err(DbError::Unavailable) => {
+            ask(&app, &req, id, &key, Some((StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE))).await
+        }
+        Err(e) => failed(&app, &req, &e),
+        Ok(Written::KeyReused) => ask(&app, &req, id, &random_id(), Some((StatusCode::CONFLICT, KEY_REUSED))).await,
+        Ok(_) => missing(&app),
+    }
+}
