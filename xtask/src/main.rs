@@ -2,6 +2,7 @@
 
 mod bench;
 mod bundle;
+mod compile;
 mod drills;
 mod engine;
 mod plan;
@@ -10,6 +11,8 @@ mod say;
 mod stackctl;
 mod test;
 mod up;
+mod web;
+mod webapp;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +37,8 @@ enum Task {
     Test(test::Args),
     /// Every failover drill, several times, on clusters of one and of three nodes; prints the README's table.
     Drills(drills::Args),
+    /// The web app on a throw-away PostgreSQL of this machine, for working on it without a cluster.
+    Web(web::Args),
     /// Measure, side by side with what one would do otherwise.
     Bench {
         /// What to measure.
@@ -69,6 +74,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(args) => return test::test(&args),
         Task::Drills(args) => return drills::drills(&args),
         Task::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
+        Task::Web(args) => web::web(&args)?,
         Task::Bench { bench } => bench::run(&bench)?,
         Task::Bundle { only: Some(only), .. } => {
             let folder = bundle::make_only(only)?;

@@ -4,6 +4,7 @@ mod by_hand;
 mod empty;
 mod interrupt;
 mod up;
+mod web;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub enum Bench {
     Up(up::Args),
     /// `up`, interrupted at random moments and run again: it must go on each time.
     Interrupt(interrupt::Args),
+    /// The web app beside one of the same function in Flask, SQLAlchemy and gunicorn.
+    Web(web::Args),
 }
 
 /// Measures.
@@ -31,6 +34,7 @@ pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Up(args) => up::bench(args),
         Bench::Interrupt(args) => interrupt::bench(args),
+        Bench::Web(args) => web::bench(args),
     }
 }
 

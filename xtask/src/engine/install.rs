@@ -11,8 +11,10 @@ use crate::say::say;
 pub const ENGINE: [&str; 4] = ["docker.io", "containerd", "runc", "iptables"];
 /// What building from sources needs: for the base images, and for what is linked statically.
 pub const BUILDER: [&str; 4] = ["debootstrap", "debian-archive-keyring", "gcc", "libc6-dev"];
-/// What the tests need: those of the web app run against a PostgreSQL of their own.
-pub const TESTS: [&str; 1] = ["postgresql"];
+/// What the web app runs on without a cluster.
+pub const DATABASE: [&str; 1] = ["postgresql"];
+/// What the tests need: those of the web app have a PostgreSQL and a browser of their own.
+pub const TESTS: [&str; 3] = ["postgresql", "chromium", "chromium-driver"];
 const INSTALL_SECONDS: u64 = 900;
 
 /// Those of the packages that are not installed.

@@ -1,0 +1,139 @@
+//! One turn of one contender: list, create, memory; and the list at a fixed rate.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use testbed::http::Client;
+use testbed::load::{Outcome, Plan, run};
+use testbed::postgres::Postgres;
+use testbed::users;
+
+use super::contender::{Contender, Running};
+use crate::webapp::Database;
+
+/// Users in the database when a turn begins.
+const USERS: u32 = 10_000;
+/// Rows of the list page.
+const ROWS: usize = 100;
+const READERS: u32 = 16;
+const WRITERS: u32 = 32;
+/// Between two looks at the memory.
+const LOOK: Duration = Duration::from_millis(250);
+/// Requests before it counts.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// What one turn has shown.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Turn {
+    /// List pages of 100 rows a second.
+    pub list_per_second: f64,
+    /// Registrations a second.
+    pub create_per_second: f64,
+    /// The most that was seen during both, in MiB.
+    pub memory_mib: f64,
+    /// Milliseconds from start to ready.
+    pub ready_ms: f64,
+}
+
+/// Where and how long to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Bench<'a> {
+    /// The server of both.
+    pub postgres: &'a Postgres,
+    /// The database of both.
+    pub database: Database<'a>,
+    /// Of one measurement.
+    pub time: Duration,
+    /// For their logs.
+    pub folder: &'a std::path::Path,
+}
+
+impl Bench<'_> {
+    fn start(&self, contender: &Contender) -> Result<Running> {
+        users::fill(self.postgres, self.database.name, USERS)?;
+        self.postgres.psql("postgres", "CHECKPOINT")?;
+        contender.start(self.database, false, self.folder)
+    }
+
+    fn plan(&self, address: SocketAddr, clients: u32) -> Plan {
+        Plan { address, clients, time: self.time, rate: None }
+    }
+
+    /// One turn.
+    ///
+    /// # Errors
+    /// When it does not start, shows another page than it should, or fails a request.
+    pub fn turn(&self, contender: &Contender) -> Result<Turn> {
+        let running = self.start(contender)?;
+        let address = running.address;
+        check(address)?;
+        let (ended, most) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (list, create) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    most.fetch_max(running.memory(), Ordering::Relaxed);
+                    std::thread::sleep(LOOK);
+                }
+            });
+            run(Plan { time: WARM_UP, ..self.plan(address, READERS) }, 200, list_request);
+            let list = run(self.plan(address, READERS), 200, list_request);
+            let create = run(self.plan(address, WRITERS), 201, create_request);
+            ended.store(true, Ordering::Relaxed);
+            (list, create)
+        });
+        Ok(Turn {
+            list_per_second: answered(&list)?.per_second(),
+            create_per_second: answered(&create)?.per_second(),
+            memory_mib: most.load(Ordering::Relaxed) as f64 / f64::from(1 << 20),
+            ready_ms: running.ready.as_secs_f64() * 1000.0,
+        })
+    }
+
+    /// The time within which 99 of 100 list pages came, in milliseconds, at so many a second.
+    ///
+    /// # Errors
+    /// When it does not start, fails a request, or does not hold the rate.
+    pub fn list_at(&self, contender: &Contender, rate: f64) -> Result<f64> {
+        let running = self.start(contender)?;
+        let plan = Plan { rate: Some(rate), ..self.plan(running.address, READERS) };
+        run(Plan { time: WARM_UP, ..plan }, 200, list_request);
+        let outcome = run(plan, 200, list_request);
+        if answered(&outcome)?.per_second() < rate * 0.95 {
+            bail!("only {:.0} of {rate:.0} requests a second were answered", outcome.per_second());
+        }
+        Ok(outcome.quantile(0.99).unwrap_or_default().as_secs_f64() * 1000.0)
+    }
+}
+
+/// Both must show the same: a full page.
+fn check(address: SocketAddr) -> Result<()> {
+    let page = Client::new(address).send("GET", &format!("/users?limit={ROWS}"), &[], "")?;
+    let rows = page.body.matches("<th scope=\"row\">").count();
+    if rows != ROWS {
+        bail!("the list page has {rows} rows instead of {ROWS}");
+    }
+    Ok(())
+}
+
+fn answered(outcome: &Outcome) -> Result<&Outcome> {
+    match &outcome.failure {
+        None => Ok(outcome),
+        Some(why) => bail!("{} requests failed, the first by: {why}", outcome.failed),
+    }
+}
+
+fn list_request(_: u32, _: u64) -> String {
+    format!("GET /users?limit={ROWS} HTTP/1.1\r\nhost: bench\r\n\r\n")
+}
+
+fn create_request(client: u32, n: u64) -> String {
+    let body = format!(r#"{{"name":"Bench {client}","email":"b{client}n{n}@example.org","gender":"other"}}"#);
+    format!(
+        "POST /api/v1/users HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
+         idempotency-key: b{client}n{n}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}

@@ -1,0 +1,111 @@
+//! `cargo xtask bench web`: the web app beside one of the same function in Flask, SQLAlchemy and gunicorn, on
+//! the same throw-away PostgreSQL, with the same schema and rows, in alternated rounds.
+
+mod contender;
+mod failover;
+mod flask;
+mod measure;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use testbed::postgres::Postgres;
+
+use self::contender::Contender;
+use self::flask::Flask;
+use self::measure::Bench;
+use self::report::{Contended, Results};
+use super::write;
+use crate::compile;
+use crate::run::Run;
+use crate::say::say;
+use crate::web::install_postgres;
+use crate::webapp::{Database, WebApp};
+
+/// The fixed rate, as a share of what the slower one answers at most.
+const SHARE: f64 = 0.5;
+
+/// How to measure.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Rounds; their medians count.
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// Measure this program instead of the release build, such as the one in the image.
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// The results as JSON [default: bench-web.json in Cargo's target folder].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Do not ask before installing PostgreSQL where there is none.
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Measures, prints a table and writes the results.
+///
+/// # Errors
+/// When something does not start or fails a request.
+pub fn bench(args: &Args) -> Result<()> {
+    install_postgres(args.yes, "measure the web app on a PostgreSQL in a temporary folder")?;
+    let program = args.program.clone().map_or_else(|| compile::program("user-app", true), Ok)?;
+    let app = WebApp(program.canonicalize().with_context(|| format!("no {}", program.display()))?);
+    let contenders = [Contender::UserApp(app.clone()), Contender::Flask(Flask::install()?)];
+    let folder = tempfile::tempdir().context("cannot make a folder")?;
+    let postgres = Postgres::start(&["shared_buffers=128MB", "max_wal_size=1GB"])?;
+    let name = postgres.database()?;
+    let database = Database { port: postgres.port, name: &name };
+    app.migrate(database)?;
+    let bench = Bench { postgres: &postgres, database, time: Duration::from_secs(args.seconds), folder: folder.path() };
+
+    let mut found = ["user-app", "Flask"].map(|name| Contended { name, ..Contended::default() });
+    for round in 1..=args.rounds {
+        for (contender, found) in contenders.iter().zip(&mut found) {
+            let turn = bench.turn(contender).with_context(|| found.name)?;
+            say(&format!(
+                "round {round}, {}: {:.0} lists/s, {:.0} creates/s, {:.1} MiB, ready after {:.0} ms",
+                found.name, turn.list_per_second, turn.create_per_second, turn.memory_mib, turn.ready_ms
+            ));
+            found.turns.push(turn);
+        }
+    }
+    let slower = found.iter().map(|each| each.median(|turn| turn.list_per_second)).fold(f64::INFINITY, f64::min);
+    let fixed_rate = (slower * SHARE).floor();
+    if fixed_rate < 1.0 {
+        bail!("less than two list pages a second: there is no rate to compare at");
+    }
+    for round in 1..=args.rounds {
+        for (contender, found) in contenders.iter().zip(&mut found) {
+            let p99 = bench.list_at(contender, fixed_rate).with_context(|| found.name)?;
+            say(&format!("round {round}, {}: {fixed_rate:.0} lists/s, p99 {p99:.2} ms", found.name));
+            found.p99_ms.push(p99);
+        }
+    }
+    for (contender, found) in contenders.iter().zip(&mut found) {
+        say(&format!("the primary is killed, {}", found.name));
+        found.failover = Some(failover::kill_primary(contender, &app, folder.path())?);
+    }
+    let results = Results {
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+        flask: Flask::describe(flask::processes()),
+        image: image(),
+        fixed_rate,
+        contenders: found,
+    };
+    results.print();
+    say(&format!("written to {}", write(&results, args.out.as_deref(), "bench-web")?.display()));
+    Ok(())
+}
+
+/// The newest web image of this machine's engine, and its size in MB.
+fn image() -> Option<(String, f64)> {
+    let images = Run::new("docker", 15).args(["image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "user-app"]);
+    let name = images.output().ok()?.lines().next()?.to_owned();
+    let size = Run::new("docker", 15).args(["image", "inspect", "--format", "{{.Size}}", &name]).output().ok()?;
+    Some((name, size.parse::<f64>().ok()? / 1e6))
+}
