@@ -5,19 +5,19 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 
-use crate::compile;
+use crate::compile::{self, Profile};
 
 /// How it is compiled, and what has been: once per run is enough.
 #[derive(Debug)]
 pub struct Stackctl {
-    release: bool,
+    profile: Profile,
     built: Mutex<Option<PathBuf>>,
 }
 
 /// As it is released.
-pub static RELEASE: Stackctl = Stackctl { release: true, built: Mutex::new(None) };
+pub static RELEASE: Stackctl = Stackctl { profile: Profile::Dist, built: Mutex::new(None) };
 /// As tests use it: where those have been compiled, it is there.
-pub static DEBUG: Stackctl = Stackctl { release: false, built: Mutex::new(None) };
+pub static DEBUG: Stackctl = Stackctl { profile: Profile::Dev, built: Mutex::new(None) };
 
 impl Stackctl {
     /// Builds it, once per run, and returns where it is.
@@ -29,7 +29,7 @@ impl Stackctl {
         if let Some(path) = &*built {
             return Ok(path.clone());
         }
-        let path = compile::program("stackctl", self.release)?;
+        let path = compile::program("stackctl", self.profile)?;
         *built = Some(path.clone());
         Ok(path)
     }

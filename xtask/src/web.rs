@@ -35,7 +35,7 @@ pub fn web(args: &Args) -> Result<()> {
     let address = SocketAddr::from(([127, 0, 0, 1], args.port));
     TcpListener::bind(address).with_context(|| format!("{address} cannot be used: give another --port"))?;
     install_postgres(args.yes, "run the web app on a PostgreSQL in a temporary folder")?;
-    let app = WebApp(compile::program("user-app", false)?);
+    let app = WebApp(compile::program("user-app", compile::Profile::Dev)?);
     // Nothing in it outlives the run, so nothing needs to be safe on disk.
     let postgres = Postgres::start(&["fsync=off"])?;
     let name = postgres.database()?;

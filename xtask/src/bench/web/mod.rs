@@ -53,7 +53,7 @@ pub struct Args {
 /// When something does not start or fails a request.
 pub fn bench(args: &Args) -> Result<()> {
     install_postgres(args.yes, "measure the web app on a PostgreSQL in a temporary folder")?;
-    let program = args.program.clone().map_or_else(|| compile::program("user-app", true), Ok)?;
+    let program = args.program.clone().map_or_else(|| compile::program("user-app", compile::Profile::Release), Ok)?;
     let app = WebApp(program.canonicalize().with_context(|| format!("no {}", program.display()))?);
     let contenders = [Contender::UserApp(app.clone()), Contender::Flask(Flask::install()?)];
     let folder = tempfile::tempdir().context("cannot make a folder")?;
