@@ -30,7 +30,8 @@ fn main() -> Result<()> {
     for table in OF_THE_ROOT {
         workspace.remove(table);
     }
-    workspace.get_mut("profile").and_then(Value::as_table_mut).ok_or("Cargo.toml has no profiles")?.remove("dev");
+    let profiles = workspace.get_mut("profile").and_then(Value::as_table_mut).ok_or("Cargo.toml has no profiles")?;
+    profiles.retain(|name, _| name == "release");
     let shared = workspace.get_mut("workspace").and_then(Value::as_table_mut).ok_or("Cargo.toml has no workspace")?;
     shared.insert("members".into(), Value::Array(vec!["web".into()]));
     let versions = shared.get_mut("dependencies").and_then(Value::as_table_mut);
