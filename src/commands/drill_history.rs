@@ -8,7 +8,7 @@ use crate::{
     drills::{
         history::Stream,
         report::{Run, seconds, thousands},
-        store::{Kept, Store},
+        store::{Kept, PAGE, Store},
         verdict::Wrong,
     },
     error::Result,
@@ -50,6 +50,7 @@ pub fn run(global: &Global) -> Result<u8> {
             Kept::Unreadable(run, error) => ui::out(&format!("{run:<40} unreadable: {error}")),
         }
     }
+    ui::err(&format!("a page on each: {}/RUN/{PAGE}", store.folder().display()));
     Ok(0)
 }
 

@@ -58,13 +58,15 @@ pub async fn run(global: &Global, args: &DrillArgs, style: Style) -> Result<u8> 
     Err(Failure::new(Kind::Verdict, format!("{failed} of {} drills failed", report.runs.len())).into())
 }
 
-/// Takes the lock. What an interrupted drill of this machine left may be what keeps the API from answering.
+/// Takes the lock. A drill of this machine that was killed may still hold it for some seconds, and what it left
+/// may be what keeps the API from answering.
 async fn begin(cx: &Context) -> Result<()> {
     let first = cx.lock().await;
-    if first.is_ok() || cx.kube().await.is_ok() || !machine(cx).undo().await? {
+    if first.is_ok() || !machine(cx).undo().await? {
         return first;
     }
-    cx.doing("drill", "waiting for the API server, which an interrupted drill had stopped");
+    let text = "a drill of this machine was killed: waiting for its lock to expire, and for the API server";
+    cx.reporter.send(Event::Warning { phase: "drill".into(), text: text.into() });
     let deadline = Instant::now() + API_IS_BACK;
     loop {
         match cx.lock().await {
@@ -132,6 +134,7 @@ async fn drill(
     if let Some(run) = record::recover(stack).await? {
         let text = format!("what the interrupted drill {run} had left was undone");
         cx.reporter.send(Event::Warning { phase: "drill".into(), text });
+        stack.settled().await?;
     }
     let primary = stack.fit().await?;
     let environment = stack.environment(cx.config.target.describe(), &primary).await?;

@@ -2,7 +2,7 @@
 //!
 //! The volumes of minikube's provisioner are folders on the node's disk, which is that of this machine: what
 //! fills one of them fills everything. So the instance moves to a file system in the node's memory first: its
-//! volume is made beforehand, under the name that the operator will ask for next.
+//! volume is made beforehand, for the claim that the operator makes anew under the instance's name.
 
 use std::time::Duration;
 
@@ -16,11 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    scenarios::{
-        Stage,
-        steps::{CHANGE, cast, make_primary, node_of, poll},
-    },
-    stack::{CLUSTER, MANAGER, Stack, number},
+    scenarios::steps::{CHANGE, cast, make_primary, node_of, poll},
+    stack::{MANAGER, Stack},
 };
 use crate::{error::Result, tools::faults};
 
@@ -43,26 +40,31 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// The one that will be made: the operator numbers its instances.
+    /// That of the standby which is to be moved.
     ///
     /// # Errors
-    /// The Cluster can't be read.
-    pub async fn next(stack: &Stack, node: String) -> Result<Bounded> {
-        let cluster = stack.cluster().await?;
-        let last = number(&cluster, "/status/latestGeneratedNode");
-        Ok(Bounded { node, folder: FOLDER.into(), instance: format!("{CLUSTER}-{}", last + 1) })
+    /// The API's.
+    pub async fn of_a_standby(stack: &Stack) -> Result<Bounded> {
+        let primary = stack.fit().await?;
+        let instance = cast(stack, &primary).await?.into_iter().next().context("there is no standby")?;
+        Ok(Bounded { node: node_of(stack, &instance).await?, folder: FOLDER.into(), instance })
+    }
+
+    /// Whether the instance's claim is bound to it.
+    async fn in_use(&self, stack: &Stack) -> Result<bool> {
+        let claim = stack.api::<PersistentVolumeClaim>().get_opt(&self.instance).await?;
+        Ok(claim.and_then(|claim| claim.spec?.volume_name).as_deref() == Some(VOLUME))
     }
 }
 
-/// Replaces a standby by an instance on the volume, and makes it the primary.
+/// Moves the standby to the volume, and makes it the primary.
 ///
 /// # Errors
 /// The node's, the API's, or a step that does not end.
-pub async fn make(stage: &Stage<'_>, volume: &Bounded, standby: &str) -> Result<()> {
-    let stack = stage.stack;
+pub async fn make(stack: &Stack, volume: &Bounded) -> Result<()> {
     faults::mount_bounded(&volume.node, &volume.folder, MEBIBYTES).await?;
     let claims = stack.api::<PersistentVolumeClaim>();
-    let claim = claims.get(standby).await.context("cannot read the volume claim of a standby")?;
+    let claim = claims.get(&volume.instance).await.context("cannot read the volume claim of a standby")?;
     let spec = claim.spec.context("a volume claim has no content")?;
     let size = spec.resources.and_then(|resources| resources.requests?.get("storage").cloned());
     let object: PersistentVolume = serde_json::from_value(json!({
@@ -81,13 +83,9 @@ pub async fn make(stage: &Stage<'_>, volume: &Bounded, standby: &str) -> Result<
     let volumes: Api<PersistentVolume> = Api::all(stack.kube.client());
     let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
     volumes.create(&params, &object).await.context("cannot make the volume of bounded size")?;
-    replace(stack, standby).await?;
+    replace(stack, &volume.instance).await?;
     let late = format!("{} does not come up on the volume of bounded size", volume.instance);
-    poll(CHANGE, &late, async || {
-        let fit = stack.fit().await.is_ok();
-        Ok(fit && stack.api::<Pod>().get_opt(&volume.instance).await?.is_some())
-    })
-    .await?;
+    poll(CHANGE, &late, async || Ok(volume.in_use(stack).await? && stack.fit().await.is_ok())).await?;
     make_primary(stack, &volume.instance).await
 }
 
@@ -96,8 +94,7 @@ pub async fn make(stage: &Stage<'_>, volume: &Bounded, standby: &str) -> Result<
 /// # Errors
 /// As [`make`].
 pub async fn remove(stack: &Stack, volume: &Bounded) -> Result<()> {
-    let claims = stack.api::<PersistentVolumeClaim>();
-    if claims.get_opt(&volume.instance).await?.is_some_and(|claim| claim.metadata.deletion_timestamp.is_none()) {
+    if volume.in_use(stack).await? {
         poll(CHANGE, "the stack does not become healthy", async || Ok(stack.fit().await.is_ok())).await?;
         let primary = stack.fit().await?;
         if primary == volume.instance {
@@ -106,11 +103,7 @@ pub async fn remove(stack: &Stack, volume: &Bounded) -> Result<()> {
         }
         replace(stack, &volume.instance).await?;
     }
-    let pods = stack.api::<Pod>();
-    poll(CHANGE, "the instance on the volume of bounded size does not go", async || {
-        Ok(pods.get_opt(&volume.instance).await?.is_none() && claims.get_opt(&volume.instance).await?.is_none())
-    })
-    .await?;
+    poll(CHANGE, "the volume of bounded size stays in use", async || Ok(!volume.in_use(stack).await?)).await?;
     let volumes: Api<PersistentVolume> = Api::all(stack.kube.client());
     match volumes.delete(VOLUME, &DeleteParams::default()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -138,15 +131,4 @@ async fn replace(stack: &Stack, instance: &str) -> Result<()> {
         .context("cannot delete a volume claim")?;
     stack.api::<Pod>().delete(instance, &params).await.with_context(|| format!("cannot delete pod {instance}"))?;
     Ok(())
-}
-
-/// The node of a standby, on which the volume will be.
-///
-/// # Errors
-/// The API's.
-pub async fn place(stack: &Stack, primary: &str) -> Result<(String, String)> {
-    let standbys = cast(stack, primary).await?;
-    let standby = standbys.into_iter().next().context("there is no standby")?;
-    let node = node_of(stack, &standby).await?;
-    Ok((standby, node))
 }

@@ -31,6 +31,8 @@ pub const WEB: &str = "user-app";
 const DATABASE: &str = "app";
 /// The field manager of a drill's own changes.
 pub const MANAGER: &str = "stackctl-drill";
+/// How long the stack may take to recover from a drill that was interrupted.
+const SETTLE: Duration = Duration::from_secs(180);
 /// How long the standbys may take to replay what the primary has.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
@@ -143,6 +145,20 @@ impl Stack {
             return refuse(format!("{pods} pods of the web app are ready: it takes 2"));
         }
         Ok(primary.to_owned())
+    }
+
+    /// As [`Stack::fit`], but gives the stack time to become so.
+    ///
+    /// # Errors
+    /// What is still amiss at the end.
+    pub async fn settled(&self) -> Result<String> {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            match self.fit().await {
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_secs(1)).await,
+                other => return other,
+            }
+        }
     }
 
     /// Standbys that stream and count for the synchronous quorum.

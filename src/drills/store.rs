@@ -11,6 +11,8 @@ use crate::error::Result;
 const LEDGER: &str = "ledger";
 /// The report's file name.
 const REPORT: &str = "report.json";
+/// That of its page for people.
+pub const PAGE: &str = "report.html";
 
 /// Where drills are kept on this machine.
 #[derive(Debug, Clone)]
@@ -50,12 +52,14 @@ impl Store {
         Ok(folder.join(LEDGER))
     }
 
-    /// Keeps the report of a run.
+    /// Keeps the report of a run, for programs and for people.
     ///
     /// # Errors
     /// A file that can't be written.
     pub fn keep(&self, run: &str, report: &Report) -> Result<()> {
-        write(&self.folder.join(run).join(REPORT), &serde_json::to_vec_pretty(report)?)
+        let folder = self.folder.join(run);
+        write(&folder.join(PAGE), html(report).as_bytes())?;
+        write(&folder.join(REPORT), &serde_json::to_vec_pretty(report)?)
     }
 
     /// Every run, the oldest first: names begin with the time.

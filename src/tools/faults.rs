@@ -15,6 +15,8 @@ const API_SERVER: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 const ASIDE: &str = "/etc/kubernetes/stackctl-drill-kube-apiserver.yaml";
 /// The chain of packet filter rules that cuts a node off.
 const CHAIN: &str = "STACKCTL-DRILL";
+/// The name of the file system of bounded size, where file systems are listed.
+pub const BOUNDED: &str = "stackctl-drill";
 /// The process that undoes a fault after its time.
 const WATCHDOG: &str = "/run/stackctl-drill-watchdog";
 
@@ -139,7 +141,7 @@ fn no_watchdog() -> String {
 pub async fn mount_bounded(node: &str, folder: &str, mebibytes: u32) -> Result<()> {
     let mount = format!(
         "mkdir -p {folder} && {{ mountpoint -q {folder} || \
-         mount -t tmpfs -o size={mebibytes}m,mode=0777 stackctl-drill {folder}; }}"
+         mount -t tmpfs -o size={mebibytes}m,mode=0777 {BOUNDED} {folder}; }}"
     );
     script(node, &mount).await.map(drop)
 }

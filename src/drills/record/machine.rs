@@ -1,4 +1,5 @@
-//! The record on this machine: of faults that were put in past the API server, which may be what is down.
+//! The record on this machine, beside the one in the cluster: of faults past the API server, which may be what is
+//! down, and of who runs the drill.
 
 use std::path::{Path, PathBuf};
 

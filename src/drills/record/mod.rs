@@ -39,12 +39,12 @@ pub struct Running {
     pub undo: Vec<Undo>,
 }
 
-/// Writes the record, before anything is changed. On this machine, too, if it must be undone past the API.
+/// Writes the record, before anything is changed; on this machine, too: a fault may be that the API is down.
 ///
 /// # Errors
 /// There is one already, or the API's refusal.
 pub async fn write(stack: &Stack, running: &Running) -> Result<()> {
-    keep_here(stack, running)?;
+    stack.machine.write(running)?;
     let data = [(KEY.to_owned(), serde_json::to_string(running)?)].into();
     let map = ConfigMap {
         metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() },
@@ -62,15 +62,11 @@ pub async fn write(stack: &Stack, running: &Running) -> Result<()> {
 /// The API's refusal.
 pub async fn add(stack: &Stack, running: &mut Running, undo: impl IntoIterator<Item = Undo>) -> Result<()> {
     running.undo.extend(undo);
-    keep_here(stack, running)?;
+    stack.machine.write(running)?;
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({"data": {KEY: serde_json::to_string(running)?}}));
     stack.api::<ConfigMap>().patch(NAME, &params, &patch).await.context("cannot write the drill's record")?;
     Ok(())
-}
-
-fn keep_here(stack: &Stack, running: &Running) -> Result<()> {
-    if running.undo.iter().any(Undo::past_the_api) { stack.machine.write(running) } else { Ok(()) }
 }
 
 /// The record of a drill, if there is one.

@@ -79,13 +79,6 @@ pub enum Undo {
     },
 }
 
-impl Undo {
-    /// Whether it goes past the API server, from the machine whose engine runs the nodes.
-    pub const fn past_the_api(&self) -> bool {
-        matches!(self, Undo::ApiServer { .. } | Undo::Rejoin { .. } | Undo::StartNode { .. } | Undo::MakeRoom { .. })
-    }
-}
-
 /// Undoes what needs no API server; anything else is left to [`one`].
 ///
 /// # Errors

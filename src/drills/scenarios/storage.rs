@@ -9,12 +9,13 @@ use kube::api::DeleteParams;
 use super::{COMMON, Role, Scenario, Scene, Stage, steps::kill};
 use crate::{
     drills::{
+        access,
         bounded_volume::{self, Bounded},
         events::Kind,
         ground::Needs,
         record::{self, Undo},
     },
-    error::Result,
+    error::{Result, failed},
     tools::faults,
 };
 
@@ -59,11 +60,9 @@ pub async fn lose_volume(scene: &Scene<'_>) -> Result<String> {
 
 async fn move_to_bounded_volume(stage: &mut Stage<'_>) -> Result<()> {
     let stack = stage.stack;
-    let primary = stack.fit().await?;
-    let (standby, node) = bounded_volume::place(stack, &primary).await?;
-    let volume = Bounded::next(stack, node).await?;
+    let volume = Bounded::of_a_standby(stack).await?;
     record::add(stack, &mut stage.running, [Undo::BoundedVolume { volume: volume.clone() }]).await?;
-    bounded_volume::make(stage, &volume, &standby).await
+    bounded_volume::make(stack, &volume).await
 }
 
 fn bounded(scene: &Scene<'_>) -> Bounded {
@@ -76,6 +75,14 @@ async fn room(scene: &Scene<'_>) -> Result<Vec<Undo>> {
 
 async fn fill(scene: &Scene<'_>) -> Result<String> {
     let volume = bounded(scene);
+    let (stack, df) = (scene.stack, "df -P \"$PGDATA\" | tail -n 1");
+    let limit = Duration::from_secs(15);
+    let mounted = access::run(&stack.kube, &stack.namespace, &scene.primary, &["sh", "-c", df], limit).await?;
+    if !mounted.starts_with(faults::BOUNDED) {
+        return Err(
+            failed(format!("{} is not on the volume of bounded size: {}", scene.primary, mounted.trim())).into()
+        );
+    }
     scene.observer.note(Kind::Injected, format!("the disk of {} is filled", scene.primary));
     faults::fill(&volume.node, &volume.folder).await?;
     Ok(format!("the disk of {} is full", scene.primary))
