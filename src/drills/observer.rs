@@ -216,6 +216,9 @@ async fn lease(stack: Stack, primary: String, notes: Notes) {
     }
 }
 
+/// How the operator says that it does not dare to promote: too few standbys in reach, or unknown how many it takes.
+const REFUSALS: [&str; 2] = ["Strong consistency check failed", "Quorum check failed"];
+
 /// Follows the operator's log for the line by which it says that it does not dare to promote. The operator may
 /// be away, or another pod by now.
 async fn operator(stack: Stack, notes: Notes) {
@@ -229,7 +232,7 @@ async fn operator(stack: Stack, notes: Notes) {
             let Ok(log) = pods.log_stream(&pod.name_any(), &params).await else { continue };
             let mut lines = log.lines();
             while let Ok(Some(line)) = lines.try_next().await {
-                if line.contains("Strong consistency check failed") {
+                if REFUSALS.iter().any(|refusal| line.contains(refusal)) {
                     notes.write(Kind::PromotionRefused, "no quorum of standbys that is sure to have every write");
                 }
             }

@@ -127,6 +127,11 @@ impl Stack {
         if streaming != instances - 1 {
             return refuse(format!("{streaming} of {} standbys stream as synchronous candidates", instances - 1));
         }
+        if !self.quorum_is_known().await? {
+            return refuse(
+                "the operator does not know how many standbys confirm a commit, and would not promote".into(),
+            );
+        }
         let weak = self
             .psql(
                 primary,
@@ -145,6 +150,14 @@ impl Stack {
             return refuse(format!("{pods} pods of the web app are ready: it takes 2"));
         }
         Ok(primary.to_owned())
+    }
+
+    /// The primary writes down which standbys confirm its commits, and removes it around every change of its
+    /// configuration: meanwhile the operator promotes nobody.
+    async fn quorum_is_known(&self) -> Result<bool> {
+        let reference = ObjectRef::namespaced("postgresql.cnpg.io/v1", "FailoverQuorum", &self.namespace, CLUSTER);
+        let found = self.kube.get(&reference).await?;
+        Ok(found.is_some_and(|quorum| number(&quorum, "/status/standbyNumber") > 0))
     }
 
     /// As [`Stack::fit`], but gives the stack time to become so.
