@@ -142,7 +142,10 @@ async fn drill(
     let chosen = possible(cx, chosen, &ground)?;
     for scenario in &chosen {
         let steps = vec![
-            format!("it {}, {} times", scenario.does, args.runs),
+            match args.runs {
+                1 => format!("it {}", scenario.does),
+                runs => format!("it {}, {runs} times", scenario.does),
+            },
             format!("must come of it: {}", scenario.must),
             format!("undone: {}", scenario.undone),
         ];

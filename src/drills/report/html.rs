@@ -51,7 +51,7 @@ fn section(page: &mut String, run: &Run) {
          in each stream, {} long</p>",
         escape(&run.title),
         escape(&run.run),
-        run.began,
+        run.began.strftime("%Y-%m-%d %H:%M:%S UTC"),
         run.rate,
         seconds(run.lasted_ms)
     );

@@ -13,7 +13,7 @@ const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
 /// Event labels above the panels: so many rows, so high each.
-const LABEL_ROWS: usize = 5;
+const LABEL_ROWS: usize = 8;
 const LABEL: f64 = 15.0;
 const PANEL: f64 = 92.0;
 const GAP: f64 = 26.0;
@@ -37,7 +37,7 @@ pub fn timeline(run: &Run) -> String {
     outage(&mut svg, run, &x, top, bottom);
     let mut y = top;
     for series in &run.series {
-        rate_panel(&mut svg, series.stream, &series.buckets, &x, y);
+        rate_panel(&mut svg, series.stream, &series.buckets, run.rate, &x, y);
         y += PANEL + GAP;
         latency_panel(&mut svg, series.stream, &series.buckets, &x, y);
         y += PANEL + GAP;
@@ -76,13 +76,17 @@ fn title(svg: &mut String, y: f64, text: &str, high: &str) {
     let _ = writeln!(svg, "<line class=\"base\" x1=\"{LEFT}\" y1=\"{base:.1}\" x2=\"{right}\" y2=\"{base:.1}\"/>");
 }
 
-fn rate_panel(svg: &mut String, stream: Stream, buckets: &[Bucket], x: &impl Fn(f64) -> f64, y: f64) {
+/// Bars are cut at four times the rate at which writes were due: what had waited is answered all at once, and would
+/// make everything else look like nothing.
+fn rate_panel(svg: &mut String, stream: Stream, buckets: &[Bucket], rate: f64, x: &impl Fn(f64) -> f64, y: f64) {
     let per_second = 1000.0 / BUCKET_MS as f64;
-    let high = buckets.iter().map(|bucket| bucket.acknowledged + bucket.failed).max().unwrap_or(0).max(1) as f64;
+    let most = buckets.iter().map(|bucket| bucket.acknowledged + bucket.failed).max().unwrap_or(0).max(1) as f64;
+    let high = most.min((4.0 * rate / per_second).max(1.0));
+    let cut = if high < most { ", cut at the top" } else { "" };
     title(
         svg,
         y,
-        &format!("{stream}: writes a second, acknowledged and failed"),
+        &format!("{stream}: writes a second, acknowledged and failed{cut}"),
         &format!("{:.0}/s", high * per_second),
     );
     for (class, from) in [("ok", 0), ("bad", 1)] {
@@ -95,9 +99,9 @@ fn rate_panel(svg: &mut String, stream: Stream, buckets: &[Bucket], x: &impl Fn(
             }
             let at = (number as u64 * BUCKET_MS) as f64;
             let (left, right) = (x(at), x(at + BUCKET_MS as f64));
-            let base = y + PANEL - below as f64 / high * PANEL;
-            let _ =
-                write!(path, "M{left:.1} {base:.1}V{:.1}H{right:.1}V{base:.1}z", base - count as f64 / high * PANEL);
+            let height = |count: u64| y + PANEL - (count as f64 / high).min(1.0) * PANEL;
+            let (base, top) = (height(below), height(below + count));
+            let _ = write!(path, "M{left:.1} {base:.1}V{top:.1}H{right:.1}V{base:.1}z");
         }
         let _ = writeln!(svg, "<path class=\"{class}\" d=\"{path}\"/>");
     }
