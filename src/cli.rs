@@ -80,6 +80,14 @@ pub enum Command {
     Psql(PsqlArgs),
     /// Print the logs of a part.
     Logs(LogsArgs),
+    /// Open the web app in a browser, through a local port that stays open until Ctrl-C.
+    Open(OpenArgs),
+    /// Open Grafana in a browser, through a local port that stays open until Ctrl-C.
+    Grafana(GrafanaArgs),
+    /// Open Prometheus in a browser, through a local port that stays open until Ctrl-C.
+    Prometheus(OpenArgs),
+    /// Send load to the web app at a fixed rate and watch it scale out and back.
+    Load(LoadArgs),
     /// Remove exactly what `up` installed.
     Down(DownArgs),
     /// Break the stack on purpose and prove that nothing acknowledged is lost (exit code 4: it is).
@@ -236,6 +244,45 @@ pub struct LogsArgs {
     /// Lines from the end of each container's log.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub tail: i64,
+}
+
+/// Arguments of `open` and `prometheus`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OpenArgs {
+    /// The local port [default: a free one].
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Do not open a browser (without a display and with -o json none is opened anyway).
+    #[arg(long)]
+    pub no_browser: bool,
+}
+
+/// Arguments of `grafana`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct GrafanaArgs {
+    /// As of every such command.
+    #[command(flatten)]
+    pub open: OpenArgs,
+    /// Print the password, too.
+    #[arg(long)]
+    pub show_password: bool,
+}
+
+/// Arguments of `load`.
+#[derive(Debug, Clone, Args)]
+pub struct LoadArgs {
+    /// Requests a second, whether the app keeps up or not.
+    #[arg(long, value_name = "N", default_value_t = 400.0)]
+    pub rate: f64,
+    /// For how long, e.g. 90s, 5m.
+    #[arg(long, value_name = "DURATION", default_value = "3m")]
+    pub duration: String,
+    /// Users at most at the same time, each on a connection of its own.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    pub users: u32,
+    /// End with the load: do not send a trickle until the autoscaler has taken the additional pods away.
+    #[arg(long)]
+    pub no_scale_down: bool,
 }
 
 /// The parts that have logs.

@@ -8,6 +8,7 @@
 //! - [`checks`] are data: what is looked at, how, and the remedy; preflight and `doctor` share them.
 //! - Three doors: only [`ui`] writes to a terminal, only [`kube`] speaks the Kubernetes API, only
 //!   [`tools`] starts a process.
+//! - [`reach`] leads a local port to a page of the stack; [`load`] sends load and watches the app scale.
 //! - [`assets`] are the embedded manifests and the web image's build context; [`bundle`] is a folder
 //!   that replaces every download.
 //! - [`error`] holds kinds, exit codes and remedies.
@@ -24,7 +25,9 @@ pub mod drills;
 pub mod error;
 pub mod fetch;
 pub mod kube;
+pub mod load;
 pub mod phases;
+pub mod reach;
 pub mod status;
 pub mod tools;
 pub mod ui;

@@ -7,8 +7,12 @@ mod doctor;
 mod down;
 mod drill_history;
 mod failover_drill;
+mod grafana;
+mod load;
 mod logs;
 mod man;
+mod open;
+mod prometheus;
 mod psql;
 mod render;
 mod status;
@@ -45,6 +49,12 @@ async fn dispatch(cli: Cli, style: Style) -> Result<u8> {
         Command::Diff(args) => interruptible(diff::run(global, &args, style)).await,
         Command::Render(args) => interruptible(render::run(global, &args, style)).await,
         Command::Logs(args) => interruptible(logs::run(global, &args, style)).await,
+        // Ctrl-C is how these end.
+        Command::Open(args) => open::run(global, &args, style).await,
+        Command::Grafana(args) => grafana::run(global, &args, style).await,
+        Command::Prometheus(args) => prometheus::run(global, &args, style).await,
+        // It removes its pod and its users when it is interrupted.
+        Command::Load(args) => load::run(global, &args, style).await,
         // psql's own Ctrl-C cancels a query: it reaches the remote psql through the terminal.
         Command::Psql(args) => psql::run(global, &args).await,
         // It undoes its fault when it is interrupted.

@@ -3,10 +3,12 @@
 use futures::future::BoxFuture;
 
 use super::{Need, Phase, common};
-use crate::{assets::Part, context::Context, error::Result, kube::ObjectRef};
-
-/// The APIService through which the autoscaler asks for CPU and memory.
-const METRICS_API: &str = "v1beta1.metrics.k8s.io";
+use crate::{
+    assets::Part,
+    context::Context,
+    error::Result,
+    kube::{ObjectRef, metrics::METRICS_API},
+};
 
 /// Installs metrics-server.
 pub struct Autoscaling;

@@ -188,6 +188,23 @@ impl Cmd {
         Ok(())
     }
 
+    /// Starts it and lets go: it is the user's from then on and outlives this program. Only a failure within
+    /// `notice` is told.
+    ///
+    /// # Errors
+    /// It can't be started, or ends with an exit code other than 0 within that time.
+    pub async fn detach(self, notice: Duration) -> Result<()> {
+        let shown = self.shown();
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).envs(self.env).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.process_group(0).spawn().map_err(|error| cannot_start(&self.program, &error))?;
+        match tokio::time::timeout(notice, child.wait()).await {
+            Ok(Ok(status)) if !status.success() => Err(failed(format!("`{shown}` failed ({status})")).into()),
+            Ok(Err(error)) => Err(error).with_context(|| format!("cannot wait for `{shown}`")),
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
+    }
+
     fn start(self, stdout: Stdio) -> Result<Running> {
         let shown = self.shown();
         let mut command = Command::new(&self.program);

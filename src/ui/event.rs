@@ -97,6 +97,15 @@ pub enum Event {
         /// A short present participle, e.g. `loading user-app:3f…`.
         text: String,
     },
+    /// What a phase measures, about once a second.
+    Measured {
+        /// The phase's id.
+        phase: String,
+        /// For people.
+        text: String,
+        /// For programs: an object with a number each.
+        values: serde_json::Value,
+    },
     /// A resource's state, sent when it changes.
     Resource {
         /// The phase's id.

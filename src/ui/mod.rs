@@ -7,7 +7,7 @@ mod plain;
 pub mod prompt;
 mod terminal;
 mod text;
-pub use text::{Tone, paint};
+pub use text::{Tone, paint, table};
 
 use std::io::{IsTerminal, Write};
 

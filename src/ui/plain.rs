@@ -1,5 +1,7 @@
 //! A line an event on stderr: no colour, no redraw. For logs and CI.
 
+use std::time::{Duration, Instant};
+
 use dialoguer::console::strip_ansi_codes;
 
 use super::{
@@ -7,18 +9,28 @@ use super::{
     text::{duration, table},
 };
 
+/// Measurements come each second; a log needs fewer.
+const MEASURED_EVERY: Duration = Duration::from_secs(5);
+
 pub struct Plain {
     verbosity: Verbosity,
+    measured: Option<Instant>,
 }
 
 impl Plain {
     pub fn new(style: Style) -> Self {
-        Plain { verbosity: style.verbosity }
+        Plain { verbosity: style.verbosity, measured: None }
     }
 }
 
 impl Renderer for Plain {
     fn draw(&mut self, event: &Event) {
+        if let Event::Measured { .. } = event {
+            if self.measured.is_some_and(|last| last.elapsed() < MEASURED_EVERY) {
+                return;
+            }
+            self.measured = Some(Instant::now());
+        }
         for line in lines(event, self.verbosity) {
             err(&line);
         }
@@ -44,6 +56,7 @@ pub fn lines(event: &Event, verbosity: Verbosity) -> Vec<String> {
             vec![format!("[{phase}] {title}: FAILED after {}", duration(*elapsed))]
         }
         Event::Doing { phase, text } if verbose => vec![format!("[{phase}] {text}")],
+        Event::Measured { phase, text, .. } if normal => vec![format!("[{phase}] {text}")],
         Event::Resource { phase, resource, state, detail } => {
             let waiting = matches!(state, State::Waiting | State::Ready);
             let shown = verbose || (normal && waiting) || *state == State::Failed;

@@ -100,7 +100,7 @@ impl Renderer for Terminal {
     fn draw(&mut self, event: &Event) {
         match event {
             Event::PhaseStarted { phase, title } if !self.quiet() => self.start(phase, title),
-            Event::Doing { phase, text } => {
+            Event::Doing { phase, text } | Event::Measured { phase, text, .. } => {
                 if let Some(running) = self.phases.get_mut(phase) {
                     running.doing.clone_from(text);
                 }

@@ -3,9 +3,12 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod api_server;
 mod bad_bundle;
 mod bad_cluster;
 mod bad_machine;
 mod doctor;
 mod interrupt;
+mod load;
+mod reach;
 mod sandbox;

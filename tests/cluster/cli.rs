@@ -1,10 +1,12 @@
 //! Runs the built binary as a user does.
 
 use std::{
-    io::Read,
+    io::{BufRead, BufReader, Read},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// No step takes this long on two cores; a hang must not eat the whole run.
 const DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -68,6 +70,26 @@ impl Stackctl {
         let output = self.run(args);
         assert_eq!(output.code, 0, "stackctl {args:?}: {}{}", output.stdout, output.stderr);
         output
+    }
+
+    /// Runs a command that leads a local port into the cluster, calls `visit` with the address, and ends it with
+    /// Ctrl-C: exit code 0 is expected.
+    pub fn opened(&self, args: &[&str], visit: impl FnOnce(&str)) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stackctl"))
+            .args(args)
+            .args(["--no-browser", "-o", "json"])
+            .env("STACKCTL_PROFILE", self.profile)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("stackctl starts");
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
+        let opened: serde_json::Value = serde_json::from_str(&first).expect("a line of JSON");
+        visit(opened["address"].as_str().expect("an address").trim_start_matches("http://").trim_end_matches('/'));
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a small number")).expect("not 0");
+        kill_process(pid, Signal::INT).expect("stackctl still runs");
+        assert_eq!(child.wait().expect("stackctl ends").code(), Some(0), "stackctl {args:?} after Ctrl-C");
     }
 
     /// Runs it with `-o json` and returns its events.

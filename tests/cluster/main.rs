@@ -65,6 +65,21 @@ fn from_nothing_to_a_registered_user_and_back_to_nothing() {
     assert_eq!(stackctl.run(&["psql", "--", "-c", "select no_such_column"]).code, 1, "psql's own exit code");
     assert!(stackctl.ok(&["logs", "database", "--tail", "5"]).stdout.contains("user-db-"));
 
+    step("open leads to the app through a local port");
+    stackctl.opened(&["open"], |address| {
+        for path in ["/", "/users", "/api/v1/users?limit=1"] {
+            assert_eq!(objects::http_status(address, path), 200, "{path}");
+        }
+    });
+
+    step("a short load fails no request and leaves nothing");
+    let load = stackctl.events(&["load", "--rate", "50", "--duration", "20s", "--no-scale-down"]);
+    let report = load.last().expect("a report");
+    assert_eq!((&report["event"], &report["load"]["failed"]), (&"report".into(), &0.into()), "{report:#}");
+    assert!(report["load"]["answered"].as_u64() >= Some(990), "{report:#}");
+    let left = "select count(*) from users where email like '%@load.invalid'";
+    assert_eq!(stackctl.ok(&["psql", "--", "-A", "-t", "-c", left]).stdout.trim(), "0");
+
     step("doctor finds nothing wrong");
     stackctl.ok(&["doctor"]);
 

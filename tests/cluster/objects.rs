@@ -1,6 +1,11 @@
 //! What the test asks the cluster itself, beside stackctl's own commands.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 use kube::{
     Api,
@@ -13,6 +18,17 @@ use stackctl::kube::{ClusterRef, Inventory, Kube, ObjectRef};
 use crate::cli::Stackctl;
 
 const NAMESPACE: &str = "user-app";
+
+/// Asks for a page on a connection of its own; the status of the answer.
+pub fn http_status(address: &str, path: &str) -> u16 {
+    let mut socket = TcpStream::connect(address).expect("the port takes connections");
+    socket.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    status.unwrap_or_else(|| panic!("{path}: {answer}"))
+}
 
 /// A connection of the test's own.
 pub struct Objects {

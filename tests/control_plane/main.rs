@@ -13,4 +13,5 @@ mod inventory;
 mod keep_data;
 mod lease;
 mod manifests;
+mod reach;
 mod wait;

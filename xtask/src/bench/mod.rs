@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod empty;
+mod forward;
 mod interrupt;
 mod up;
 mod web;
@@ -24,6 +25,8 @@ pub enum Bench {
     Interrupt(interrupt::Args),
     /// The web app beside one of the same function in Flask, SQLAlchemy and gunicorn.
     Web(web::Args),
+    /// A port-forward: stackctl's and kubectl's, to the same pod of a running cluster.
+    Forward(forward::Args),
 }
 
 /// Measures.
@@ -35,6 +38,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Up(args) => up::bench(args),
         Bench::Interrupt(args) => interrupt::bench(args),
         Bench::Web(args) => web::bench(args),
+        Bench::Forward(args) => forward::bench(args),
     }
 }
 

@@ -1,0 +1,19 @@
+//! `stackctl grafana`: Grafana in a browser, through a port of this machine.
+
+use super::open::serve;
+use crate::{
+    cli::{Global, GrafanaArgs},
+    config::{Config, Options},
+    error::Result,
+    reach::{Site, Wishes},
+    ui::Style,
+};
+
+/// Runs the command, until Ctrl-C.
+///
+/// # Errors
+/// As [`crate::reach::reach`].
+pub async fn run(global: &Global, args: &GrafanaArgs, style: Style) -> Result<u8> {
+    let wishes = Wishes { open: &args.open, show_password: args.show_password };
+    serve(Config::load(global, &Options::default())?, &Site::grafana(), wishes, style).await
+}

@@ -1,0 +1,19 @@
+//! `stackctl prometheus`: Prometheus's own pages in a browser, through a port of this machine.
+
+use super::open::serve;
+use crate::{
+    cli::{Global, OpenArgs},
+    config::{Config, Options},
+    error::Result,
+    reach::{Site, Wishes},
+    ui::Style,
+};
+
+/// Runs the command, until Ctrl-C.
+///
+/// # Errors
+/// As [`crate::reach::reach`].
+pub async fn run(global: &Global, args: &OpenArgs, style: Style) -> Result<u8> {
+    let wishes = Wishes { open: args, show_password: false };
+    serve(Config::load(global, &Options::default())?, &Site::prometheus(), wishes, style).await
+}

@@ -1,0 +1,30 @@
+//! The users that loads have registered.
+
+use anyhow::Context as _;
+
+use crate::{
+    database::Overview,
+    error::{Result, failed},
+    kube::{Kube, exec},
+};
+
+/// Nobody can have an address there: the name is reserved for what does not exist.
+const DELETE: &str = "with keys as (delete from idempotency_keys where key like 'load-%'), \
+                      gone as (delete from users where email like 'load-%@load.invalid' returning 1) \
+                      select count(*) from gone";
+
+/// Removes all of them; returns how many there were.
+///
+/// # Errors
+/// The database has no primary at the moment, or it refuses.
+pub async fn remove(kube: &Kube, namespace: &str) -> Result<u64> {
+    let overview = Overview::read(kube, namespace).await?;
+    let primary = overview.primary.ok_or_else(|| {
+        failed("the database has no primary at the moment: the users that a load registered cannot be removed")
+            .remedy("run stackctl load again when stackctl status is healthy: it removes them first")
+    })?;
+    let command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", "app", "-c", DELETE];
+    let output = exec::run(kube, namespace, &primary, "postgres", &command, exec::DEFAULT_TIMEOUT).await;
+    let output = output.context("the users that a load registered cannot be removed")?;
+    output.trim().parse().with_context(|| format!("the primary answers {output:?}"))
+}
