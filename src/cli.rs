@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
 /// Brings up a highly available web and PostgreSQL stack on Kubernetes, and proves that it survives.
 #[derive(Debug, Parser)]
@@ -162,6 +163,17 @@ pub struct StackArgs {
     /// StorageClass of the volumes [default: the cluster's default].
     #[arg(long, value_name = "NAME", env = "STACKCTL_STORAGE_CLASS")]
     pub storage_class: Option<String>,
+    /// Leave this part out; may be given several times.
+    #[arg(long, value_enum, value_name = "PART", value_delimiter = ',', env = "STACKCTL_WITHOUT")]
+    pub without: Vec<Optional>,
+}
+
+/// The parts that the others do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optional {
+    /// Prometheus, kube-state-metrics and Grafana.
+    Monitoring,
 }
 
 /// Arguments of `up`.
@@ -204,7 +216,7 @@ pub struct RenderArgs {
     /// What the stack looks like.
     #[command(flatten)]
     pub stack: StackArgs,
-    /// Only these parts (base, operator, database, autoscaling, web).
+    /// Only these parts (base, operator, database, autoscaling, web, monitoring).
     #[arg(long = "part", value_name = "PART")]
     pub parts: Vec<String>,
     /// Write the web image's build context into this folder and print the image's name instead.
@@ -296,6 +308,12 @@ pub enum LogPart {
     Operator,
     /// The metrics-server.
     Autoscaling,
+    /// Prometheus.
+    Prometheus,
+    /// Grafana.
+    Grafana,
+    /// kube-state-metrics.
+    KubeStateMetrics,
 }
 
 /// Arguments of `down`.

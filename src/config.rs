@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::{
-    cli::{Global, SourceArgs, StackArgs, UpArgs},
+    cli::{Global, Optional, SourceArgs, StackArgs, UpArgs},
     error::{Result, usage},
 };
 
@@ -90,6 +90,8 @@ pub struct Config {
     pub bundle: Option<PathBuf>,
     /// Where the web image is pushed to, for clusters that stackctl does not own.
     pub registry: Option<String>,
+    /// Parts that are left out.
+    pub without: Vec<Optional>,
     /// Take over fields that another manager owns.
     pub force_conflicts: bool,
     /// The whole command's deadline.
@@ -115,6 +117,7 @@ struct File {
     nodes: Option<u32>,
     cpus: Option<u32>,
     memory: Option<String>,
+    without: Vec<Optional>,
 }
 
 /// The options of one command that matter here; commands fill in what they have.
@@ -183,6 +186,10 @@ impl Config {
             },
             bundle: source.and_then(|source| source.bundle.clone()).or(file.bundle),
             registry: stack.and_then(|stack| stack.registry.clone()).or(file.registry),
+            without: match stack.map(|stack| stack.without.as_slice()) {
+                None | Some([]) => file.without,
+                Some(asked) => asked.to_vec(),
+            },
             force_conflicts: up.is_some_and(|up| up.force_conflicts),
             timeout: parse_duration("--timeout", &timeout)?,
             folders: Folders { cache: xdg("XDG_CACHE_HOME", ".cache")?, state: xdg("XDG_STATE_HOME", ".local/state")? },

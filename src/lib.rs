@@ -26,6 +26,7 @@ pub mod error;
 pub mod fetch;
 pub mod kube;
 pub mod load;
+pub mod monitoring;
 pub mod phases;
 pub mod reach;
 pub mod status;

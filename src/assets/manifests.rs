@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use kube::core::DynamicObject;
 use serde::Serialize;
 
-use super::ASSETS;
+use super::{ASSETS, monitoring};
 use crate::error::Result;
 
 /// A part of the stack: a folder of `assets/`, and a section of the inventory.
@@ -23,11 +23,14 @@ pub enum Part {
     Autoscaling,
     /// The user app.
     Web,
+    /// Prometheus, kube-state-metrics and Grafana.
+    Monitoring,
 }
 
 impl Part {
     /// In the order in which they are applied; removed in the opposite one.
-    pub const ALL: [Part; 5] = [Part::Base, Part::Operator, Part::Database, Part::Autoscaling, Part::Web];
+    pub const ALL: [Part; 6] =
+        [Part::Base, Part::Operator, Part::Database, Part::Autoscaling, Part::Web, Part::Monitoring];
 
     /// The folder's and the inventory section's name.
     pub const fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Part {
             Part::Database => "database",
             Part::Autoscaling => "autoscaling",
             Part::Web => "web",
+            Part::Monitoring => "monitoring",
         }
     }
 
@@ -58,6 +62,9 @@ impl Part {
             let name = file.path().display().to_string();
             let text = file.contents_utf8().with_context(|| format!("{name} is not UTF-8"))?;
             objects.extend(parse(text, &name)?);
+        }
+        if self == Part::Monitoring {
+            objects.extend(monitoring::generated()?);
         }
         Ok(objects)
     }
@@ -94,7 +101,7 @@ mod tests {
 
     #[test]
     fn every_embedded_manifest_parses() {
-        for part in [Part::Base, Part::Database, Part::Autoscaling, Part::Web] {
+        for part in Part::ALL.into_iter().filter(|part| *part != Part::Operator) {
             assert!(!part.embedded().unwrap().is_empty(), "{part} is empty");
         }
     }

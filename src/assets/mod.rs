@@ -4,6 +4,7 @@
 mod components;
 mod image_context;
 mod manifests;
+pub mod monitoring;
 mod render;
 
 pub use components::{Component, Components, Download, Manifest, components};

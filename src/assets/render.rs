@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{Components, Part};
+use super::{Components, Part, monitoring};
 use crate::config::Stack;
 
 /// The namespace that the manifests are written for.
-const WRITTEN_FOR: &str = "user-app";
+pub(super) const WRITTEN_FOR: &str = "user-app";
 
 /// Which image stands for which name.
 #[derive(Debug, Clone, Default)]
@@ -43,7 +43,7 @@ impl Images {
 
 /// Makes `objects` of `part` ready to apply.
 pub fn render(part: Part, objects: Vec<DynamicObject>, stack: &Stack, images: &Images) -> Vec<DynamicObject> {
-    objects
+    let mut objects: Vec<DynamicObject> = objects
         .into_iter()
         .map(|mut object| {
             set_namespace(&mut object, &stack.namespace);
@@ -56,10 +56,14 @@ pub fn render(part: Part, objects: Vec<DynamicObject>, stack: &Stack, images: &I
             }
             object
         })
-        .collect()
+        .collect();
+    if part == Part::Monitoring {
+        monitoring::finish(&mut objects, stack);
+    }
+    objects
 }
 
-fn kind(object: &DynamicObject) -> &str {
+pub(super) fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("", |types| types.kind.as_str())
 }
 
@@ -208,7 +212,7 @@ spec:
     #[test]
     fn every_image_of_our_manifests_is_known() {
         let images = images();
-        for part in [Part::Database, Part::Autoscaling, Part::Web] {
+        for part in [Part::Database, Part::Autoscaling, Part::Web, Part::Monitoring] {
             for object in part.embedded().unwrap() {
                 let mut found = Vec::new();
                 names(&object.data, &mut found);

@@ -4,10 +4,12 @@ use futures::{FutureExt, future::try_join_all};
 
 use super::{Before, Category, Check, Outcome, check};
 use crate::{
+    assets::monitoring::NAMESPACE,
     config::Target,
     context::Context,
     error::Result,
     kube::{ObjectRef, Right},
+    monitoring::{FULL_REMEDY, Overview},
     tools::profile::{self, Found},
 };
 
@@ -25,6 +27,7 @@ pub const CHECKS: &[Check] = &[
     check(CLUSTER, "permissions", "permissions", Before::Foreign, API, |cx| permissions(cx).boxed()),
     check(CLUSTER, "storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
     check(CLUSTER, "metrics", "metrics API", Before::Never, API, |cx| metrics(cx).boxed()),
+    check(CLUSTER, "monitoring", "monitoring", Before::Never, API, |cx| monitoring(cx).boxed()),
     check(CLUSTER, "webhooks", "admission webhooks", Before::Foreign, API, |cx| webhooks(cx).boxed()),
 ];
 
@@ -92,6 +95,8 @@ async fn permissions(cx: &Context) -> Result<Outcome> {
         right("patch", "", "services", namespace),
         right("patch", "", "configmaps", namespace),
         right("get", "", "secrets", namespace),
+        right("patch", "rbac.authorization.k8s.io", "roles", namespace),
+        right("patch", "apps", "statefulsets", Some(NAMESPACE)),
         right("patch", "autoscaling", "horizontalpodautoscalers", namespace),
         right("patch", "postgresql.cnpg.io", "clusters", namespace),
     ];
@@ -146,6 +151,22 @@ async fn metrics(cx: &Context) -> Result<Outcome> {
         Some((false, why)) => Outcome::failed(format!("it does not answer: {why}"))
             .remedy("kubectl -n kube-system logs deployment/metrics-server shows why"),
     })
+}
+
+async fn monitoring(cx: &Context) -> Result<Outcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    let Some(overview) = Overview::read(cx.kube().await?).await? else {
+        return Ok(Outcome::skipped("not installed: stackctl up installs it, unless it is told --without monitoring"));
+    };
+    let detail = overview.describe();
+    if overview.storage.is_some() {
+        return Ok(Outcome::failed(detail).remedy(FULL_REMEDY));
+    }
+    let Some((name, _)) = overview.waiting.first() else { return Ok(Outcome::ok(detail)) };
+    // It starts after everything else, and nothing that users need depends on it.
+    Ok(Outcome::warning(detail).remedy(format!("wait a minute; then stackctl logs {name} says why")))
 }
 
 async fn webhooks(cx: &Context) -> Result<Outcome> {

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::{
+    assets::monitoring,
     cli::{Global, LogPart, LogsArgs},
     config::{Config, Options},
     context::Context,
@@ -29,6 +30,9 @@ pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
         LogPart::Autoscaling => {
             ("kube-system".into(), "app.kubernetes.io/name=metrics-server".to_owned(), "metrics-server")
         }
+        LogPart::Prometheus => of_monitoring("prometheus"),
+        LogPart::Grafana => of_monitoring("grafana"),
+        LogPart::KubeStateMetrics => of_monitoring("kube-state-metrics"),
     };
     let source = Source { namespace, selector, container: Some(container.to_owned()) };
     let json_lines = style.mode == ui::Mode::Json;
@@ -41,4 +45,9 @@ pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
     };
     logs::print(cx.kube().await?, &source, args.tail, args.follow, &mut print).await?;
     Ok(0)
+}
+
+/// Namespace, selector and container of one of monitoring's parts.
+fn of_monitoring(container: &'static str) -> (String, String, &'static str) {
+    (monitoring::NAMESPACE.into(), format!("app.kubernetes.io/name=monitoring-{container}"), container)
 }

@@ -6,10 +6,11 @@ use anyhow::Context as _;
 
 use super::interruptible;
 use crate::{
-    cli::{Global, UpArgs},
+    cli::{Global, Optional, UpArgs},
     config::{Config, Options, Target},
     context::Context,
-    error::{Result, failed, kind_of},
+    error::{Result, failed, kind_of, one_line},
+    monitoring::Overview,
     phases::{
         self, Phase,
         autoscaling::Autoscaling,
@@ -17,6 +18,7 @@ use crate::{
         cluster::Cluster,
         database::Database,
         image::{Build, Image},
+        monitoring::Monitoring,
         operator::Operator,
         preflight::Preflight,
         verify::Verify,
@@ -55,7 +57,7 @@ async fn up(config: Config, args: &UpArgs, reporter: Reporter, began: Instant) -
 
 /// In the order in which they are shown; each says what it waits for.
 fn phases_of(cx: &Context) -> Vec<Box<dyn Phase>> {
-    vec![
+    let mut phases: Vec<Box<dyn Phase>> = vec![
         Box::new(Preflight),
         Box::new(Build),
         Box::new(Cluster),
@@ -66,7 +68,11 @@ fn phases_of(cx: &Context) -> Vec<Box<dyn Phase>> {
         Box::new(Database { instances: cx.config.stack.instances }),
         Box::new(Web),
         Box::new(Verify),
-    ]
+    ];
+    if !cx.config.without.contains(&Optional::Monitoring) {
+        phases.push(Box::new(Monitoring));
+    }
+    phases
 }
 
 /// On this machine only one stackctl may work on a minikube profile: minikube itself would make a mess of
@@ -129,8 +135,26 @@ async fn facts_of(cx: &Context) -> Vec<(String, String)> {
         "database".into(),
         format!("Service {namespace}/user-db-rw, port 5432 (primary); user-db-ro (standbys)"),
     ));
+    facts.push(("monitoring".into(), monitoring(cx).await));
     if let Target::Minikube(minikube) = &cx.config.target {
         facts.push(("kubectl".into(), format!("kubectl --context {} -n {namespace} get pods", minikube.profile)));
     }
     facts
+}
+
+/// How far monitoring is, which nobody has waited for.
+async fn monitoring(cx: &Context) -> String {
+    if cx.config.without.contains(&Optional::Monitoring) {
+        return "left out, as asked".into();
+    }
+    let read = async { Overview::read(cx.kube().await?).await };
+    match read.await {
+        Ok(Some(overview)) if overview.healthy() => overview.describe(),
+        Ok(Some(overview)) => {
+            let waiting: Vec<_> = overview.waiting.iter().map(|(name, _)| *name).collect();
+            format!("not ready yet: {} (stackctl status tells when)", waiting.join(", "))
+        }
+        Ok(None) => "not installed".into(),
+        Err(error) => one_line(&error),
+    }
 }

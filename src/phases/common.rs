@@ -14,7 +14,7 @@ use crate::{
     kube::{
         ApplyEvent, ApplyOptions, Change, DeleteEvent, ObjectRef, Problem, Readiness, WaitEvent, takes_time, wait_ready,
     },
-    phases::image,
+    phases::{image, monitoring},
     ui::{Event, Reporter, State},
 };
 
@@ -38,6 +38,26 @@ pub async fn objects(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     }
     objects.extend(part.embedded()?);
     Ok(assets::render(part, objects, &cx.config.stack, &images(cx)?))
+}
+
+/// As [`objects`], and what of `part` depends on the cluster that there is: what it has a use for, and Secrets that are
+/// made once and then kept.
+///
+/// # Errors
+/// As [`objects`], or the cluster does not answer.
+pub async fn complete(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
+    match part {
+        Part::Monitoring => monitoring::objects(cx).await,
+        _ => objects(cx, part).await,
+    }
+}
+
+/// An object that is in no manifest, made ready to apply as one of `part`.
+///
+/// # Errors
+/// Only if an embedded file is broken.
+pub fn labelled(cx: &Context, part: Part, object: DynamicObject) -> Result<Vec<DynamicObject>> {
+    Ok(assets::render(part, vec![object], &cx.config.stack, &images(cx)?))
 }
 
 /// A component's own release manifest: from the bundle, or downloaded once and cached; verified either way.
@@ -72,7 +92,7 @@ pub struct Applied {
 /// # Errors
 /// What the API server refuses, with the reason and a remedy.
 pub async fn apply(cx: &Context, phase: &str, part: Part) -> Result<Applied> {
-    let objects = objects(cx, part).await?;
+    let objects = complete(cx, part).await?;
     cx.doing(phase, format!("applying {} objects", objects.len()));
     let options = ApplyOptions { force_conflicts: cx.config.force_conflicts, dry_run: false, deadline: cx.deadline };
     let pruned = AtomicUsize::new(0);

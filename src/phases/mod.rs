@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod common;
 pub mod database;
 pub mod image;
+pub mod monitoring;
 pub mod operator;
 pub mod preflight;
 mod runner;

@@ -80,13 +80,14 @@ impl Report {
 pub async fn read(cx: &Context) -> Result<Report> {
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
-    let (cluster, operator, database, metrics, web, volumes) = tokio::join!(
+    let (cluster, operator, database, metrics, web, volumes, monitoring) = tokio::join!(
         parts::cluster(kube),
         parts::operator(kube),
         database(cx),
         parts::metrics(kube),
         parts::web(kube, namespace),
         parts::volumes(kube, namespace),
+        parts::monitoring(kube),
     );
     let (database, instances) = database;
     let lines = [
@@ -96,6 +97,7 @@ pub async fn read(cx: &Context) -> Result<Report> {
         ("volumes", volumes),
         ("metrics", metrics),
         ("web", web),
+        ("monitoring", monitoring),
     ];
     let parts = lines
         .into_iter()

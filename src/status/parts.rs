@@ -12,6 +12,7 @@ use crate::{
     database,
     error::Result,
     kube::{Kube, ObjectRef, Readiness, metrics::METRICS_API, readiness},
+    monitoring::Overview,
 };
 
 /// A database instance's pod.
@@ -71,6 +72,17 @@ pub async fn volumes(kube: &Kube, namespace: &str) -> Verdict {
     let bound = bound.count();
     let health = if bound == claims.len() && bound > 0 { Health::Healthy } else { Health::Unhealthy };
     Ok((health, format!("{bound}/{} bound", claims.len())))
+}
+
+pub async fn monitoring(kube: &Kube) -> Verdict {
+    Ok(match Overview::read(kube).await? {
+        // It is the only part that may be left out.
+        None => (Health::Healthy, "not installed".into()),
+        Some(overview) => {
+            let health = if overview.healthy() { Health::Healthy } else { Health::Degraded };
+            (health, overview.describe())
+        }
+    })
 }
 
 pub async fn instances(kube: &Kube, namespace: &str) -> Result<Vec<InstancePod>> {

@@ -8,6 +8,7 @@
 mod cli;
 mod drills;
 mod machine;
+mod monitoring;
 mod objects;
 
 use cli::Stackctl;
@@ -39,6 +40,9 @@ fn from_nothing_to_a_registered_user_and_back_to_nothing() {
     let user = objects.register("Ada Lovelace", "ada@example.org");
     assert_eq!(objects.user(&user).as_deref(), Some("Ada Lovelace"));
 
+    step("every target is scraped and every panel has data");
+    monitoring::check(&objects);
+
     step("up again changes nothing");
     let before = objects.versions();
     let again = stackctl.events(&["up"]);
@@ -56,7 +60,7 @@ fn from_nothing_to_a_registered_user_and_back_to_nothing() {
     stackctl.ok(&["diff"]);
     let status: serde_json::Value = serde_json::from_str(&stackctl.ok(&["status", "-o", "json"]).stdout).unwrap();
     let parts = status["parts"].as_array().unwrap();
-    assert!(parts.len() >= 6 && parts.iter().all(|part| part["health"] == "healthy"), "{status:#}");
+    assert!(parts.len() >= 7 && parts.iter().all(|part| part["health"] == "healthy"), "{status:#}");
     assert_eq!(status["instances"].as_array().unwrap().len(), 3);
 
     step("psql and logs reach their pods");

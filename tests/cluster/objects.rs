@@ -45,7 +45,7 @@ impl Objects {
         let cluster = ClusterRef { kubeconfig: None, context: Some(stackctl.profile().into()) };
         let kube = runtime.block_on(Kube::connect(&cluster)).expect("the cluster answers");
         let inventory = runtime.block_on(Inventory::load(&kube, NAMESPACE)).expect("the inventory can be read");
-        let parts = ["base", "operator", "database", "autoscaling", "web"];
+        let parts = ["base", "operator", "database", "autoscaling", "web", "monitoring"];
         let listed = parts.iter().flat_map(|part| inventory.entries(part)).map(|entry| entry.object).collect();
         Objects { runtime, kube, listed }
     }
@@ -67,6 +67,28 @@ impl Objects {
         let user = json!({"name": name, "email": email, "gender": null});
         let created = self.ask("POST", "/api/v1/users", Some(&user)).expect("the user is registered");
         created["id"].as_str().map_or_else(|| created["id"].to_string(), str::to_owned)
+    }
+
+    /// Reads the list of users so many times.
+    pub fn ask_users(&self, times: u32) {
+        for _ in 0..times {
+            self.ask("GET", "/api/v1/users?limit=1", None).expect("the app answers");
+        }
+    }
+
+    /// Prometheus' answer to an instant query; null while it does not answer.
+    pub fn prometheus(&self, expr: &str) -> Value {
+        let expr: String = expr
+            .bytes()
+            .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).into() } else { format!("%{byte:02X}") })
+            .collect();
+        let path = "/api/v1/namespaces/monitoring/services/monitoring-prometheus:9090/proxy/api/v1/query";
+        let request = http::Request::get(format!("{path}?query={expr}")).body(Vec::new()).expect("a valid request");
+        match self.runtime.block_on(self.kube.client().request(request)) {
+            Ok(answer) => answer,
+            Err(kube::Error::Api(status)) if status.code == 503 => Value::Null,
+            Err(error) => panic!("Prometheus refuses {expr}: {error}"),
+        }
     }
 
     /// The user's name, if there is such a user.
@@ -92,8 +114,14 @@ impl Objects {
                 .unwrap_or_default()
                 .into_iter()
                 .find(|entry| entry.manager.as_deref() == Some("stackctl") && entry.subresource.is_none());
-            let written_by_controllers =
-                ["Cluster", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "APIService"];
+            let written_by_controllers = [
+                "Cluster",
+                "Deployment",
+                "HorizontalPodAutoscaler",
+                "PodDisruptionBudget",
+                "APIService",
+                "StatefulSet",
+            ];
             let version = if written_by_controllers.contains(&object.kind.as_str()) {
                 format!("{:?} {:?}", found.metadata.generation, ours.and_then(|entry| entry.time))
             } else {

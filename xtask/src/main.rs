@@ -3,6 +3,7 @@
 mod bench;
 mod bundle;
 mod compile;
+mod dashboards;
 mod drills;
 mod engine;
 mod plan;
@@ -45,6 +46,8 @@ enum Task {
         #[command(subcommand)]
         bench: bench::Bench,
     },
+    /// Make the dashboards in assets/dashboards from their source in xtask/src/dashboards.
+    Dashboards,
     /// Make a bundle from sources: all that the stack needs where no container registry is in reach.
     Bundle {
         /// The folder to make [default: stackctl/bundle in the user's cache folder].
@@ -76,6 +79,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
         Task::Web(args) => web::web(&args)?,
         Task::Bench { bench } => bench::run(&bench)?,
+        Task::Dashboards => dashboards::write()?,
         Task::Bundle { only: Some(only), .. } => {
             let folder = bundle::make_only(only)?;
             say::say(&format!("the programs are in {}", folder.display()));

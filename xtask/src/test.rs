@@ -106,6 +106,7 @@ fn steps<'a>(args: &Args, plan: &'a Plan) -> Vec<Step<'a>> {
     ];
     if !args.no_cluster {
         steps.push(("the bundle", Box::new(|_| bundle::make(&bundle::default_folder()?, &plan.packages, &DEBUG))));
+        steps.push(("alert rules", Box::new(alert_rules)));
         steps.push(("a real cluster", Box::new(cluster)));
     }
     steps
@@ -185,6 +186,27 @@ fn requirements(plan: &Plan) -> Result<()> {
     let log = bundle::cache_folder()?.join("apt.log");
     install::ensure(&install::missing(&plan.packages), &log)?;
     bundle::make_only(bundle::Only::ControlPlane).map(drop)
+}
+
+/// Prometheus' configuration, and what its alert rules make of series that are written down with them.
+fn alert_rules(found: &mut Tally) -> Result<()> {
+    let image = bundle::promtool()?;
+    let mount = |folder: &str, name: &str| format!("{}:/files/{name}:ro", workspace().join(folder).display());
+    for check in [
+        // The file with the token is in the cluster only.
+        ["check", "config", "--syntax-only", "prometheus/prometheus.yml"].as_slice(),
+        &["test", "rules", "alerts/database.yaml", "alerts/web.yaml"],
+    ] {
+        let mut args = vec!["run".to_owned(), "--rm".into(), "--network".into(), "none".into(), "-w".into()];
+        args.extend(["/files".into(), "-v".into(), mount("assets/prometheus", "prometheus"), "-v".into()]);
+        args.extend([mount("tests/alerts", "alerts"), image.clone(), "promtool".into()]);
+        let code = Run::new("docker", 120).args(args).args(check).on_terminal()?;
+        if code != 0 {
+            bail!("promtool {} found something: see above", check.join(" "));
+        }
+        found.passed += 1;
+    }
+    Ok(())
 }
 
 /// Brings the stack up on a minikube of its own, from the bundle, and takes it down again.

@@ -84,7 +84,9 @@ fn version(closed: &Closed, image: &Image, id: &str) -> Result<String> {
 
 /// The first word of a text that looks like a version.
 fn version_in(text: &str) -> Option<String> {
+    // A distribution's own suffix is left out: 2.53.3+ds1-2.
     let words = text.split_whitespace().map(|word| word.trim_start_matches('v'));
+    let words = words.filter_map(|word| word.split(['+', '-']).next());
     let mut versions = words.filter(|word| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.'));
     versions.next().map(str::to_owned)
 }
@@ -113,18 +115,19 @@ pub fn copy_recipe(from: &Path, to: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::parts::IMAGES;
+    use crate::bundle::parts::{IMAGES, PROMTOOL};
 
     #[test]
     fn the_version_is_the_first_word_that_looks_like_one() {
         assert_eq!(version_in("postgres (PostgreSQL) 17.12 (Debian 17.12-0+deb13u1)").as_deref(), Some("17.12"));
         assert_eq!(version_in("BusyBox v1.35.0 (Debian 1:1.35.0-4) multi-call").as_deref(), Some("1.35.0"));
+        assert_eq!(version_in("prometheus\t2.53.3+ds1-2+deb13u1").as_deref(), Some("2.53.3"));
         assert_eq!(version_in("none here. at all"), None);
     }
 
     #[test]
     fn every_image_has_a_dockerfile_that_takes_its_base_and_files() {
-        for image in IMAGES {
+        for image in IMAGES.iter().chain([PROMTOOL]) {
             let path = crate::bundle::sources_folder().join(image.folder).join("Dockerfile");
             let text = fs::read_to_string(&path).unwrap();
             assert_eq!(text.contains("FROM ${BASE}"), image.base != Base::Scratch, "{}", image.name);

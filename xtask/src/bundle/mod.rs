@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use self::parts::{CONTROL_PLANE, GO_TOOLS, GoTool, TEST_ONLY};
+use self::parts::{Base, CONTROL_PLANE, GO_TOOLS, GoTool, PROMTOOL, TEST_ONLY};
 use self::store::Store;
 use crate::engine::runtime;
 use crate::run::Run;
@@ -130,6 +130,18 @@ pub fn make(out: &Path, packages: &[&str], stackctl: &Stackctl) -> Result<()> {
     assemble::assemble(&closed, out, stackctl)?;
     say(&format!("the bundle is in {}", out.display()));
     Ok(())
+}
+
+/// The image with promtool, which checks Prometheus' configuration and alert rules.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn promtool() -> Result<String> {
+    let closed = Closed::open()?;
+    if let Base::Debian(suite) = PROMTOOL.base {
+        debian::base(&closed, suite)?;
+    }
+    docker::noted(&images::build(&closed, PROMTOOL)?, "image")
 }
 
 /// Links programs to where tests look for them.

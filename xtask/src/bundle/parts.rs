@@ -86,6 +86,12 @@ pub const GO_TOOLS: &[GoTool] = &[
         &[("github.com/rancher/local-path-provisioner", "local-path-provisioner")],
         &["main.VERSION=$V"],
     ),
+    go(
+        "kube-state-metrics",
+        "kube-state-metrics",
+        &[("k8s.io/kube-state-metrics/v2", "kube-state-metrics")],
+        &["github.com/prometheus/common/version.Version=$V"],
+    ),
     GoTool {
         name: "minikube",
         folder: "minikube",
@@ -256,7 +262,31 @@ pub const IMAGES: &[Image] = &[
         version: Version::Prints(&["postgres", "--version"]),
         ..image("postgresql-image", "stackctl.local/postgresql:$V-$K", &[], "postgresql")
     },
+    image(
+        "kube-state-metrics-image",
+        "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0",
+        &[("kube-state-metrics", "kube-state-metrics")],
+        "kube-state-metrics",
+    ),
+    of_prometheus("prometheus-image", "stackctl.local/prometheus:$V-$K", &[("PROGRAM", "prometheus")]),
 ];
+
+/// The program that checks Prometheus' files: tests run it, no bundle holds it.
+pub const PROMTOOL: &Image =
+    &of_prometheus("promtool-image", "stackctl.local/promtool:$V-$K", &[("PROGRAM", "promtool")]);
+
+const fn of_prometheus(
+    name: &'static str,
+    image_name: &'static str,
+    args: &'static [(&'static str, &'static str)],
+) -> Image {
+    Image {
+        base: Base::Debian("trixie"),
+        version: Version::Prints(&["dpkg-query", "--show", "prometheus"]),
+        args,
+        ..image(name, image_name, &[], "prometheus")
+    }
+}
 
 /// A manifest of upstream's, taken from the module that its program is built from.
 #[derive(Debug)]
