@@ -36,7 +36,7 @@ impl Phase for Monitoring {
 
     fn after(&self) -> &'static [&'static str] {
         // Not beside what users wait for: it would take their CPU.
-        &["web"]
+        &["verify"]
     }
 
     fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {

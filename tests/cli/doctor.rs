@@ -28,6 +28,7 @@ fn a_machine_without_docker() {
       · permissions         no cluster yet: stackctl up makes it
       · storage class       no cluster yet: stackctl up makes it
       · metrics API         no cluster yet: stackctl up makes it
+      · monitoring          no cluster yet: stackctl up makes it
       · admission webhooks  no cluster yet: stackctl up makes it
 
     1 problem found.

@@ -61,9 +61,15 @@ fn is_basis(object: &DynamicObject) -> bool {
     matches!(kind, "Namespace" | "CustomResourceDefinition")
 }
 
-/// Whether the namespace's Pod Security level lets the pods of a Deployment in.
+/// Whether the namespace's Pod Security level lets the pods of a Deployment or StatefulSet in.
 async fn pods_are_admitted(kube: &Kube, object: &DynamicObject) {
-    let template = object.data.pointer("/spec/template").cloned().unwrap();
+    let mut template = object.data.pointer("/spec/template").cloned().unwrap();
+    for claim in
+        object.data.pointer("/spec/volumeClaimTemplates").and_then(|claims| claims.as_array()).into_iter().flatten()
+    {
+        let volumes = template.pointer_mut("/spec/volumes").and_then(|volumes| volumes.as_array_mut()).unwrap();
+        volumes.push(json!({"name": claim["metadata"]["name"], "emptyDir": {}}));
+    }
     let namespace = object.metadata.namespace.clone().unwrap();
     let name = object.metadata.name.clone().unwrap();
     let pod: DynamicObject = serde_json::from_value(json!({
@@ -74,7 +80,7 @@ async fn pods_are_admitted(kube: &Kube, object: &DynamicObject) {
     .unwrap();
     let api = kube.api(&ObjectRef::namespaced("v1", "Pod", &namespace, &name)).await.unwrap();
     let dry = PostParams { dry_run: true, ..PostParams::default() };
-    api.create(&dry, &pod).await.unwrap_or_else(|error| panic!("a pod of Deployment {namespace}/{name}: {error}"));
+    api.create(&dry, &pod).await.unwrap_or_else(|error| panic!("a pod of {namespace}/{name}: {error}"));
 }
 
 /// Every manifest passes the server's strict validation: no unknown and no doubled field, every value valid,
