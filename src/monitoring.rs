@@ -23,10 +23,21 @@ const FULL: &str = "no space left on device";
 pub struct Overview {
     /// Names of those that are ready.
     pub ready: Vec<&'static str>,
-    /// Those that are not, with the reason.
-    pub waiting: Vec<(&'static str, String)>,
+    /// Those that are not.
+    pub waiting: Vec<Waiting>,
     /// Why Prometheus does not store what it scrapes.
     pub storage: Option<String>,
+}
+
+/// A part that is not ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its name.
+    pub name: &'static str,
+    /// In a few words, e.g. `ErrImagePull`.
+    pub reason: String,
+    /// All that is known.
+    pub why: String,
 }
 
 impl Overview {
@@ -47,9 +58,14 @@ impl Overview {
                     if full && name == "prometheus" {
                         overview.storage = Some("its volume is full: it cannot start".into());
                     }
-                    overview.waiting.push((name, problems.first().map_or(detail, |problem| problem.sentence())));
+                    overview.waiting.push(match problems.first() {
+                        Some(problem) => Waiting { name, reason: problem.reason.clone(), why: problem.sentence() },
+                        None => Waiting { name, reason: detail.clone(), why: detail },
+                    });
                 }
-                Readiness::Failed { reason, message } => overview.waiting.push((name, format!("{reason}: {message}"))),
+                Readiness::Failed { reason, message } => {
+                    overview.waiting.push(Waiting { name, why: format!("{reason}: {message}"), reason });
+                }
             }
         }
         if overview.ready.is_empty() && overview.waiting.is_empty() {
@@ -67,7 +83,7 @@ impl Overview {
         if !self.ready.is_empty() {
             parts.push(format!("{} ready", self.ready.join(", ")));
         }
-        parts.extend(self.waiting.iter().map(|(name, why)| format!("{name} not ready ({why})")));
+        parts.extend(self.waiting.iter().map(|part| format!("{} not ready ({})", part.name, part.reason)));
         if let Some(storage) = &self.storage {
             parts.push(format!("Prometheus stores nothing: {storage}"));
         }
@@ -79,7 +95,7 @@ impl Overview {
 
     /// Whether that part is installed.
     pub fn has(&self, name: &str) -> bool {
-        self.ready.contains(&name) || self.waiting.iter().any(|(waiting, _)| *waiting == name)
+        self.ready.contains(&name) || self.waiting.iter().any(|part| part.name == name)
     }
 
     /// Everything that is installed runs, and Prometheus stores.
@@ -144,7 +160,10 @@ mod tests {
     fn overview(ready: &[&'static str], waiting: &[(&'static str, &str)], storage: Option<&str>) -> Overview {
         Overview {
             ready: ready.to_vec(),
-            waiting: waiting.iter().map(|(name, why)| (*name, (*why).to_owned())).collect(),
+            waiting: waiting
+                .iter()
+                .map(|(name, reason)| Waiting { name, reason: (*reason).to_owned(), why: "all of it".into() })
+                .collect(),
             storage: storage.map(str::to_owned),
         }
     }

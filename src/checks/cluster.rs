@@ -164,9 +164,9 @@ async fn monitoring(cx: &Context) -> Result<Outcome> {
     if overview.storage.is_some() {
         return Ok(Outcome::failed(detail).remedy(FULL_REMEDY));
     }
-    let Some((name, _)) = overview.waiting.first() else { return Ok(Outcome::ok(detail)) };
+    let Some(part) = overview.waiting.first() else { return Ok(Outcome::ok(detail)) };
     // It starts after everything else, and nothing that users need depends on it.
-    Ok(Outcome::warning(detail).remedy(format!("wait a minute; then stackctl logs {name} says why")))
+    Ok(Outcome::warning(part.why.clone()).remedy(format!("wait a minute; then stackctl logs {} says why", part.name)))
 }
 
 async fn webhooks(cx: &Context) -> Result<Outcome> {

@@ -151,8 +151,11 @@ async fn monitoring(cx: &Context) -> String {
     match read.await {
         Ok(Some(overview)) if overview.healthy() => overview.describe(),
         Ok(Some(overview)) => {
-            let waiting: Vec<_> = overview.waiting.iter().map(|(name, _)| *name).collect();
-            format!("not ready yet: {} (stackctl status tells when)", waiting.join(", "))
+            let waiting: Vec<_> = overview.waiting.iter().map(|part| part.name).collect();
+            match overview.storage {
+                Some(_) => overview.describe(),
+                None => format!("not ready yet: {} (stackctl status tells when)", waiting.join(", ")),
+            }
         }
         Ok(None) => "not installed".into(),
         Err(error) => one_line(&error),

@@ -485,11 +485,8 @@ fn operator() -> Row {
                 "Reconciliations",
                 Lines,
                 "ops",
-                "How often the operator looks after its objects, by outcome.",
-                vec![query(
-                    "{{controller}} {{result}}",
-                    "sum by (controller, result) (rate(controller_runtime_reconcile_total[1m])) > 0",
-                )],
+                "How often the operator looks after its objects.",
+                vec![query("{{controller}}", "sum by (controller) (rate(controller_runtime_reconcile_total[1m]))")],
             ),
             panel(
                 "Failed reconciliations",
