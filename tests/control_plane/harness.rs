@@ -32,10 +32,7 @@ pub struct ControlPlane {
 /// The control plane; the first caller starts it.
 pub fn control_plane() -> &'static ControlPlane {
     static RUNNING: OnceLock<Result<ControlPlane, String>> = OnceLock::new();
-    let running = RUNNING.get_or_init(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        start()
-    });
+    let running = RUNNING.get_or_init(start);
     running.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -80,6 +77,7 @@ fn spawn(program: &Path, arguments: &[String], log: &Path) -> Result<Child, Stri
 }
 
 fn start() -> Result<ControlPlane, String> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let (etcd, server) = (binary("etcd")?, binary("kube-apiserver")?);
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -134,6 +132,11 @@ fn start() -> Result<ControlPlane, String> {
 }
 
 impl ControlPlane {
+    /// One that no other test works on.
+    pub fn of_its_own() -> Self {
+        start().unwrap_or_else(|error| panic!("{error}"))
+    }
+
     fn until_ready(&self) -> Result<(), String> {
         let give_up = Instant::now() + START;
         let log = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();

@@ -14,4 +14,5 @@ mod keep_data;
 mod lease;
 mod manifests;
 mod reach;
+mod monitoring;
 mod wait;
