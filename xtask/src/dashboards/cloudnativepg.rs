@@ -473,6 +473,14 @@ fn storage() -> Row {
                 "Age of the oldest one; at 200 million a vacuum is forced.",
                 vec![query("{{datname}}", "max by (datname) (cnpg_pg_database_xid_age)")],
             ),
+            panel(
+                "Certificate expires in",
+                Number(&[(0.0, "red"), (432_000.0, "green")]),
+                "s",
+                "The server's, as the app meets it; the operator renews it 7 days before.",
+                vec![query("left", "min(user_app_db_certificate_expiry_timestamp_seconds) - time()")],
+            )
+            .size(8, 7),
         ],
     )
 }
