@@ -144,7 +144,7 @@ fn throughput(address: SocketAddr, parallel: usize) -> Result<f64> {
     for download in downloads {
         bytes += download.join().map_err(|_| anyhow::anyhow!("a download panicked"))??;
     }
-    if bytes < parallel * SIZE << 20 {
+    if bytes < (parallel * SIZE) << 20 {
         bail!("{bytes} bytes came of {parallel} × {SIZE} MiB");
     }
     Ok(bytes as f64 / f64::from(1 << 20) / began.elapsed().as_secs_f64())
