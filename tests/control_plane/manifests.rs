@@ -3,17 +3,17 @@ use std::path::PathBuf;
 use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
 use stackctl::{
-    assets::{Images, Part, components, monitoring::grafana_login, parse, render},
-    config::Stack,
+    assets::{Images, Part, backup, components, monitoring::grafana_login, parse, render},
+    config::{Backup, BackupStore, Stack},
     kube::{ApplyOptions, Change, Kube, ObjectRef, apply},
 };
 
 use crate::harness::{control_plane, options};
 
-/// The operator's release manifest, as the bundle has it.
-fn operator_manifest() -> String {
+/// A component's release manifest, as the bundle has it.
+fn release_manifest(component: &str, file: &str) -> String {
     let components = components().unwrap();
-    let version = &components.get("cnpg-operator").unwrap().version;
+    let version = &components.get(component).unwrap().version;
     let bundle = std::env::var_os("STACKCTL_BUNDLE").map_or_else(
         || {
             let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
@@ -23,10 +23,10 @@ fn operator_manifest() -> String {
         },
         PathBuf::from,
     );
-    let path = bundle.join(format!("manifests/cnpg-{}.yaml", version.trim_start_matches('v')));
+    let path = bundle.join(format!("manifests/{file}-{version}.yaml"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| {
         panic!(
-            "{}: {error}\nThis test needs the operator's release manifest from a bundle.\n\
+            "{}: {error}\nThis test needs release manifests from a bundle.\n\
              Make one with: cargo xtask bundle\nor name its folder with STACKCTL_BUNDLE",
             path.display()
         )
@@ -38,19 +38,28 @@ fn objects(part: Part, namespace: &str) -> Vec<DynamicObject> {
         Stack { namespace: namespace.into(), instances: 3, storage: "1Gi".into(), storage_class: Some("any".into()) };
     let images = Images::new(&components().unwrap(), |_| None, "user-app:0123456789ab".into());
     let mut objects = Vec::new();
-    if part == Part::Operator {
-        objects.extend(parse(&operator_manifest(), "the operator's manifest").unwrap());
+    match part {
+        Part::Operator => objects.extend(parse(&release_manifest("cnpg-operator", "cnpg"), "operator").unwrap()),
+        Part::Backup => {
+            let text = release_manifest("plugin-barman-cloud", "plugin-barman-cloud");
+            objects.extend(backup::upstream(parse(&text, "plugin").unwrap()));
+        }
+        _ => {}
     }
     objects.extend(part.embedded().unwrap());
-    render(part, objects, &stack, &images)
+    let mut objects = render(part, objects, &stack, &images);
+    let store = BackupStore::InCluster { storage: "5Gi".into() };
+    let settings = Backup { store, keep: "7d".into(), schedule: "0 0 3 * * *".into() };
+    backup::finish(part, &mut objects, Some(&settings), stack.storage_class.as_deref());
+    objects
 }
 
-/// Makes CloudNativePG's kinds known, once for all tests.
+/// Makes the kinds of CloudNativePG and its plugin known, once for all tests.
 pub async fn operators_kinds(kube: &Kube) {
     static DONE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
     let install = async || {
-        let all = objects(Part::Operator, "default");
-        let basis: Vec<_> = all.into_iter().filter(is_basis).collect();
+        let all = [Part::Operator, Part::Backup].into_iter().flat_map(|part| objects(part, "default"));
+        let basis: Vec<_> = all.filter(is_basis).collect();
         apply(kube, &basis, options(), &|_| {}).await.unwrap();
     };
     DONE.get_or_init(install).await;
@@ -100,7 +109,18 @@ async fn every_manifest_is_valid() {
     let changes = apply(&kube, &rest, dry, &|_| {}).await.unwrap();
     assert_eq!(changes.len(), rest.len());
     assert!(changes.iter().all(|(_, change)| *change == Change::Created), "{changes:?}");
-    for kind in ["Cluster", "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service", "APIService"] {
+    for kind in [
+        "Cluster",
+        "Deployment",
+        "HorizontalPodAutoscaler",
+        "PodDisruptionBudget",
+        "Service",
+        "APIService",
+        "ObjectStore",
+        "ScheduledBackup",
+        "StatefulSet",
+        "NetworkPolicy",
+    ] {
         assert!(changes.iter().any(|(object, _)| object.kind == kind), "no {kind} among {changes:?}");
     }
     let has_pods = |object: &&DynamicObject| {
