@@ -242,7 +242,7 @@ fn spec(template: PodSpec, plan: &Plan) -> Result<PodSpec> {
     let setting = |(name, value): (&str, String)| EnvVar { name: name.into(), value: Some(value), value_from: None };
     // A processor's share, so that a full node does not slow the sender down and its clock with it.
     let requests =
-        BTreeMap::from([("cpu", "100m"), ("memory", "32Mi")].map(|(k, v)| (k.to_owned(), Quantity(v.into()))));
+        BTreeMap::from([("cpu", "50m"), ("memory", "32Mi")].map(|(k, v)| (k.to_owned(), Quantity(v.into()))));
     let container = Container {
         name: "sender".into(),
         image: app.image,
