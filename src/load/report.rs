@@ -28,14 +28,18 @@ struct Part {
     rate: f64,
     answered: u64,
     failed: u64,
+    /// Due, and without an outcome when the run ended.
+    unanswered: u64,
     p50_ms: f64,
     p99_ms: f64,
     max_ms: f64,
 }
 
 impl Part {
-    fn new(rate: f64, counts: &Counts) -> Part {
+    /// `due`: how many requests should have been sent, if that is known.
+    fn new(rate: f64, counts: &Counts, due: u64) -> Part {
         Part {
+            unanswered: due.saturating_sub(counts.answered + counts.failed),
             rate,
             answered: counts.answered,
             failed: counts.failed,
@@ -102,8 +106,8 @@ impl Report {
             target,
             users: plan.users,
             seconds,
-            load: Part::new(plan.rate, &last.load),
-            scaling_back: Part::new(plan.trickle(), &last.tail),
+            load: Part::new(plan.rate, &last.load, (plan.rate * seconds as f64) as u64),
+            scaling_back: Part::new(plan.trickle(), &last.tail, 0),
             reasons: last.reasons,
             pods: Pods::new(&changes, seconds as f64),
             changes,
@@ -129,6 +133,9 @@ impl Report {
         row("requests a second, wanted", &|part| part.rate.to_string());
         row("answered", &|part| part.answered.to_string());
         row("failed", &|part| part.failed.to_string());
+        if self.load.unanswered > 0 {
+            row("not answered yet at the end", &|part| part.unanswered.to_string());
+        }
         row("latency, median (ms)", &|part| format!("{:.1}", part.p50_ms));
         row("latency, 99 of 100 (ms)", &|part| format!("{:.1}", part.p99_ms));
         row("latency, slowest (ms)", &|part| format!("{:.1}", part.max_ms));
@@ -200,6 +207,13 @@ mod tests {
         load's begin to 10 pods                   47.0 s
         load's end to no additional pod           246.5 s
         ");
+    }
+
+    #[test]
+    fn what_was_still_under_way_is_told() {
+        let counts = Counts { answered: 28_860, failed: 40, ..Counts::default() };
+        assert_eq!(Part::new(400.0, &counts, 30_000).unanswered, 1_100);
+        assert_eq!(Part::new(400.0, &counts, 0).unanswered, 0);
     }
 
     #[test]
