@@ -54,8 +54,9 @@ impl Objects {
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> kube::Result<Value> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/services/user-app:80/proxy{path}");
         let mut request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
-        if body.is_some() {
-            request = request.header("idempotency-key", format!("cluster-test-{}", std::process::id()));
+        if let Some(user) = body {
+            let email = user["email"].as_str().unwrap_or_default();
+            request = request.header("idempotency-key", format!("cluster-test-{}-{email}", std::process::id()));
         }
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let request = request.body(body).expect("a valid request");
