@@ -50,6 +50,29 @@ pub async fn kill_container(node: &str, namespace: &str, pod: &str, container: &
     script(node, &format!("{find} && {kill}")).await.map(drop)
 }
 
+/// The lines by which minikube told a node where the control plane is. The engine writes the file anew whenever
+/// the container starts, and a node without them finds nobody.
+///
+/// # Errors
+/// As [`script`].
+pub async fn hosts(node: &str) -> Result<Vec<String>> {
+    let lines = script(node, "grep -F .minikube.internal /etc/hosts").await?;
+    Ok(lines.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect())
+}
+
+/// Starts a node that was killed.
+///
+/// # Errors
+/// The engine's, or as [`script`].
+pub async fn start_node(node: &str, hosts: &[String]) -> Result<()> {
+    docker::start(node).await?;
+    for line in hosts {
+        // Written in place: the engine has the file mounted, and it can't be replaced.
+        script(node, &format!("grep -qxF '{line}' /etc/hosts || echo '{line}' >>/etc/hosts")).await?;
+    }
+    Ok(())
+}
+
 /// Runs a command in a container, by the node's own means; `None`: the container does not run.
 ///
 /// # Errors

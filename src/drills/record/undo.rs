@@ -19,7 +19,7 @@ use crate::{
     },
     error::Result,
     kube::{self, ObjectRef},
-    tools::{docker, faults},
+    tools::faults,
 };
 
 /// The annotation that stops PostgreSQL on instances.
@@ -66,6 +66,8 @@ pub enum Undo {
     StartNode {
         /// Its name, which is that of its container.
         node: String,
+        /// What it knows of other hosts: the engine forgets it.
+        hosts: Vec<String>,
     },
     /// Make room on the volume of bounded size.
     MakeRoom {
@@ -87,7 +89,7 @@ pub async fn past_the_api(undo: &Undo) -> Result<()> {
     match undo {
         Undo::ApiServer { node } => faults::start_api_server(node).await,
         Undo::Rejoin { node } => faults::rejoin(node).await,
-        Undo::StartNode { node } => docker::start(node).await,
+        Undo::StartNode { node, hosts } => faults::start_node(node, hosts).await,
         Undo::MakeRoom { volume } => faults::make_room(&volume.node, &volume.folder).await,
         _ => Ok(()),
     }

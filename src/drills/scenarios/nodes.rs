@@ -43,7 +43,7 @@ pub static NODE_KILL: Scenario = Scenario {
     needs: Needs::NodesInContainers,
     role: Role::Moves,
     prepare: |stage| Box::pin(primary_on_a_worker(stage)),
-    undo: |s| Box::pin(async { Ok(vec![Undo::StartNode { node: s.node.clone() }]) }),
+    undo: |s| Box::pin(start_again(s)),
     inject: |s| Box::pin(kill(s)),
     then: |s| Box::pin(wait_for_failover(s)),
     ..COMMON
@@ -104,6 +104,10 @@ async fn nodes_of(stage: &Stage<'_>, namespace: &str, labels: &str) -> Result<Ve
     let pods: Api<Pod> = Api::namespaced(stage.stack.kube.client(), namespace);
     let found = pods.list(&ListParams::default().labels(labels)).await.context("cannot list pods")?;
     Ok(found.items.into_iter().filter_map(|pod| pod.spec?.node_name).collect())
+}
+
+async fn start_again(scene: &Scene<'_>) -> Result<Vec<Undo>> {
+    Ok(vec![Undo::StartNode { node: scene.node.clone(), hosts: faults::hosts(&scene.node).await? }])
 }
 
 async fn kill(scene: &Scene<'_>) -> Result<String> {
