@@ -117,7 +117,7 @@ fn values_that_make_no_sense() {
     exit code 2
     -- stderr
     error: --duration "soon" is not a duration
-      try: write it like 90s, 10m or 1h30m
+      try: write it like [TIME], 10m or 1h30m
     "#);
 }
 

@@ -36,25 +36,38 @@ pub fn control_plane() -> &'static ControlPlane {
     running.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn binary(name: &str) -> Result<PathBuf, String> {
-    let folder = match std::env::var_os("STACKCTL_TEST_BIN") {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            let home = || std::env::home_dir().map(|home| home.join(".cache"));
-            cache.or_else(home).ok_or("HOME is not set")?.join("stackctl/closed/bin")
-        }
-    };
-    let path = folder.join(name);
+/// Where `cargo xtask bundle --only control-plane` puts its programs, and their parent what it puts beside them.
+fn programs() -> Result<PathBuf, String> {
+    if let Some(folder) = std::env::var_os("STACKCTL_TEST_BIN") {
+        return Ok(PathBuf::from(folder));
+    }
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::home_dir().map(|home| home.join(".cache"));
+    Ok(cache.or_else(home).ok_or("HOME is not set")?.join("stackctl/closed/bin"))
+}
+
+fn found(path: PathBuf, what: &str) -> Result<PathBuf, String> {
     if path.is_file() {
         return Ok(path);
     }
     Err(format!(
-        "{} is missing: these tests need a real kube-apiserver and etcd.\n\
+        "{} is missing: these tests need {what}.\n\
          Make them with: cargo xtask bundle --only control-plane\n\
-         or name a folder that has them with STACKCTL_TEST_BIN",
+         or name a folder that has the programs, with the manifests in ../manifests, by STACKCTL_TEST_BIN",
         path.display()
     ))
+}
+
+fn binary(name: &str) -> Result<PathBuf, String> {
+    found(programs()?.join(name), "a real kube-apiserver and etcd")
+}
+
+/// The text of upstream's release manifest of that name.
+pub fn release_manifest(name: &str) -> String {
+    let path =
+        programs().and_then(|folder| found(folder.join("../manifests").join(name), "upstream's release manifests"));
+    let path = path.unwrap_or_else(|error| panic!("{error}"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn free_port() -> u16 {

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
 use stackctl::{
@@ -10,27 +8,11 @@ use stackctl::{
 
 use crate::harness::{control_plane, options};
 
-/// A component's release manifest, as the bundle has it.
+/// A component's release manifest, of the version that is pinned.
 fn release_manifest(component: &str, file: &str) -> String {
     let components = components().unwrap();
     let version = &components.get(component).unwrap().version;
-    let bundle = std::env::var_os("STACKCTL_BUNDLE").map_or_else(
-        || {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            cache
-                .unwrap_or_else(|| std::env::home_dir().expect("HOME is not set").join(".cache"))
-                .join("stackctl/bundle")
-        },
-        PathBuf::from,
-    );
-    let path = bundle.join(format!("manifests/{file}-{version}.yaml"));
-    std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        panic!(
-            "{}: {error}\nThis test needs release manifests from a bundle.\n\
-             Make one with: cargo xtask bundle\nor name its folder with STACKCTL_BUNDLE",
-            path.display()
-        )
-    })
+    crate::harness::release_manifest(&format!("{file}-{version}.yaml"))
 }
 
 fn objects(part: Part, namespace: &str) -> Vec<DynamicObject> {

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use self::parts::{Base, CONTROL_PLANE, GO_TOOLS, GoTool, PROMTOOL, TEST_ONLY};
+use self::parts::{Base, CONTROL_PLANE, GO_TOOLS, GoTool, MANIFESTS, PROMTOOL, TEST_ONLY};
 use self::store::Store;
 use crate::engine::runtime;
 use crate::run::Run;
@@ -114,7 +114,23 @@ pub fn make_only(only: Only) -> Result<PathBuf> {
     };
     let tools: Vec<&GoTool> = GO_TOOLS.iter().filter(|tool| names.contains(&tool.name)).collect();
     graph::run(tools.iter().flat_map(|tool| tasks::of_tool(&closed, tool)).collect())?;
+    copy_manifests(&closed)?;
     link_programs(&closed, &tools)
+}
+
+/// Upstream's release manifests, beside the programs: tests apply them to a control plane.
+fn copy_manifests(closed: &Closed) -> Result<()> {
+    let folder = closed.store.root().join("manifests");
+    fs::create_dir_all(&folder)?;
+    for manifest in MANIFESTS {
+        let source = gobuild::sources(closed, manifest.folder)?.join(manifest.path);
+        let text = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
+        let (place, new) = (folder.join(manifest.name), folder.join(format!(".{}", manifest.name)));
+        fs::write(&new, text)
+            .and_then(|()| fs::rename(&new, &place))
+            .with_context(|| format!("cannot write {}", place.display()))?;
+    }
+    Ok(())
 }
 
 /// Makes the bundle in `out`: what has not changed is taken as it is. Packages that this machine
