@@ -4,6 +4,7 @@
 mod cloudnativepg;
 mod failover;
 mod json;
+mod upkeep;
 mod user_app;
 
 use std::fs;
