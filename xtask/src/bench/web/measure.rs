@@ -22,6 +22,8 @@ const READERS: u32 = 16;
 const WRITERS: u32 = 32;
 /// Between two looks at the memory.
 const LOOK: Duration = Duration::from_millis(250);
+/// A rate is held when this share of it is answered.
+const HELD: f64 = 0.95;
 /// Requests before it counts.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -92,19 +94,18 @@ impl Bench<'_> {
         })
     }
 
-    /// The time within which 99 of 100 list pages came, in milliseconds, at so many a second.
+    /// The time within which 99 of 100 list pages came, in milliseconds, at so many a second; nothing where the
+    /// rate is not held, for then the time is only that of the queue.
     ///
     /// # Errors
-    /// When it does not start, fails a request, or does not hold the rate.
-    pub fn list_at(&self, contender: &Contender, rate: f64) -> Result<f64> {
+    /// When it does not start or fails a request.
+    pub fn list_at(&self, contender: &Contender, rate: f64) -> Result<Option<f64>> {
         let running = self.start(contender)?;
         let plan = Plan { rate: Some(rate), ..self.plan(running.address, READERS) };
         run(Plan { time: WARM_UP, ..plan }, 200, list_request);
         let outcome = run(plan, 200, list_request);
-        if answered(&outcome)?.per_second() < rate * 0.95 {
-            bail!("only {:.0} of {rate:.0} requests a second were answered", outcome.per_second());
-        }
-        Ok(outcome.quantile(0.99).unwrap_or_default().as_secs_f64() * 1000.0)
+        let held = answered(&outcome)?.per_second() >= rate * HELD;
+        Ok(outcome.quantile(0.99).filter(|_| held).map(|time| time.as_secs_f64() * 1000.0))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::say::say;
 use crate::web::install_postgres;
 use crate::webapp::{Database, WebApp};
 
-/// The fixed rate, as a share of what the slower one answers at most.
+/// The fixed rate to begin with, as a share of what the slower one answers at most.
 const SHARE: f64 = 0.5;
 
 /// How to measure.
@@ -75,17 +75,7 @@ pub fn bench(args: &Args) -> Result<()> {
         }
     }
     let slower = found.iter().map(|each| each.median(|turn| turn.list_per_second)).fold(f64::INFINITY, f64::min);
-    let fixed_rate = (slower * SHARE).floor();
-    if fixed_rate < 1.0 {
-        bail!("less than two list pages a second: there is no rate to compare at");
-    }
-    for round in 1..=args.rounds {
-        for (contender, found) in contenders.iter().zip(&mut found) {
-            let p99 = bench.list_at(contender, fixed_rate).with_context(|| found.name)?;
-            say(&format!("round {round}, {}: {fixed_rate:.0} lists/s, p99 {p99:.2} ms", found.name));
-            found.p99_ms.push(p99);
-        }
-    }
+    let fixed_rate = at_a_rate(&bench, &contenders, &mut found, (slower * SHARE).floor(), args.rounds)?;
     for (contender, found) in contenders.iter().zip(&mut found) {
         say(&format!("the primary is killed, {}", found.name));
         found.failover = Some(failover::kill_primary(contender, &app, folder.path())?);
@@ -100,6 +90,41 @@ pub fn bench(args: &Args) -> Result<()> {
     results.print();
     say(&format!("written to {}", write(&results, args.out.as_deref(), "bench-web")?.display()));
     Ok(())
+}
+
+/// Measures the list at a rate that both hold in every round, `rate` or less; returns the rate.
+fn at_a_rate(
+    bench: &Bench,
+    contenders: &[Contender],
+    found: &mut [Contended],
+    mut rate: f64,
+    rounds: u32,
+) -> Result<f64> {
+    let mut round = 0;
+    while round < rounds {
+        round += 1;
+        for (contender, found) in contenders.iter().zip(&mut *found) {
+            if rate < 1.0 {
+                bail!("not even a list page a second is answered in time: there is no rate to compare at");
+            }
+            match bench.list_at(contender, rate).with_context(|| found.name)? {
+                Some(p99) => {
+                    say(&format!("round {round}, {}: {rate:.0} lists/s, p99 {p99:.2} ms", found.name));
+                    found.p99_ms.push(p99);
+                }
+                None => {
+                    say(&format!("{} does not hold {rate:.0} lists/s: all again with less", found.name));
+                    rate = (rate * 0.7).floor();
+                    round = 0;
+                    break;
+                }
+            }
+        }
+        if round == 0 {
+            found.iter_mut().for_each(|each| each.p99_ms.clear());
+        }
+    }
+    Ok(rate)
 }
 
 /// The newest web image of this machine's engine, and its size in MB.
