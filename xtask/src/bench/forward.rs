@@ -154,7 +154,8 @@ fn throughput(address: SocketAddr, parallel: usize) -> Result<f64> {
 fn get(address: SocketAddr, path: &str) -> Result<usize> {
     let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    write!(socket, "GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n")?;
+    // In one piece: a server may answer and hang up on the first that it reads.
+    socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: bench\r\n\r\n").as_bytes())?;
     let (mut chunk, mut head, mut length) = (vec![0; 1 << 18], Vec::new(), 0);
     loop {
         let read = socket.read(&mut chunk)?;
