@@ -72,7 +72,7 @@ fn from_nothing_to_a_registered_user_and_back_to_nothing() {
 
     step("open leads to the app through a local port");
     stackctl.opened(&["open"], |address| {
-        for path in ["/", "/users", "/api/v1/users?limit=1"] {
+        for path in ["/users", "/api/v1/users?limit=1", "/users/new"] {
             assert_eq!(objects::http_status(address, path), 200, "{path}");
         }
     });

@@ -85,10 +85,12 @@ fn family(reason: &str) -> &str {
 }
 
 /// How long a problem must have lasted before it is told. A pod is often made a moment before the volume that it
-/// names, and the scheduler then says so at once.
+/// names, and the scheduler then says so at once. An autoscaler complains until the CPU of new pods has been
+/// measured twice, which takes metrics-server two of its rounds of 15 s, and the autoscaler looks every 15 s.
 fn settles(reason: &str) -> Duration {
     match family(reason) {
         "schedule" => Duration::from_secs(6),
+        "FailedGetResourceMetric" => Duration::from_secs(50),
         _ => Duration::ZERO,
     }
 }
