@@ -2,11 +2,9 @@
 
 mod overview;
 mod replication;
-mod sql;
 
 pub use overview::{Instance, Overview};
 pub use replication::{Replication, Standby};
-pub use sql::{query, query_on, size};
 
 /// The Cluster's name.
 pub const CLUSTER: &str = "user-db";

@@ -21,7 +21,7 @@ impl Phase for Database {
     }
 
     fn after(&self) -> &'static [&'static str] {
-        &["operator", "backup"]
+        &["operator"]
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {

@@ -2,7 +2,6 @@
 //! (or, as JSON lines, on stdout); data that a command was asked for goes to stdout by [`out`].
 
 mod event;
-pub mod human;
 mod json;
 mod plain;
 pub mod prompt;
