@@ -5,7 +5,6 @@ pub mod digest;
 pub mod store;
 
 mod assemble;
-mod certificates;
 mod debian;
 mod docker;
 mod gobuild;
