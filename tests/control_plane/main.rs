@@ -13,6 +13,6 @@ mod inventory;
 mod keep_data;
 mod lease;
 mod manifests;
-mod reach;
 mod monitoring;
+mod reach;
 mod wait;
