@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     COMMON, Role, Scenario, Scene,
-    steps::{promote, soon},
+    steps::{moved, promote, soon},
     storage::lose_volume,
 };
 use crate::{
@@ -16,8 +16,15 @@ use crate::{
         history::Lsn,
         record::{Undo, undo},
     },
-    error::Result,
+    error::{Result, timed_out},
 };
+
+/// How often a standby is asked to take over: the operator (1.30) takes the request back where it sees no instance
+/// ready, as for a moment after the standbys were stopped. Until one has taken over, replication must not become
+/// synchronous again: the operator would then rightly promote nobody.
+const ASKED: usize = 12;
+/// How long it may take each time.
+const ANSWERED: Duration = Duration::from_secs(10);
 
 pub static CONTROL: Scenario = Scenario {
     id: "control",
@@ -82,5 +89,11 @@ async fn take_over(scene: &Scene<'_>) -> Result<()> {
         .await?;
     }
     let (_, target) = ahead.context("there is no standby")?;
-    promote(scene.stack, target).await
+    for _ in 0..ASKED {
+        promote(scene.stack, target).await?;
+        if moved(scene, ANSWERED).await {
+            return Ok(());
+        }
+    }
+    Err(timed_out(format!("{target} does not become the primary, asked for {ASKED} times")).into())
 }
