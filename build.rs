@@ -12,8 +12,8 @@ use toml::{Table, Value};
 
 /// The web app's package.
 const APP: &str = "user-app";
-/// Tables of the root manifest that are about the root package.
-const OF_THE_ROOT: [&str; 5] = ["package", "lints", "dependencies", "dev-dependencies", "build-dependencies"];
+/// Tables of the root manifest that are about more than the root package.
+const OF_ALL: [&str; 2] = ["workspace", "profile"];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -27,9 +27,7 @@ fn main() -> Result<()> {
 
     let for_tests = names(app.remove("dev-dependencies").as_ref());
     let used = dependencies(&app);
-    for table in OF_THE_ROOT {
-        workspace.remove(table);
-    }
+    workspace.retain(|table, _| OF_ALL.contains(&table));
     let profiles = workspace.get_mut("profile").and_then(Value::as_table_mut).ok_or("Cargo.toml has no profiles")?;
     profiles.retain(|name, _| name == "release");
     let shared = workspace.get_mut("workspace").and_then(Value::as_table_mut).ok_or("Cargo.toml has no workspace")?;

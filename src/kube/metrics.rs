@@ -8,7 +8,12 @@ use super::{Kube, ObjectRef};
 use crate::error::{Failure, Result, failed};
 
 /// The APIService through which the autoscaler asks for CPU and memory.
-pub const METRICS_API: &str = "v1beta1.metrics.k8s.io";
+const METRICS_API: &str = "v1beta1.metrics.k8s.io";
+
+/// The APIService of that name: whoever serves the metrics API.
+pub fn api_service() -> ObjectRef {
+    ObjectRef::cluster("apiregistration.k8s.io/v1", "APIService", METRICS_API)
+}
 
 /// The CPU that each pod of a selector uses, in thousandths of a processor. Pods that are younger than a scrape
 /// or two are missing.
@@ -64,8 +69,7 @@ fn millicores(quantity: &str) -> Option<f64> {
 
 /// Who serves the metrics API, and that it does not do what the autoscaler needs.
 async fn blind(kube: &Kube, why: &str) -> Result<Failure> {
-    let service = ObjectRef::cluster("apiregistration.k8s.io/v1", "APIService", METRICS_API);
-    let Some(service) = kube.get(&service).await? else {
+    let Some(service) = kube.get(&api_service()).await? else {
         return Ok(failed("nobody serves the metrics API: the autoscaler is blind")
             .remedy("stackctl up installs metrics-server where there is none"));
     };

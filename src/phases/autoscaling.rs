@@ -3,12 +3,7 @@
 use futures::future::BoxFuture;
 
 use super::{Need, Phase, common};
-use crate::{
-    assets::Part,
-    context::Context,
-    error::Result,
-    kube::{ObjectRef, metrics::METRICS_API},
-};
+use crate::{assets::Part, context::Context, error::Result, kube::metrics::api_service};
 
 /// Installs metrics-server.
 pub struct Autoscaling;
@@ -28,8 +23,7 @@ impl Phase for Autoscaling {
 
     fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
         Box::pin(async {
-            let service = ObjectRef::cluster("apiregistration.k8s.io/v1", "APIService", METRICS_API);
-            let Some(service) = cx.kube().await?.get(&service).await? else { return Ok(Need::Run) };
+            let Some(service) = cx.kube().await?.get(&api_service()).await? else { return Ok(Need::Run) };
             let labels = service.metadata.labels.unwrap_or_default();
             let ours = labels.get("app.kubernetes.io/managed-by").is_some_and(|manager| manager == "stackctl");
             Ok(if ours { Need::Run } else { Need::Skip("the cluster has its own".into()) })

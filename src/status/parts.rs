@@ -11,7 +11,7 @@ use super::{Health, Verdict};
 use crate::{
     database,
     error::Result,
-    kube::{Kube, ObjectRef, Readiness, metrics::METRICS_API, readiness},
+    kube::{Kube, Readiness, metrics::api_service, readiness},
     monitoring::Overview,
 };
 
@@ -41,8 +41,7 @@ pub async fn operator(kube: &Kube) -> Verdict {
 }
 
 pub async fn metrics(kube: &Kube) -> Verdict {
-    let service = ObjectRef::cluster("apiregistration.k8s.io/v1", "APIService", METRICS_API);
-    let Some(service) = kube.get(&service).await? else {
+    let Some(service) = kube.get(&api_service()).await? else {
         return Ok((Health::Unhealthy, "nothing serves the metrics API: the autoscaler is blind".into()));
     };
     Ok(match readiness(&service) {
