@@ -24,6 +24,17 @@ fn new_window() {
     }
 }
 
+/// Waits until the instances have told the database of this many requests in a window.
+fn told_to_database(database: &str, window: u128, requests: u32) {
+    let sum = format!(
+        "SELECT coalesce(sum(requests), 0) >= {requests} FROM request_rates WHERE window_start = to_timestamp({})",
+        window * 10
+    );
+    eventually("the sum in the database", Duration::from_secs(5), || {
+        self::window() != window || Postgres::shared().psql(database, &sum) == "t"
+    });
+}
+
 #[test]
 fn the_limit_holds_over_two_instances_and_without_a_database() {
     let _alone = crate::support::alone();
@@ -40,9 +51,11 @@ fn the_limit_holds_over_two_instances_and_without_a_database() {
         let window = window();
         let first = round * 1_000;
         let sent: Vec<u16> = (first..first + 18).map(|n| write(&apps[0], n).status).collect();
-        // The other instance hears of them within a second, once it has something to tell itself.
+        // The other instance learns of them when it tells of its own: so theirs have to be there before.
+        told_to_database(&database, window, 18);
         let one = write(&apps[1], first + 100).status;
-        std::thread::sleep(Duration::from_millis(1200));
+        told_to_database(&database, window, 19);
+        std::thread::sleep(Duration::from_millis(300));
         let more: Vec<u16> = (first + 200..first + 210).map(|n| write(&apps[1], n).status).collect();
         let refused = write(&apps[1], first + 300);
         let page = apps[1].send("POST", "/users", &[], "");
