@@ -244,6 +244,22 @@ pub async fn start(container: &str) -> Result<()> {
     docker().args(["start", container]).timeout(STARTING).run().await.map(drop)
 }
 
+/// Lets those of these containers go on that are paused; a paused one answers nobody, not even who wants to end it.
+///
+/// # Errors
+/// The engine's failure.
+pub async fn unpause(names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let states = container_states(names).await?;
+    let paused: Vec<_> = states.iter().filter(|(_, state)| *state == "paused").map(|(name, _)| name).collect();
+    if paused.is_empty() {
+        return Ok(());
+    }
+    docker().arg("unpause").args(paused).timeout(QUESTION).run().await.map(drop)
+}
+
 fn docker() -> Cmd {
     Cmd::new("docker")
 }

@@ -8,6 +8,7 @@ mod bad_bundle;
 mod bad_cluster;
 mod bad_machine;
 mod doctor;
+mod down;
 mod interrupt;
 mod load;
 mod reach;

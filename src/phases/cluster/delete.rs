@@ -51,6 +51,14 @@ impl fmt::Display for Remnant {
     }
 }
 
+fn containers(remnants: &[Remnant]) -> Vec<String> {
+    let name = |remnant: &Remnant| match remnant {
+        Remnant::Engine(Made::Container, name) => Some(name.clone()),
+        _ => None,
+    };
+    remnants.iter().filter_map(name).collect()
+}
+
 /// What [`delete`] would delete, one thing a line; empty when there is nothing of the profile.
 ///
 /// # Errors
@@ -85,6 +93,8 @@ pub(super) async fn clear(cx: &Context, wanted: &Wanted) -> Result<()> {
     let profile = &wanted.profile;
     let minikube = Minikube::locate(cx, ID).await?;
     cx.doing(ID, format!("deleting the minikube profile {profile}"));
+    // minikube asks the nodes to stop first, and waits for minutes for one that is paused.
+    docker::unpause(&containers(&remnants(cx, profile).await?)).await?;
     let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID.into(), line: line.into() });
     // minikube gives up on a profile that is half-made; what it leaves is then removed here.
     let outcome = minikube.delete(profile, &mut verbose).await;

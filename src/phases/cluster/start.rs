@@ -18,7 +18,7 @@ use crate::{
     tools::{
         docker,
         minikube::{Minikube, Said},
-        profile,
+        profile::{self, Found},
     },
     ui::{Event, State as Shown},
 };
@@ -74,6 +74,9 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
         }
         Step::Start(why) => {
             cx.doing(ID, format!("starting the profile {} ({why})", wanted.profile));
+            if let Found::Profile(profile) = profile::read(&profile::minikube_home()?, &wanted.profile)? {
+                docker::unpause(&profile.containers()).await?;
+            }
             start(cx, &minikube, &wanted.profile, &starting(wanted)).await
         }
         Step::AddNode => {
