@@ -6,6 +6,7 @@ mod compile;
 mod dashboards;
 mod drills;
 mod engine;
+mod figures;
 mod plan;
 mod run;
 mod say;

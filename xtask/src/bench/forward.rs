@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::write;
 use crate::bundle;
+use crate::figures::median;
 use crate::run::Run;
 use crate::say::{say, tell};
 use crate::stackctl::RELEASE;
@@ -171,12 +172,6 @@ fn get(address: SocketAddr, path: &str) -> Result<usize> {
         bail!("no answer: {:?}", String::from_utf8_lossy(&head));
     }
     Ok(length)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// A program that forwards a local port; ended when dropped.
@@ -363,11 +358,5 @@ mod tests {
     fn kubernetes_times_are_read() {
         assert_eq!(second_of_day("2026-11-24T10:55:42Z"), Some(39_342.0));
         assert_eq!(second_of_day(""), None);
-    }
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&[]), 0.0);
     }
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use crate::figures::{median, thousands};
+
 /// What was measured of one scenario on clusters of so many nodes.
 #[derive(Debug, Default)]
 struct Row {
@@ -87,24 +89,11 @@ fn spread(values: &[f64]) -> String {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let (Some(least), Some(most)) = (sorted.first(), sorted.last()) else { return "never".to_owned() };
-    let middle = sorted.len() / 2;
-    let median = if sorted.len() % 2 == 1 { sorted[middle] } else { f64::midpoint(sorted[middle - 1], sorted[middle]) };
+    let median = median(&sorted);
     if sorted.len() == 1 {
         return format!("{:.1}", median / 1000.0);
     }
     format!("{:.1} / **{:.1}** / {:.1}", least / 1000.0, median / 1000.0, most / 1000.0)
-}
-
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

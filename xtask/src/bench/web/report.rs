@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::failover::Survived;
 use super::measure::Turn;
+use crate::figures::median;
 use crate::say::tell;
 
 /// All that was measured.
@@ -37,21 +38,12 @@ pub struct Contended {
 impl Contended {
     /// The median of the rounds.
     pub fn median(&self, of: impl Fn(&Turn) -> f64) -> f64 {
-        median(self.turns.iter().map(of).collect())
+        median(&self.turns.iter().map(of).collect::<Vec<_>>())
     }
 
     /// The median of the rounds.
     pub fn p99(&self) -> f64 {
-        median(self.p99_ms.clone())
-    }
-}
-
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    match (numbers.len(), numbers.len() / 2) {
-        (0, _) => f64::NAN,
-        (n, middle) if n % 2 == 1 => numbers[middle],
-        (_, middle) => f64::midpoint(numbers[middle - 1], numbers[middle]),
+        median(&self.p99_ms)
     }
 }
 
@@ -165,12 +157,5 @@ mod tests {
         assert_eq!(met, [Some(true), Some(false), Some(true), Some(true), Some(true), None, Some(true)]);
         assert_eq!((rows[0].ours.as_str(), rows[0].theirs.as_str(), rows[0].ratio.as_str()), ("40", "2", "20.0 x"));
         assert_eq!((rows[2].ours.as_str(), rows[2].ratio.as_str()), ("5.0", "1/20.0"));
-    }
-
-    #[test]
-    fn a_median_is_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0]), 2.5);
-        assert!(median(vec![]).is_nan());
     }
 }
