@@ -2,6 +2,7 @@
 //! undone. Written before the fault, removed after everything is as it was.
 
 pub mod machine;
+mod take_over;
 pub mod undo;
 
 use std::time::Duration;
@@ -107,7 +108,8 @@ pub async fn recover(stack: &Stack) -> Result<Option<String>> {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
-    let slow = running.undo.iter().any(|undo| matches!(undo, Undo::BoundedVolume { .. }));
+    let slow = |undo: &Undo| matches!(undo, Undo::BoundedVolume { .. } | Undo::TakeOver { .. });
+    let slow = running.undo.iter().any(slow);
     let patience = if slow { PATIENCE * 5 } else { PATIENCE };
     if tokio::time::timeout(patience, undoing).await.is_err() {
         let error = undo_all(stack, &running).await.err().map(|error| format!("{error:#}")).unwrap_or_default();

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::take_over;
 use crate::{
     drills::{
         access,
@@ -45,6 +46,11 @@ pub enum Undo {
     },
     /// Let PostgreSQL run on every instance.
     Unfence,
+    /// Have a standby take over, if the primary is gone with its volume.
+    TakeOver {
+        /// The primary before the fault.
+        from: String,
+    },
     /// Let the processes of every instance go on.
     Continue,
     /// Let pods be scheduled to a node again.
@@ -104,6 +110,7 @@ pub async fn one(stack: &Stack, undo: &Undo) -> Result<()> {
         Undo::Scale { namespace, name, replicas } => scale(stack, namespace, name, *replicas).await,
         Undo::Synchronous { value } => stack.patch(&json!({"spec": {"postgresql": {"synchronous": value}}})).await,
         Undo::Unfence => stack.patch(&json!({"metadata": {"annotations": {FENCING: null}}})).await,
+        Undo::TakeOver { from } => take_over::from(stack, from).await,
         Undo::Continue => {
             // A pod that is gone, or was made again, has nothing that stands still.
             let instances =

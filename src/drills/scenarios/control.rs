@@ -4,27 +4,19 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::json;
+use tokio::time::timeout;
 
-use super::{
-    COMMON, Role, Scenario, Scene,
-    steps::{moved, promote, soon},
-    storage::lose_volume,
-};
+use super::{COMMON, Role, Scenario, Scene, steps::soon, storage::lose_volume};
 use crate::{
     drills::{
         events::Kind,
-        history::Lsn,
         record::{Undo, undo},
     },
     error::{Result, timed_out},
 };
 
-/// How often a standby is asked to take over: the operator (1.30) takes the request back where it sees no instance
-/// ready, as for a moment after the standbys were stopped. Until one has taken over, replication must not become
-/// synchronous again: the operator would then rightly promote nobody.
-const ASKED: usize = 12;
-/// How long it may take each time.
-const ANSWERED: Duration = Duration::from_secs(10);
+/// How long a standby may take to take over, the time included in which the operator refuses it.
+const TAKEN_OVER: Duration = Duration::from_secs(120);
 
 pub static CONTROL: Scenario = Scenario {
     id: "control",
@@ -32,7 +24,7 @@ pub static CONTROL: Scenario = Scenario {
     does: "turns synchronous replication off, stops the standbys, goes on writing, then destroys the primary's \
            volume and lets a standby take over",
     must: "acknowledged writes are lost, and the checker finds it",
-    undone: "synchronous replication is turned on again, the standbys run again",
+    undone: "a standby takes over, synchronous replication is turned on again, the standbys run again",
     role: Role::Moves,
     control: true,
     undo: |s| Box::pin(settings(s)),
@@ -44,7 +36,7 @@ pub static CONTROL: Scenario = Scenario {
 async fn settings(scene: &Scene<'_>) -> Result<Vec<Undo>> {
     let cluster = scene.stack.cluster().await?;
     let value = cluster.data.pointer("/spec/postgresql/synchronous").cloned().context("it is not synchronous")?;
-    Ok(vec![Undo::Synchronous { value }, Undo::Unfence])
+    Ok(vec![Undo::Synchronous { value }, Undo::Unfence, Undo::TakeOver { from: scene.primary.clone() }])
 }
 
 /// Everything that keeps an acknowledged write safe is turned off, one after the other.
@@ -70,30 +62,20 @@ async fn weaken(scene: &Scene<'_>) -> Result<String> {
     lose_volume(scene).await
 }
 
-/// The standbys run again, and the one that has more is told to take over: by itself the operator (1.30) tries
-/// to make the primary's new volume from the primary that is gone, and waits for it for good. A standby that
-/// has more than the new primary could not follow it.
+/// The standbys run again, and the one that has more takes over.
 async fn take_over(scene: &Scene<'_>) -> Result<()> {
-    undo::one(scene.stack, &Undo::Unfence).await?;
-    let mut ahead: Option<(Lsn, &str)> = None;
-    for standby in &scene.standbys {
-        soon("a standby does not answer", async || {
-            let sql = "SELECT coalesce(pg_last_wal_replay_lsn()::text, '')";
-            let replayed = scene.stack.psql(standby, sql).await.unwrap_or_default();
-            let Ok(lsn) = replayed.trim().parse::<Lsn>() else { return Ok(false) };
-            if ahead.is_none_or(|(most, _)| lsn > most) {
-                ahead = Some((lsn, standby));
-            }
-            Ok(true)
-        })
-        .await?;
-    }
-    let (_, target) = ahead.context("there is no standby")?;
-    for _ in 0..ASKED {
-        promote(scene.stack, target).await?;
-        if moved(scene, ANSWERED).await {
-            return Ok(());
+    let change = Undo::TakeOver { from: scene.primary.clone() };
+    let mut last = None;
+    let asking = async {
+        while let Err(error) = undo::one(scene.stack, &change).await {
+            last = Some(error);
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
+    };
+    let late = timeout(TAKEN_OVER, asking).await.is_err();
+    match last {
+        Some(error) if late => Err(error.context(timed_out("no standby takes over within 120 s"))),
+        _ if late => Err(timed_out("no standby takes over within 120 s").into()),
+        _ => Ok(()),
     }
-    Err(timed_out(format!("{target} does not become the primary, asked for {ASKED} times")).into())
 }
