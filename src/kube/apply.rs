@@ -17,7 +17,7 @@ use super::{
     Kube, ObjectRef, Problem, WaitEvent,
     api_error::{self, namespace_terminating, webhook_down},
     live::{self, Live},
-    readiness::readiness,
+    readiness::{Readiness, readiness},
     wait::wait_ready,
 };
 use crate::error::{Failure, Result, failed, timed_out};
@@ -61,6 +61,8 @@ pub enum ApplyEvent {
         object: ObjectRef,
         /// What that did.
         change: Change,
+        /// How ready it was in the server's answer, which says so only of what was not changed.
+        readiness: Option<Readiness>,
     },
     /// Something is in the way and tried again, e.g. a webhook that does not answer yet.
     Problem(Problem),
@@ -134,7 +136,7 @@ impl Run<'_> {
         for (position, reference, object) in members {
             if unknown.contains(reference) {
                 // Only a dry run gets here: the CRD is in the set, but was not created.
-                self.tell(reference, Change::Created);
+                self.tell(reference, Change::Created, None);
                 done.push((*position, reference.clone(), Change::Created));
             } else {
                 known.push((*position, live::scoped(self.kube, reference).await?, *object));
@@ -145,7 +147,7 @@ impl Run<'_> {
         let before = &before;
         let requests = known.into_iter().map(|(position, reference, object)| async move {
             let (after, change) = self.one(&reference, object, before).await?;
-            self.tell(&reference, change);
+            self.tell(&reference, change, after.as_ref());
             anyhow::Ok((position, reference, change, after))
         });
         // Collected first: a closure inside the stream would make the future less than Send.
@@ -175,8 +177,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn tell(&self, object: &ObjectRef, change: Change) {
-        (self.on)(ApplyEvent::Applied { object: object.clone(), change });
+    fn tell(&self, object: &ObjectRef, change: Change, after: Option<&DynamicObject>) {
+        // Controllers have not seen yet what was just changed: its status is of before.
+        let readiness = after.filter(|_| change == Change::Unchanged).map(readiness);
+        (self.on)(ApplyEvent::Applied { object: object.clone(), change, readiness });
     }
 
     /// Makes sure that the cluster knows the kinds of `members`; a CRD that was just established may take

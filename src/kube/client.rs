@@ -28,6 +28,9 @@ use crate::error::{Failure, Result, failed, missing, timed_out, usage};
 
 /// The first answer must come within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// For how long a kind that is not served is not asked for again. Only a CustomResourceDefinition of somebody else's can
+/// appear unnoticed: after one of ours the kinds are read anew.
+const MOMENTS: Duration = Duration::from_secs(5);
 /// No single request that is answered in one piece may take longer.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 
@@ -122,7 +125,8 @@ impl Kube {
         self.call(&format!("read {object}"), || api.get_opt(&object.name)).await
     }
 
-    /// Whether the cluster serves this kind, e.g. `("postgresql.cnpg.io/v1", "Cluster")`.
+    /// Whether the cluster serves this kind, e.g. `("postgresql.cnpg.io/v1", "Cluster")`. A kind that it did not serve
+    /// moments ago is not asked for again: who waits for one to appear is told so a few seconds later.
     ///
     /// # Errors
     /// The server does not answer.
@@ -130,7 +134,9 @@ impl Kube {
         if self.kinds.get(api_version, kind).is_some() {
             return Ok(true);
         }
-        self.refresh().await?;
+        if self.kinds.age() > MOMENTS {
+            self.refresh().await?;
+        }
         Ok(self.kinds.get(api_version, kind).is_some())
     }
 

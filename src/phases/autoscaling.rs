@@ -33,7 +33,7 @@ impl Phase for Autoscaling {
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
         Box::pin(async {
             let applied = common::apply(cx, self.id(), Part::Autoscaling).await?;
-            common::wait(cx, self.id(), &applied.refs).await?;
+            common::wait(cx, self.id(), &applied).await?;
             Ok(common::changes(applied.changed))
         })
     }

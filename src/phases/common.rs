@@ -1,7 +1,10 @@
 //! What the phases that install a part have in common: make the objects ready, apply them, write down
 //! what was applied, remove what left the assets, wait until it works.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use anyhow::Context as _;
 use kube::core::DynamicObject;
@@ -83,6 +86,8 @@ pub struct Applied {
     pub refs: Vec<ObjectRef>,
     /// Those that were not there before.
     pub created: Vec<ObjectRef>,
+    /// Those that were as they should be and ready.
+    pub ready: Vec<(ObjectRef, Readiness)>,
     /// How many were created, changed or removed.
     pub changed: usize,
 }
@@ -102,9 +107,16 @@ pub async fn apply(cx: &Context, phase: &str, part: Part) -> Result<Applied> {
         }
         cx.reporter.send(deleting(phase, event));
     };
+    let ready = Mutex::new(Vec::new());
     let on_apply = |event: ApplyEvent| {
         cx.reporter.send(match event {
-            ApplyEvent::Applied { object, change } => resource(phase, &object, state(change), ""),
+            ApplyEvent::Applied { object, change, readiness } => {
+                let shown = resource(phase, &object, state(change), "");
+                if let Some(readiness) = readiness.filter(Readiness::is_ready) {
+                    ready.lock().unwrap_or_else(PoisonError::into_inner).push((object, readiness));
+                }
+                shown
+            }
             ApplyEvent::Problem(problem) => in_the_way(phase, problem),
         });
     };
@@ -113,17 +125,25 @@ pub async fn apply(cx: &Context, phase: &str, part: Part) -> Result<Applied> {
     let created =
         changes.iter().filter(|(_, change)| *change == Change::Created).map(|(object, _)| object.clone()).collect();
     let refs = changes.into_iter().map(|(object, _)| object).collect();
-    Ok(Applied { refs, created, changed: applied + pruned.into_inner() })
+    let ready = ready.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Applied { refs, created, ready, changed: applied + pruned.into_inner() })
 }
 
-/// Waits until every one of `refs` is ready, sending what changes and what is in the way.
+/// Waits until all that was applied is ready, sending what changes and what is in the way. What was seen ready already
+/// is not asked for again.
 ///
 /// # Errors
 /// Something that cannot recover by itself, or the command's deadline.
-pub async fn wait(cx: &Context, phase: &str, refs: &[ObjectRef]) -> Result<()> {
+pub async fn wait(cx: &Context, phase: &str, applied: &Applied) -> Result<()> {
     cx.doing(phase, "waiting until it is ready");
-    let slow: Vec<ObjectRef> = refs.iter().filter(|object| takes_time(object)).cloned().collect();
-    wait_ready(cx.kube().await?, &slow, cx.deadline, &observer(&cx.reporter, phase)).await
+    let observer = observer(&cx.reporter, phase);
+    for (object, readiness) in applied.ready.iter().filter(|(object, _)| takes_time(object)) {
+        observer(WaitEvent::State { object: object.clone(), readiness: readiness.clone() });
+    }
+    let is_ready = |object: &ObjectRef| applied.ready.iter().any(|(ready, _)| ready == object);
+    let slow = applied.refs.iter().filter(|object| takes_time(object) && !is_ready(object));
+    let slow: Vec<ObjectRef> = slow.cloned().collect();
+    wait_ready(cx.kube().await?, &slow, cx.deadline, &observer).await
 }
 
 /// Turns what a wait sees into events of `phase`.

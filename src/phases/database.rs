@@ -30,7 +30,7 @@ impl Phase for Database {
             let kube = cx.kube().await?;
             keep_data::wake(kube, &cx.config.stack.namespace, database::CLUSTER, cx.deadline).await?;
             let applied = common::apply(cx, self.id(), Part::Database).await?;
-            common::wait(cx, self.id(), &applied.refs).await?;
+            common::wait(cx, self.id(), &applied).await?;
             let overview = database::Overview::read(kube, &cx.config.stack.namespace).await?;
             Ok(format!("{}, {}", overview.describe(), common::changes(applied.changed)))
         })

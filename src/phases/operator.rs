@@ -24,7 +24,7 @@ impl Phase for Operator {
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
         Box::pin(async {
             let applied = common::apply(cx, self.id(), Part::Operator).await?;
-            common::wait(cx, self.id(), &applied.refs).await?;
+            common::wait(cx, self.id(), &applied).await?;
             Ok(common::changes(applied.changed))
         })
     }

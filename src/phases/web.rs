@@ -40,7 +40,7 @@ impl Phase for Web {
             wait_ready(cx.kube().await?, &secrets, cx.deadline, &|_| {}).await?;
             let applied = common::apply(cx, self.id(), Part::Web).await?;
             start_with_enough(cx, &applied.created).await?;
-            common::wait(cx, self.id(), &applied.refs).await?;
+            common::wait(cx, self.id(), &applied).await?;
             Ok(common::changes(applied.changed))
         })
     }
