@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+use crate::ui::log;
+
 /// Brings up a highly available web and PostgreSQL stack on Kubernetes, and proves that it survives.
 #[derive(Debug, Parser)]
 #[command(name = "stackctl", version, about, max_term_width = 100, after_help = EXIT_CODES)]
@@ -52,6 +54,9 @@ pub struct Global {
     /// Show every resource's change and what the tools print.
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Write to stderr what goes on inside, to look for the cause of a fault.
+    #[arg(long, global = true, value_enum, value_name = "LEVEL", env = "STACKCTL_LOG")]
+    pub log: Option<log::Level>,
 }
 
 /// How results are written.

@@ -23,12 +23,15 @@ use serde_json::json;
 use crate::{
     cli::{Cli, Command, Global, Output},
     error::{self, Failure, Kind, Result},
-    ui::{self, Style, Verbosity},
+    ui::{self, Style, Verbosity, log},
 };
 
 /// Runs the command; the number is the exit code.
 pub async fn run(cli: Cli) -> u8 {
     let style = style(&cli.global);
+    if let Some(level) = cli.global.log {
+        log::start(level);
+    }
     match dispatch(cli, style).await {
         Ok(code) => code,
         Err(error) => {

@@ -3,6 +3,7 @@
 
 mod event;
 mod json;
+pub mod log;
 mod plain;
 pub mod prompt;
 mod terminal;
