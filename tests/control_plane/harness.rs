@@ -74,10 +74,11 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map(|address| address.port()).unwrap()
 }
 
-/// Runs a program that ends when this process does.
+/// Runs a program that is ended when this process ends: at once, for a kube-apiserver whose etcd is gone first would
+/// never come to the end of its own shutdown.
 fn spawn(program: &Path, arguments: &[String], log: &Path) -> Result<Child, String> {
     let log = std::fs::File::create(log).map_err(|error| error.to_string())?;
-    let script = r#""$@" </dev/null & child=$!; read -r _; kill $child; wait $child"#;
+    let script = r#""$@" </dev/null & child=$!; read -r _; kill -KILL $child; wait $child"#;
     Command::new("sh")
         .args(["-c", script, "sh"])
         .arg(program)

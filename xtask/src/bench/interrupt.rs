@@ -19,6 +19,8 @@ use crate::stackctl::RELEASE;
 /// An interrupted `up` that has not ended by then hangs.
 const END: Duration = Duration::from_secs(60);
 const UP_SECONDS: u64 = 1800;
+/// How long what `up` does not wait for may take: images are at hand, volumes are made.
+const SETTLED: Duration = Duration::from_secs(180);
 /// What `stackctl` documents for it.
 const INTERRUPTED: i32 = 130;
 
@@ -50,7 +52,7 @@ struct Interruption {
     exit_code: Option<i32>,
     /// What the next `up` took.
     again: f64,
-    /// Whether everything was healthy then.
+    /// Whether everything was healthy within three minutes of that.
     ready: bool,
 }
 
@@ -146,8 +148,19 @@ impl Stackctl {
         let exit_code = if by_itself.is_some() { None } else { Some(interrupt(&mut up)?) };
         let ended_after = signal.elapsed().as_secs_f64();
         let again = self.up()?;
-        let ready = Run::new(&self.program, 60).args(self.args(&["status"])).works();
-        Ok(Interruption { at, ended_after, exit_code, again, ready })
+        Ok(Interruption { at, ended_after, exit_code, again, ready: self.gets_healthy() })
+    }
+
+    /// Whether every part gets healthy: `up` does not wait for monitoring.
+    fn gets_healthy(&self) -> bool {
+        let deadline = Instant::now() + SETTLED;
+        while Instant::now() < deadline {
+            if Run::new(&self.program, 60).args(self.args(&["status"])).works() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        false
     }
 }
 
