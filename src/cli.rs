@@ -100,6 +100,10 @@ pub enum Command {
     FailoverDrill(DrillArgs),
     /// Compare the drills that were run on this machine.
     DrillHistory,
+    /// Take and list backups.
+    Backup(BackupArgs),
+    /// Restore a backup, or any moment since, into a new database beside the one that runs.
+    Restore(RestoreArgs),
     /// Print a shell completion script.
     Completions {
         /// The shell.
@@ -150,6 +154,53 @@ pub struct DrillArgs {
     pub yes: bool,
 }
 
+/// Arguments of `backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: BackupCommand,
+}
+
+/// The commands of `backup`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BackupCommand {
+    /// Take a base backup now.
+    Create,
+    /// Show what can be restored, as the store itself tells it.
+    List,
+    /// Prove the backups: restore them into a scratch database, read all of it, and delete it.
+    Verify,
+    /// Show when base backups are taken and how long they are kept.
+    Schedule,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// What to restore: latest, a time such as 2026-11-24T11:05:00Z, or a backup's name [default: latest].
+    #[arg(long, value_name = "WHAT")]
+    pub to: Option<String>,
+    /// Whose backups: a server of `backup list` [default: user-db].
+    #[arg(long, value_name = "SERVER")]
+    pub from: Option<String>,
+    /// The new database's name [default: user-db- and the time].
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Show the databases that were restored.
+    #[arg(long, conflicts_with_all = ["to", "from", "name", "discard"])]
+    pub list: bool,
+    /// Delete a restored database.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["to", "from", "name"])]
+    pub discard: Option<String>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Instances of the new database [default: as many as the database is asked for].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=9))]
+    pub instances: Option<u32>,
+}
+
 /// What the stack looks like.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StackArgs {
@@ -168,6 +219,19 @@ pub struct StackArgs {
     /// StorageClass of the volumes [default: the cluster's default].
     #[arg(long, value_name = "NAME", env = "STACKCTL_STORAGE_CLASS")]
     pub storage_class: Option<String>,
+    /// Back up to a bucket of your own: endpoint, bucket and a Secret in the stack's namespace with ACCESS_KEY_ID and
+    /// SECRET_ACCESS_KEY [default: a store in the cluster].
+    #[arg(long, value_name = "ENDPOINT,BUCKET,SECRET", env = "STACKCTL_BACKUP_S3", conflicts_with = "backup_storage")]
+    pub backup_s3: Option<String>,
+    /// Size of the volume of the store in the cluster [default: 5Gi].
+    #[arg(long, value_name = "SIZE", env = "STACKCTL_BACKUP_STORAGE")]
+    pub backup_storage: Option<String>,
+    /// How far back every moment can be restored, in days, weeks or months [default: 7d].
+    #[arg(long, value_name = "TIME", env = "STACKCTL_BACKUP_KEEP")]
+    pub backup_keep: Option<String>,
+    /// When base backups are taken, as cron with seconds in front, UTC [default: "0 0 3 * * *"].
+    #[arg(long, value_name = "CRON", env = "STACKCTL_BACKUP_SCHEDULE")]
+    pub backup_schedule: Option<String>,
     /// Leave this part out; may be given several times.
     #[arg(long, value_enum, value_name = "PART", value_delimiter = ',', env = "STACKCTL_WITHOUT")]
     pub without: Vec<Optional>,
@@ -179,6 +243,8 @@ pub struct StackArgs {
 pub enum Optional {
     /// Prometheus, kube-state-metrics and Grafana.
     Monitoring,
+    /// The archive of the log, base backups and their store.
+    Backup,
 }
 
 /// Arguments of `up`.
@@ -221,7 +287,7 @@ pub struct RenderArgs {
     /// What the stack looks like.
     #[command(flatten)]
     pub stack: StackArgs,
-    /// Only these parts (base, operator, database, autoscaling, web, monitoring).
+    /// Only these parts (base, operator, backup, database, autoscaling, web, monitoring).
     #[arg(long = "part", value_name = "PART")]
     pub parts: Vec<String>,
     /// Write the web image's build context into this folder and print the image's name instead.
@@ -235,6 +301,9 @@ pub struct PsqlArgs {
     /// The role: the primary, or a standby to read from.
     #[arg(long, value_enum, default_value_t = Role::Primary)]
     pub role: Role,
+    /// A restored database instead of the one that the app uses.
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
     /// Arguments for psql, e.g. -- -c 'select count(*) from users'.
     #[arg(last = true)]
     pub args: Vec<String>,

@@ -14,6 +14,7 @@
 //! - [`error`] holds kinds, exit codes and remedies.
 
 pub mod assets;
+pub mod backup;
 pub mod bundle;
 pub mod checks;
 pub mod cli;

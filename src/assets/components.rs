@@ -86,7 +86,15 @@ mod tests {
     #[test]
     fn every_component_is_pinned() {
         let all = components().unwrap();
-        for name in ["cnpg-operator", "postgresql", "metrics-server", "prometheus", "kube-state-metrics", "grafana"] {
+        for name in [
+            "cnpg-operator",
+            "plugin-barman-cloud",
+            "postgresql",
+            "metrics-server",
+            "prometheus",
+            "kube-state-metrics",
+            "grafana",
+        ] {
             let component = all.get(name).unwrap_or_else(|| panic!("{name} is missing"));
             let image = component.image.as_deref().unwrap();
             assert!(image.contains(':') && !image.ends_with(":latest"), "{image} is not pinned");

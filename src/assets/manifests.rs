@@ -17,6 +17,8 @@ pub enum Part {
     Base,
     /// The CloudNativePG operator; its manifest is upstream's own.
     Operator,
+    /// The plugin that takes backups, and the store that they go to.
+    Backup,
     /// The PostgreSQL cluster.
     Database,
     /// metrics-server.
@@ -25,22 +27,35 @@ pub enum Part {
     Web,
     /// Prometheus, kube-state-metrics and Grafana.
     Monitoring,
+    /// Databases that were restored beside the one that the app uses. They have no manifests: each is made from a
+    /// backup, and stays until it is discarded.
+    Restored,
 }
 
 impl Part {
     /// In the order in which they are applied; removed in the opposite one.
-    pub const ALL: [Part; 6] =
-        [Part::Base, Part::Operator, Part::Database, Part::Autoscaling, Part::Web, Part::Monitoring];
+    pub const ALL: [Part; 8] = [
+        Part::Base,
+        Part::Operator,
+        Part::Backup,
+        Part::Database,
+        Part::Autoscaling,
+        Part::Web,
+        Part::Monitoring,
+        Part::Restored,
+    ];
 
     /// The folder's and the inventory section's name.
     pub const fn name(self) -> &'static str {
         match self {
             Part::Base => "base",
             Part::Operator => "operator",
+            Part::Backup => "backup",
             Part::Database => "database",
             Part::Autoscaling => "autoscaling",
             Part::Web => "web",
             Part::Monitoring => "monitoring",
+            Part::Restored => "restored",
         }
     }
 
@@ -101,7 +116,7 @@ mod tests {
 
     #[test]
     fn every_embedded_manifest_parses() {
-        for part in Part::ALL.into_iter().filter(|part| *part != Part::Operator) {
+        for part in Part::ALL.into_iter().filter(|part| !matches!(part, Part::Operator | Part::Restored)) {
             assert!(!part.embedded().unwrap().is_empty(), "{part} is empty");
         }
     }

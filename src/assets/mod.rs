@@ -1,6 +1,7 @@
 //! What is embedded in the binary: manifests by part, the pinned components, and the build context of
 //! the web image.
 
+pub mod backup;
 mod components;
 mod image_context;
 mod manifests;

@@ -111,7 +111,7 @@ fn set_images(value: &mut Value, images: &Images) {
             if replaced && map.get("imagePullPolicy").is_some_and(|policy| policy == "Always") {
                 map.insert("imagePullPolicy".into(), json!("IfNotPresent"));
             }
-            if map.get("name").is_some_and(|name| name == "OPERATOR_IMAGE_NAME")
+            if map.get("name").is_some_and(|name| name == "OPERATOR_IMAGE_NAME" || name == "SIDECAR_IMAGE")
                 && let Some(image) = map.get("value").and_then(Value::as_str).and_then(|name| images.get(name))
             {
                 map.insert("value".into(), json!(image));
@@ -212,7 +212,7 @@ spec:
     #[test]
     fn every_image_of_our_manifests_is_known() {
         let images = images();
-        for part in [Part::Database, Part::Autoscaling, Part::Web, Part::Monitoring] {
+        for part in [Part::Backup, Part::Database, Part::Autoscaling, Part::Web, Part::Monitoring] {
             for object in part.embedded().unwrap() {
                 let mut found = Vec::new();
                 names(&object.data, &mut found);

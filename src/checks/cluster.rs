@@ -99,6 +99,9 @@ async fn permissions(cx: &Context) -> Result<Outcome> {
         right("patch", "apps", "statefulsets", Some(NAMESPACE)),
         right("patch", "autoscaling", "horizontalpodautoscalers", namespace),
         right("patch", "postgresql.cnpg.io", "clusters", namespace),
+        right("patch", "", "secrets", namespace),
+        right("patch", "barmancloud.cnpg.io", "objectstores", namespace),
+        right("create", "batch", "jobs", namespace),
     ];
     let allowed = try_join_all(rights.iter().map(|right| kube.may(*right))).await?;
     let lacking: Vec<String> =

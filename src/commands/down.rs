@@ -11,7 +11,7 @@ use crate::{
     database::CLUSTER,
     error::{Result, usage},
     kube::{DeleteEvent, Inventory, ObjectRef, keep_data, operator_in_use},
-    phases::{cluster, common},
+    phases::{backup, cluster, common},
     ui::{self, Event, Reporter, Style, prompt},
 };
 
@@ -47,7 +47,7 @@ pub async fn run(global: &Global, args: &DownArgs, style: Style) -> Result<u8> {
     let outcome = interruptible(cx.until_deadline("stackctl down", remove(&cx, args))).await;
     cx.unlock().await;
     let kept = if args.keep_data && outcome.is_ok() {
-        vec![("kept".into(), "the database's volumes; stackctl up finds the rows again".into())]
+        vec![("kept".into(), "the volumes of the database and of its backups; stackctl up finds both again".into())]
     } else {
         Vec::new()
     };
@@ -67,7 +67,9 @@ fn question(cx: &Context, args: &DownArgs) -> String {
     let target = cx.config.target.describe();
     match (args.cluster, args.keep_data) {
         (true, _) => format!("Delete the whole cluster of {target}, with all its data?"),
-        (_, true) => format!("Remove the stack from {target}, but keep the database's volumes?"),
+        (_, true) => {
+            format!("Remove the stack from {target}, but keep the volumes of the database and of its backups?")
+        }
         _ => format!("Remove the stack from {target}, with all its data?"),
     }
 }
@@ -87,7 +89,7 @@ async fn plan(cx: &Context, args: &DownArgs) -> Result<Vec<Step>> {
     let inventory = cx.inventory().await?;
     let mut steps = Vec::new();
     for part in Part::ALL.into_iter().rev().filter(|part| !(args.keep_data && *part == Part::Base)) {
-        let lines: Vec<_> = deletable(inventory, part).map(|object| object.to_string()).collect();
+        let lines: Vec<_> = deletable(inventory, part, args).map(|object| object.to_string()).collect();
         if !lines.is_empty() {
             steps.push(Step { part: part.name().into(), lines });
         }
@@ -169,11 +171,14 @@ async fn remove_part(cx: &Context, part: Part, args: &DownArgs) -> Result<String
         keep_data::release_volumes(kube, &cx.config.stack.namespace, CLUSTER, cx.deadline, &told).await?;
     }
     let told = |event: DeleteEvent| cx.reporter.send(common::deleting(part.name(), event));
-    let gone = inventory.delete(part.name(), &|_| false, cx.deadline, &told).await?;
+    let keep = |object: &ObjectRef| args.keep_data && part == Part::Backup && backup::is_data(object);
+    let gone = inventory.delete(part.name(), &keep, cx.deadline, &told).await?;
     Ok(format!("{} removed", gone.len()))
 }
 
 /// What of `part` is ours to remove, in the order of removal.
-fn deletable(inventory: &Inventory, part: Part) -> impl Iterator<Item = ObjectRef> {
-    inventory.entries(part.name()).into_iter().rev().filter(|entry| !entry.adopted).map(|entry| entry.object)
+fn deletable(inventory: &Inventory, part: Part, args: &DownArgs) -> impl Iterator<Item = ObjectRef> {
+    let keeps = args.keep_data && part == Part::Backup;
+    let ours = inventory.entries(part.name()).into_iter().rev().filter(|entry| !entry.adopted);
+    ours.map(|entry| entry.object).filter(move |object| !(keeps && backup::is_data(object)))
 }

@@ -1,6 +1,7 @@
 //! One file a command: each is a function that reads the configuration, composes phases and returns.
 //! [`run`] decides how things are shown, ends a command on a signal, and prints its error.
 
+mod backup;
 mod completions;
 mod diff;
 mod doctor;
@@ -15,6 +16,7 @@ mod open;
 mod prometheus;
 mod psql;
 mod render;
+mod restore;
 mod status;
 mod up;
 
@@ -63,6 +65,9 @@ async fn dispatch(cli: Cli, style: Style) -> Result<u8> {
         // It undoes its fault when it is interrupted.
         Command::FailoverDrill(args) => failover_drill::run(global, &args, style).await,
         Command::DrillHistory => drill_history::run(global),
+        Command::Backup(args) => backup::run(global, &args.command, style).await,
+        // They give the lock back when they are interrupted.
+        Command::Restore(args) => restore::run(global, &args, style).await,
         Command::Completions { shell } => completions::run(shell),
         Command::Man { dir } => man::run(&dir),
     }

@@ -7,7 +7,7 @@ use crate::{
     cli::{Global, PsqlArgs, Role},
     config::{Config, Options},
     context::Context,
-    database::Overview,
+    database::{CLUSTER, Overview},
     error::{Result, failed},
     kube::exec,
     ui::Reporter,
@@ -22,7 +22,8 @@ pub async fn run(global: &Global, args: &PsqlArgs) -> Result<u8> {
     let cx = Context::new(config, Reporter::discard())?;
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
-    let overview = Overview::read(kube, namespace).await?;
+    let cluster = args.cluster.as_deref().unwrap_or(CLUSTER);
+    let overview = Overview::read_of(kube, namespace, cluster).await?;
     let pod = match args.role {
         Role::Primary => overview.primary,
         Role::Standby => overview.members.into_iter().find(|member| !member.primary).map(|member| member.name),

@@ -7,13 +7,15 @@ use anyhow::Context as _;
 use super::interruptible;
 use crate::{
     cli::{Global, Optional, UpArgs},
-    config::{Config, Options, Target},
+    config::{BackupStore, Config, Options, Target},
     context::Context,
     error::{Result, failed, kind_of, one_line},
     monitoring::Overview,
     phases::{
         self, Phase,
+        archive::Archive,
         autoscaling::Autoscaling,
+        backup::{self, Backups},
         claim::Claim,
         cluster::Cluster,
         database::Database,
@@ -64,8 +66,10 @@ fn phases_of(cx: &Context) -> Vec<Box<dyn Phase>> {
         Box::new(Image),
         Box::new(Claim),
         Box::new(Operator),
+        Box::new(Backups),
         Box::new(Autoscaling),
         Box::new(Database { instances: cx.config.stack.instances }),
+        Box::new(Archive),
         Box::new(Web),
         Box::new(Verify),
     ];
@@ -135,6 +139,7 @@ async fn facts_of(cx: &Context) -> Vec<(String, String)> {
         "database".into(),
         format!("Service {namespace}/user-db-rw, port 5432 (primary); user-db-ro (standbys)"),
     ));
+    facts.push(("backups".into(), backups(cx)));
     facts.push(("monitoring".into(), monitoring(cx).await));
     if let Target::Minikube(minikube) = &cx.config.target {
         facts.push(("kubectl".into(), format!("kubectl --context {} -n {namespace} get pods", minikube.profile)));
@@ -159,5 +164,16 @@ async fn monitoring(cx: &Context) -> String {
         }
         Ok(None) => "not installed".into(),
         Err(error) => one_line(&error),
+    }
+}
+
+/// Where backups go, and against what that helps.
+fn backups(cx: &Context) -> String {
+    match backup::wanted(cx).map(|backup| &backup.store) {
+        None => "none are taken".into(),
+        Some(BackupStore::Bucket { endpoint, bucket, .. }) => format!("to {bucket} at {endpoint}"),
+        Some(BackupStore::InCluster { .. }) => {
+            "to this cluster's own disk: they help against mistakes, not against losing the disk (--backup-s3)".into()
+        }
     }
 }

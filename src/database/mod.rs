@@ -2,9 +2,11 @@
 
 mod overview;
 mod replication;
+mod sql;
 
 pub use overview::{Instance, Overview};
 pub use replication::{Replication, Standby};
+pub use sql::{query, query_on, size};
 
 /// The Cluster's name.
 pub const CLUSTER: &str = "user-db";

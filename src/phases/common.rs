@@ -17,7 +17,7 @@ use crate::{
     kube::{
         ApplyEvent, ApplyOptions, Change, DeleteEvent, ObjectRef, Problem, Readiness, WaitEvent, takes_time, wait_ready,
     },
-    phases::{image, monitoring},
+    phases::{backup, image, monitoring},
     ui::{Event, Reporter, State},
 };
 
@@ -36,11 +36,22 @@ pub fn images(cx: &Context) -> Result<Images> {
 /// Upstream's manifest can be neither found in the bundle nor fetched.
 pub async fn objects(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
-    if part == Part::Operator {
-        objects.extend(assets::parse(&release_manifest(cx, "cnpg-operator").await?, "the operator's manifest")?);
+    let backup = backup::wanted(cx);
+    match part {
+        Part::Operator => {
+            objects.extend(assets::parse(&release_manifest(cx, "cnpg-operator").await?, "the operator's manifest")?);
+        }
+        Part::Backup if backup.is_some() => {
+            let text = release_manifest(cx, "plugin-barman-cloud").await?;
+            objects.extend(assets::backup::upstream(assets::parse(&text, "the plugin's manifest")?));
+        }
+        _ => {}
     }
     objects.extend(part.embedded()?);
-    Ok(assets::render(part, objects, &cx.config.stack, &images(cx)?))
+    let stack = &cx.config.stack;
+    let mut objects = assets::render(part, objects, stack, &images(cx)?);
+    assets::backup::finish(part, &mut objects, backup, stack.storage_class.as_deref());
+    Ok(objects)
 }
 
 /// As [`objects`], and what of `part` depends on the cluster that there is: what it has a use for, and Secrets that are
@@ -50,9 +61,21 @@ pub async fn objects(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
 /// As [`objects`], or the cluster does not answer.
 pub async fn complete(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     match part {
+        Part::Backup => backup::objects(cx).await,
         Part::Monitoring => monitoring::objects(cx).await,
+        Part::Restored => restored(cx).await,
         _ => objects(cx, part).await,
     }
+}
+
+/// Restored databases are wanted as they are.
+async fn restored(cx: &Context) -> Result<Vec<DynamicObject>> {
+    let (kube, inventory) = (cx.kube().await?, cx.inventory().await?);
+    let mut objects = Vec::new();
+    for entry in inventory.entries(Part::Restored.name()) {
+        objects.extend(kube.get(&entry.object).await?);
+    }
+    Ok(objects)
 }
 
 /// An object that is in no manifest, made ready to apply as one of `part`.
@@ -61,6 +84,11 @@ pub async fn complete(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
 /// Only if an embedded file is broken.
 pub fn labelled(cx: &Context, part: Part, object: DynamicObject) -> Result<Vec<DynamicObject>> {
     Ok(assets::render(part, vec![object], &cx.config.stack, &images(cx)?))
+}
+
+/// Without a bundle images come from their registries; with one, there may be none in reach.
+pub fn holds(cx: &Context, component: &str) -> bool {
+    cx.bundle.as_ref().is_none_or(|bundle| bundle.component(component).is_some_and(|found| found.image.is_some()))
 }
 
 /// A component's own release manifest: from the bundle, or downloaded once and cached; verified either way.

@@ -21,7 +21,7 @@ impl Phase for Database {
     }
 
     fn after(&self) -> &'static [&'static str] {
-        &["operator"]
+        &["operator", "backup"]
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {

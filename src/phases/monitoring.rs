@@ -4,7 +4,10 @@ use anyhow::Context as _;
 use futures::future::BoxFuture;
 use kube::core::DynamicObject;
 
-use super::{Need, Phase, common};
+use super::{
+    Need, Phase,
+    common::{self, holds},
+};
 use crate::{
     assets::{
         Part,
@@ -136,11 +139,6 @@ fn fits(cx: &Context, object: &DynamicObject) -> bool {
 
 fn is_operators(object: &DynamicObject) -> bool {
     object.types.as_ref().is_some_and(|types| types.api_version.starts_with(PROMETHEUS_OPERATOR))
-}
-
-/// Without a bundle images come from their registries; with one, there may be none in reach.
-fn holds(cx: &Context, component: &str) -> bool {
-    cx.bundle.as_ref().is_none_or(|bundle| bundle.component(component).is_some_and(|found| found.image.is_some()))
 }
 
 fn tell(cx: &Context, text: String) {

@@ -1,5 +1,6 @@
 //! The health of every part, read from the cluster in a handful of requests made side by side.
 
+mod backups;
 mod parts;
 mod text;
 
@@ -80,13 +81,14 @@ impl Report {
 pub async fn read(cx: &Context) -> Result<Report> {
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
-    let (cluster, operator, database, metrics, web, volumes, monitoring) = tokio::join!(
+    let (cluster, operator, database, metrics, web, volumes, backups, monitoring) = tokio::join!(
         parts::cluster(kube),
         parts::operator(kube),
         database(cx),
         parts::metrics(kube),
         parts::web(kube, namespace),
         parts::volumes(kube, namespace),
+        backups::backups(kube, namespace),
         parts::monitoring(kube),
     );
     let (database, instances) = database;
@@ -95,6 +97,7 @@ pub async fn read(cx: &Context) -> Result<Report> {
         ("operator", operator),
         ("database", database),
         ("volumes", volumes),
+        ("backups", backups),
         ("metrics", metrics),
         ("web", web),
         ("monitoring", monitoring),

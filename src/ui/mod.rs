@@ -2,6 +2,7 @@
 //! (or, as JSON lines, on stdout); data that a command was asked for goes to stdout by [`out`].
 
 mod event;
+pub mod human;
 mod json;
 pub mod log;
 mod plain;

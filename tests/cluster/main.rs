@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test tells its steps and fails by panicking")]
 
+mod backups;
 mod cli;
 mod drills;
 mod machine;
@@ -102,11 +103,16 @@ fn from_nothing_to_a_registered_user_and_back_to_nothing() {
     stackctl.ok(&["up", "--force-conflicts"]);
     stackctl.ok(&["diff"]);
 
+    let backups = backups::are_proved(&stackctl, &objects);
+
     step("down keeps the data if asked to, and up finds it again");
     assert_eq!(stackctl.run(&["down"]).code, 2, "down off a terminal without --yes");
     stackctl.ok(&["down", "--keep-data", "--yes"]);
     stackctl.ok(&["up"]);
     assert_eq!(objects.user(&user).as_deref(), Some("Ada Lovelace"), "the user is gone");
+
+    step("its backups are still listed and can be restored");
+    backups::are_kept(&stackctl, &backups);
 
     step("down removes exactly what up installed");
     stackctl.ok(&["down", "--yes"]);

@@ -45,7 +45,7 @@ impl Objects {
         let cluster = ClusterRef { kubeconfig: None, context: Some(stackctl.profile().into()) };
         let kube = runtime.block_on(Kube::connect(&cluster)).expect("the cluster answers");
         let inventory = runtime.block_on(Inventory::load(&kube, NAMESPACE)).expect("the inventory can be read");
-        let parts = ["base", "operator", "database", "autoscaling", "web", "monitoring"];
+        let parts = ["base", "operator", "backup", "database", "autoscaling", "web", "monitoring"];
         let listed = parts.iter().flat_map(|part| inventory.entries(part)).map(|entry| entry.object).collect();
         Objects { runtime, kube, listed }
     }
@@ -116,11 +116,13 @@ impl Objects {
                 .into_iter()
                 .find(|entry| entry.manager.as_deref() == Some("stackctl") && entry.subresource.is_none());
             let written_by_controllers = [
+                "APIService",
                 "Cluster",
                 "Deployment",
                 "HorizontalPodAutoscaler",
+                "ObjectStore",
                 "PodDisruptionBudget",
-                "APIService",
+                "ScheduledBackup",
                 "StatefulSet",
             ];
             let version = if written_by_controllers.contains(&object.kind.as_str()) {
@@ -143,6 +145,15 @@ impl Objects {
         });
         let params = PatchParams::apply("by-hand").force();
         self.runtime.block_on(api.patch("user-app", &params, &Patch::Apply(patch))).expect("the budget can be changed");
+    }
+
+    /// Stops the store of backups, or starts it again.
+    pub fn scale_store(&self, replicas: u32) {
+        let object = ObjectRef::namespaced("apps/v1", "StatefulSet", NAMESPACE, "backup-store");
+        let api = self.runtime.block_on(self.kube.api(&object)).expect("the kind is known");
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let params = PatchParams::default();
+        self.runtime.block_on(api.patch("backup-store", &params, &patch)).expect("the store can be scaled");
     }
 
     /// What is still there of the inventory, and whatever else carries stackctl's label.

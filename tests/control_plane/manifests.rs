@@ -1,8 +1,8 @@
 use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
 use stackctl::{
-    assets::{Images, Part, components, monitoring::grafana_login, parse, render},
-    config::Stack,
+    assets::{Images, Part, backup, components, monitoring::grafana_login, parse, render},
+    config::{Backup, BackupStore, Stack},
     kube::{ApplyOptions, Change, Kube, ObjectRef, apply},
 };
 
@@ -20,19 +20,28 @@ fn objects(part: Part, namespace: &str) -> Vec<DynamicObject> {
         Stack { namespace: namespace.into(), instances: 3, storage: "1Gi".into(), storage_class: Some("any".into()) };
     let images = Images::new(&components().unwrap(), |_| None, "user-app:0123456789ab".into());
     let mut objects = Vec::new();
-    if part == Part::Operator {
-        objects.extend(parse(&release_manifest("cnpg-operator", "cnpg"), "the operator's manifest").unwrap());
+    match part {
+        Part::Operator => objects.extend(parse(&release_manifest("cnpg-operator", "cnpg"), "operator").unwrap()),
+        Part::Backup => {
+            let text = release_manifest("plugin-barman-cloud", "plugin-barman-cloud");
+            objects.extend(backup::upstream(parse(&text, "plugin").unwrap()));
+        }
+        _ => {}
     }
     objects.extend(part.embedded().unwrap());
-    render(part, objects, &stack, &images)
+    let mut objects = render(part, objects, &stack, &images);
+    let store = BackupStore::InCluster { storage: "5Gi".into() };
+    let settings = Backup { store, keep: "7d".into(), schedule: "0 0 3 * * *".into() };
+    backup::finish(part, &mut objects, Some(&settings), stack.storage_class.as_deref());
+    objects
 }
 
-/// Makes CloudNativePG's kinds known, once for all tests.
+/// Makes the kinds of CloudNativePG and its plugin known, once for all tests.
 pub async fn operators_kinds(kube: &Kube) {
     static DONE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
     let install = async || {
-        let all = objects(Part::Operator, "default");
-        let basis: Vec<_> = all.into_iter().filter(is_basis).collect();
+        let all = [Part::Operator, Part::Backup].into_iter().flat_map(|part| objects(part, "default"));
+        let basis: Vec<_> = all.filter(is_basis).collect();
         apply(kube, &basis, options(), &|_| {}).await.unwrap();
     };
     DONE.get_or_init(install).await;
@@ -92,7 +101,10 @@ async fn every_manifest_is_valid() {
         "PodDisruptionBudget",
         "Service",
         "APIService",
+        "ObjectStore",
+        "ScheduledBackup",
         "StatefulSet",
+        "NetworkPolicy",
     ] {
         assert!(changes.iter().any(|(object, _)| object.kind == kind), "no {kind} among {changes:?}");
     }

@@ -1,0 +1,161 @@
+//! What is particular about the manifests of backups: what is taken of the plugin's own release manifest, and
+//! what follows from where the backups go.
+
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+
+use super::{Part, render::kind};
+use crate::{
+    backup::{KEY_ID, SECRET_KEY, STORE},
+    config::{Backup, BackupStore},
+};
+
+/// Kinds of the plugin's release manifest that are applied as they are. The rest of it asks for images of its test
+/// builds and for cert-manager; `assets/backup/plugin.yaml` has it in its place.
+const UPSTREAM: [&str; 6] =
+    ["CustomResourceDefinition", "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"];
+
+/// What of the plugin's release manifest is applied.
+pub fn upstream(objects: Vec<DynamicObject>) -> Vec<DynamicObject> {
+    objects.into_iter().filter(|object| UPSTREAM.contains(&kind(object))).collect()
+}
+
+/// Sets in `objects` of `part`, which are rendered already, where backups go; without any, what belongs to them is
+/// taken out.
+pub fn finish(part: Part, objects: &mut Vec<DynamicObject>, backup: Option<&Backup>, class: Option<&str>) {
+    match (part, backup) {
+        (Part::Backup, None) => objects.clear(),
+        (Part::Backup, Some(backup)) => {
+            if matches!(backup.store, BackupStore::Bucket { .. }) {
+                objects.retain(|object| object.metadata.name.as_deref() != Some(STORE));
+            }
+            for object in objects {
+                match kind(object) {
+                    "ObjectStore" => set_store(&mut object.data["spec"], backup),
+                    "PersistentVolumeClaim" => set_claim(&mut object.data["spec"], &backup.store, class),
+                    _ => {}
+                }
+            }
+        }
+        (Part::Database, None) => {
+            objects.retain(|object| kind(object) != "ScheduledBackup");
+            for object in objects.iter_mut().filter(|object| kind(object) == "Cluster") {
+                if let Some(spec) = object.data["spec"].as_object_mut() {
+                    spec.remove("plugins");
+                }
+            }
+        }
+        (Part::Database, Some(backup)) => {
+            for object in objects.iter_mut().filter(|object| kind(object) == "ScheduledBackup") {
+                object.data["spec"]["schedule"] = json!(backup.schedule);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn set_store(spec: &mut Value, backup: &Backup) {
+    spec["retentionPolicy"] = json!(backup.keep);
+    if let BackupStore::Bucket { endpoint, bucket, secret } = &backup.store {
+        let configuration = &mut spec["configuration"];
+        configuration["destinationPath"] = json!(format!("s3://{bucket}"));
+        configuration["endpointURL"] = json!(endpoint);
+        configuration["s3Credentials"] = json!({
+            "accessKeyId": {"name": secret, "key": KEY_ID},
+            "secretAccessKey": {"name": secret, "key": SECRET_KEY},
+        });
+    }
+}
+
+fn set_claim(spec: &mut Value, store: &BackupStore, class: Option<&str>) {
+    if let BackupStore::InCluster { storage } = store {
+        spec["resources"]["requests"]["storage"] = json!(storage);
+    }
+    if let Some(class) = class {
+        spec["storageClassName"] = json!(class);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assets::parse;
+
+    fn backup(store: BackupStore) -> Backup {
+        Backup { store, keep: "2w".into(), schedule: "0 30 1 * * *".into() }
+    }
+
+    fn in_cluster() -> Backup {
+        backup(BackupStore::InCluster { storage: "9Gi".into() })
+    }
+
+    fn finished(part: Part, backup: Option<&Backup>) -> Vec<DynamicObject> {
+        let mut objects = part.embedded().unwrap();
+        finish(part, &mut objects, backup, Some("fast"));
+        objects
+    }
+
+    fn spec<'a>(objects: &'a [DynamicObject], wanted: &str) -> &'a Value {
+        &objects.iter().find(|object| kind(object) == wanted).unwrap_or_else(|| panic!("no {wanted}")).data["spec"]
+    }
+
+    #[test]
+    fn a_store_in_the_cluster_has_its_volume_and_its_retention() {
+        let objects = finished(Part::Backup, Some(&in_cluster()));
+        let claim = spec(&objects, "PersistentVolumeClaim");
+        assert_eq!(claim["resources"]["requests"]["storage"], "9Gi");
+        assert_eq!(claim["storageClassName"], "fast");
+        assert_eq!(spec(&objects, "ObjectStore")["retentionPolicy"], "2w");
+        assert_eq!(spec(&objects, "ObjectStore")["configuration"]["endpointURL"], "http://backup-store:7070");
+        let database = finished(Part::Database, Some(&in_cluster()));
+        assert_eq!(spec(&database, "ScheduledBackup")["schedule"], "0 30 1 * * *");
+        assert_eq!(spec(&database, "Cluster")["plugins"][0]["parameters"]["barmanObjectName"], "user-db");
+    }
+
+    #[test]
+    fn with_a_bucket_of_the_users_own_no_store_is_installed() {
+        let own = backup(BackupStore::Bucket {
+            endpoint: "https://s3.example.com".into(),
+            bucket: "b/team".into(),
+            secret: "mine".into(),
+        });
+        let objects = finished(Part::Backup, Some(&own));
+        let kinds: Vec<_> = objects.iter().map(kind).collect();
+        assert_eq!(kinds, ["ObjectStore", "Service", "Deployment"], "the store itself, and the plugin");
+        let configuration = &spec(&objects, "ObjectStore")["configuration"];
+        assert_eq!(configuration["destinationPath"], "s3://b/team");
+        assert_eq!(configuration["endpointURL"], "https://s3.example.com");
+        assert_eq!(configuration["s3Credentials"]["secretAccessKey"], json!({"name": "mine", "key": SECRET_KEY}));
+    }
+
+    #[test]
+    fn without_backups_the_database_names_no_plugin() {
+        assert!(finished(Part::Backup, None).is_empty());
+        let database = finished(Part::Database, None);
+        assert!(database.iter().all(|object| kind(object) != "ScheduledBackup"));
+        assert!(spec(&database, "Cluster").get("plugins").is_none());
+    }
+
+    #[test]
+    fn nothing_of_the_release_manifest_that_names_images_is_applied() {
+        let text = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: plugin-barman-cloud, namespace: cnpg-system}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: barman-cloud, namespace: cnpg-system}
+---
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata: {name: barman-cloud-server, namespace: cnpg-system}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: plugin-barman-cloud-8tfddg42gf, namespace: cnpg-system}
+";
+        let kept = upstream(parse(text, "x").unwrap());
+        assert_eq!(kept.iter().map(kind).collect::<Vec<_>>(), ["ServiceAccount"]);
+    }
+}

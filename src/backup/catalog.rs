@@ -1,0 +1,242 @@
+//! What a store holds: base backups and log, by server, as the store itself tells it.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use jiff::{Timestamp, Zoned, fmt::strtime};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Failure, Result, failed};
+
+/// Segments in one of the numbers that the second part of a segment's name counts, with 16 MiB a segment.
+const SEGMENTS: u64 = 256;
+
+/// The whole store. A server is a database's own history: a restored one writes a history of its own.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Catalog {
+    /// By name.
+    pub servers: BTreeMap<String, Server>,
+}
+
+/// One server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Server {
+    /// The oldest first; unfinished ones among them.
+    pub backups: Vec<BaseBackup>,
+    /// The archived log; `None` when nothing was archived yet.
+    pub wal: Option<Wal>,
+}
+
+/// A base backup.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BaseBackup {
+    /// Barman's name for it, e.g. `20261124T104500`.
+    pub id: String,
+    /// The plugin's name for it.
+    #[serde(rename(deserialize = "backup_name"))]
+    pub name: Option<String>,
+    /// `DONE`, or something else for one that must not be used.
+    pub status: Option<String>,
+    /// When it began.
+    #[serde(rename(deserialize = "begin_time"), default, deserialize_with = "time")]
+    pub began: Option<Timestamp>,
+    /// When it ended: from here on moments can be restored.
+    #[serde(rename(deserialize = "end_time"), default, deserialize_with = "time")]
+    pub ended: Option<Timestamp>,
+    /// The first segment that it needs.
+    pub begin_wal: Option<String>,
+    /// Bytes in the store.
+    pub stored: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// The archived log of a server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Wal {
+    /// The first segment.
+    pub first: String,
+    /// The last segment.
+    pub last: String,
+    /// Every segment.
+    #[serde(skip_serializing)]
+    pub segments: Vec<String>,
+    /// Bytes in the store.
+    pub stored: u64,
+    /// When the newest segment arrived: what was committed before it was cut is in the store.
+    #[serde(deserialize_with = "moment")]
+    pub archived: Timestamp,
+}
+
+impl BaseBackup {
+    /// Whether it can be restored.
+    pub fn complete(&self) -> bool {
+        self.status.as_deref() == Some("DONE") && self.ended.is_some()
+    }
+}
+
+impl Server {
+    /// The base backups that can be restored, the oldest first.
+    pub fn complete(&self) -> impl DoubleEndedIterator<Item = &BaseBackup> {
+        self.backups.iter().filter(|backup| backup.complete())
+    }
+
+    /// The first moment that can be restored.
+    pub fn first_moment(&self) -> Option<Timestamp> {
+        self.complete().filter_map(|backup| backup.ended).min()
+    }
+
+    /// Until when everything that was committed is in the store for sure.
+    pub fn last_moment(&self) -> Option<Timestamp> {
+        self.first_moment().and(self.wal.as_ref()).map(|wal| wal.archived)
+    }
+
+    /// Segments that the log lacks from the oldest usable base backup on: moments after such a gap can only be
+    /// restored from a younger base backup.
+    pub fn missing_segments(&self) -> u64 {
+        let Some(wal) = &self.wal else { return 0 };
+        let begin = self.complete().filter_map(|backup| backup.begin_wal.as_deref()).min();
+        let mut numbers: Vec<u64> = wal
+            .segments
+            .iter()
+            .filter(|segment| begin.is_some_and(|begin| segment.as_str() >= begin))
+            .filter_map(|segment| number(segment))
+            .collect();
+        // A new timeline repeats the number at which it branched off.
+        numbers.sort_unstable();
+        numbers.dedup();
+        match (numbers.first(), numbers.last()) {
+            (Some(first), Some(last)) => last - first + 1 - numbers.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
+/// How many segments of 16 MiB came before this one, whatever its timeline.
+fn number(segment: &str) -> Option<u64> {
+    let log = u64::from_str_radix(segment.get(8..16)?, 16).ok()?;
+    let offset = u64::from_str_radix(segment.get(16..24)?, 16).ok()?;
+    Some(log * SEGMENTS + offset)
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Servers { servers: BTreeMap<String, Server> },
+    Refused { error: String, message: String },
+}
+
+impl Catalog {
+    /// Reads what the reader printed; `store` is named in errors.
+    ///
+    /// # Errors
+    /// The store did not answer or refused, in words for the user.
+    pub fn parse(text: &str, store: &str, secret: &str) -> Result<Catalog> {
+        match serde_json::from_str(text.trim()).context("the list of backups cannot be read")? {
+            Answer::Servers { servers } => Ok(Catalog { servers }),
+            Answer::Refused { error, message } => Err(refused(&error, &message, store, secret).into()),
+        }
+    }
+}
+
+fn refused(error: &str, message: &str, store: &str, secret: &str) -> Failure {
+    match error {
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AccessDenied" | "403" => {
+            failed(format!("the store of backups ({store}) refuses the credentials of Secret {secret}: {error}"))
+                .remedy(format!("correct the Secret {secret}; it is read anew at every use"))
+        }
+        "NoSuchBucket" | "404" => failed(format!("the store of backups ({store}) has no such bucket"))
+            .remedy("create the bucket, or name another one: stackctl up --backup-s3 ENDPOINT,BUCKET,SECRET"),
+        "EndpointConnectionError" | "ConnectTimeoutError" | "ReadTimeoutError" | "ConnectionClosedError" => {
+            failed(format!("the store of backups ({store}) does not answer: {message}"))
+                .remedy("stackctl status tells whether the store in the cluster runs")
+        }
+        _ => failed(format!("the store of backups ({store}) refuses: {message}")),
+    }
+}
+
+/// Barman writes times as C's `ctime` with a zone (`Tue Nov 24 10:45:00 2026`, in UTC) or as ISO 8601.
+fn time<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.as_deref().and_then(parse_time))
+}
+
+fn moment<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Timestamp, D::Error> {
+    let text = String::deserialize(from)?;
+    parse_time(&text).ok_or_else(|| serde::de::Error::custom(format!("{text:?} is no time")))
+}
+
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    if let Ok(timestamp) = text.parse::<Timestamp>() {
+        return Some(timestamp);
+    }
+    if let Ok(zoned) = text.parse::<Zoned>() {
+        return Some(zoned.timestamp());
+    }
+    let parsed = strtime::parse("%a %b %d %H:%M:%S %Y", text).ok()?;
+    Some(parsed.to_datetime().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"{"servers": {"user-db": {
+        "backups": [
+            {"id": "20261124T100000", "stored": 10, "status": "FAILED", "error": "no"},
+            {"id": "20261124T110000", "stored": 4194304, "status": "DONE", "backup_name": "backup-20261124110000",
+             "begin_time": "Tue Nov 24 11:00:00 2026", "end_time": "Tue Nov 24 11:00:07 2026",
+             "begin_wal": "000000010000000000000005", "end_wal": "000000010000000000000006", "timeline": "1"}],
+        "wal": {"first": "000000010000000000000001", "last": "000000020000000000000008", "stored": 77,
+            "segments": ["000000010000000000000001", "000000010000000000000005", "000000010000000000000006",
+                         "000000020000000000000006", "000000020000000000000008"],
+            "archived": "2026-11-24T11:05:00.250000+00:00"}}}}"#;
+
+    fn server() -> Server {
+        Catalog::parse(TEXT, "s", "x").unwrap().servers.remove("user-db").unwrap()
+    }
+
+    #[test]
+    fn a_store_tells_what_can_be_restored() {
+        let server = server();
+        assert_eq!(server.complete().map(|backup| backup.id.as_str()).collect::<Vec<_>>(), ["20261124T110000"]);
+        assert_eq!(server.first_moment().unwrap().to_string(), "2026-11-24T11:00:07Z");
+        assert_eq!(server.last_moment().unwrap().to_string(), "2026-11-24T11:05:00.25Z");
+    }
+
+    #[test]
+    fn a_gap_counts_from_the_oldest_usable_backup_on() {
+        assert_eq!(server().missing_segments(), 1, "7 is missing; 2 to 4 are of no use");
+        let mut whole = server();
+        whole.wal.as_mut().unwrap().segments.push("000000020000000000000007".into());
+        assert_eq!(whole.missing_segments(), 0);
+    }
+
+    #[test]
+    fn without_a_usable_backup_nothing_can_be_restored() {
+        let mut server = server();
+        server.backups.pop();
+        assert!(server.first_moment().is_none() && server.last_moment().is_none());
+        assert_eq!(server.missing_segments(), 0);
+    }
+
+    #[test]
+    fn what_the_store_says_is_put_into_words() {
+        let refused = |code: &str| {
+            let text = format!(r#"{{"error": "{code}", "message": "m"}}"#);
+            Catalog::parse(&text, "http://s", "keys").unwrap_err().to_string()
+        };
+        assert!(refused("InvalidAccessKeyId").contains("refuses the credentials of Secret keys"));
+        assert!(refused("NoSuchBucket").contains("no such bucket"));
+        assert!(refused("EndpointConnectionError").contains("does not answer"));
+    }
+
+    #[test]
+    fn times_of_barman() {
+        for text in ["Tue Nov 24 10:45:00 2026", "2026-11-24T10:45:00+00:00", "2026-11-24T10:45:00Z"] {
+            assert_eq!(parse_time(text).unwrap().to_string(), "2026-11-24T10:45:00Z", "{text}");
+        }
+        assert!(parse_time("yesterday").is_none());
+    }
+}

@@ -1,0 +1,27 @@
+//! Backups: the store, its Secrets, and what it holds.
+
+pub mod catalog;
+pub mod recovery;
+pub mod restored;
+pub mod secrets;
+pub mod store;
+pub mod target;
+
+pub use catalog::{BaseBackup, Catalog, Server};
+pub use store::Store;
+pub use target::Target;
+
+/// The plugin's name among the operator's.
+pub const PLUGIN: &str = "barman-cloud.cloudnative-pg.io";
+/// The namespace of the plugin: the operator's.
+pub const PLUGIN_NAMESPACE: &str = "cnpg-system";
+/// The plugin's Deployment and Service.
+pub const PLUGIN_DEPLOYMENT: &str = "barman-cloud";
+/// The ObjectStore's name.
+pub const OBJECT_STORE: &str = "user-db";
+/// What everything of the store in the cluster is called: its Service, StatefulSet, volume and Secret.
+pub const STORE: &str = "backup-store";
+/// The key of a store's Secret with the user's name.
+pub const KEY_ID: &str = "ACCESS_KEY_ID";
+/// The key of a store's Secret with the password.
+pub const SECRET_KEY: &str = "SECRET_ACCESS_KEY";

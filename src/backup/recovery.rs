@@ -1,0 +1,155 @@
+//! Making a restored Cluster: from the store's answer to a Cluster that is ready.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::api::DynamicObject;
+use serde_json::json;
+
+use super::{
+    Server, Store, Target,
+    restored::{self, Wanted},
+};
+use crate::{
+    assets::Part,
+    context::Context,
+    database,
+    error::{Result, failed, one_line, usage},
+    kube::{ApplyEvent, ApplyOptions, ObjectRef, apply, wait_ready},
+    phases::common,
+    ui::Event,
+};
+
+/// How long the running database is given to archive what it has.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// What a restore is asked for.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// What to restore.
+    pub target: Target,
+    /// Whose backups.
+    pub server: String,
+    /// The new Cluster's name.
+    pub name: String,
+    /// Its instances.
+    pub instances: u32,
+    /// Whether it archives its own log.
+    pub archives: bool,
+}
+
+/// Restores into a new Cluster and waits until it is ready; returns how long that took.
+///
+/// # Errors
+/// The store does not hold what it takes, a Cluster by that name is there, or the recovery fails.
+pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duration> {
+    let kube = cx.kube().await?;
+    let namespace = &cx.config.stack.namespace;
+    let reference = restored::reference(namespace, &order.name);
+    if kube.get(&reference).await?.is_some() {
+        return Err(usage(format!("{reference} is there: nothing is restored over a database"))
+            .remedy("give another name with --name")
+            .into());
+    }
+    let store = Store::required(kube, namespace).await?;
+    if !matches!(order.target, Target::Backup(_))
+        && order.server == database::CLUSTER
+        && let Err(error) = archive_now(cx, phase).await
+    {
+        let text = format!("what the database has not archived by itself is not in the store: {}", one_line(&error));
+        cx.reporter.send(Event::Warning { phase: phase.into(), text });
+    }
+    cx.doing(phase, "asking the store what it has");
+    let catalog = store.catalog(kube, namespace, cx.deadline).await?;
+    let server = find(&catalog.servers, &order.server)?;
+    let wanted = Wanted {
+        name: &order.name,
+        server: &order.server,
+        instances: order.instances,
+        archives: order.archives,
+        to: &order.target.describe(),
+        recovery: order.target.recovery(server, Timestamp::now())?,
+    };
+    let cluster = restored::cluster(&template(cx).await?, &wanted)?;
+    let began = Instant::now();
+    make(cx, phase, cluster, &reference).await?;
+    Ok(began.elapsed())
+}
+
+fn find<'a>(servers: &'a std::collections::BTreeMap<String, Server>, name: &str) -> Result<&'a Server> {
+    servers.get(name).ok_or_else(|| {
+        let failure = failed(format!("the store has no backups of {name}"));
+        match servers.keys().cloned().collect::<Vec<_>>() {
+            none if none.is_empty() => failure.remedy("stackctl backup create takes one").into(),
+            there => failure.remedy(format!("name another server with --from: {}", there.join(", "))).into(),
+        }
+    })
+}
+
+/// What the new Cluster is otherwise like: the database as it is, its version and its settings; where it is gone, its
+/// manifest.
+async fn template(cx: &Context) -> Result<DynamicObject> {
+    let objects = common::objects(cx, Part::Database).await?;
+    let cluster = objects.into_iter().find(|object| object.types.as_ref().is_some_and(|types| types.kind == "Cluster"));
+    let mut cluster = cluster.ok_or_else(|| failed("there is no manifest of the database"))?;
+    let running = restored::reference(&cx.config.stack.namespace, database::CLUSTER);
+    if let Some(running) = cx.kube().await?.get(&running).await? {
+        cluster.data = json!({"spec": running.data["spec"]});
+    }
+    Ok(cluster)
+}
+
+async fn make(cx: &Context, phase: &str, cluster: DynamicObject, reference: &ObjectRef) -> Result<()> {
+    let kube = cx.kube().await?;
+    cx.inventory().await?.record(Part::Restored.name(), std::slice::from_ref(reference)).await?;
+    cx.doing(phase, format!("making {reference}"));
+    let options = ApplyOptions { force_conflicts: false, dry_run: false, deadline: cx.deadline };
+    let told = |event: ApplyEvent| {
+        if let ApplyEvent::Applied { object, .. } = event {
+            cx.doing(phase, format!("{object} is there"));
+        }
+    };
+    apply(kube, &[cluster], options, &told).await?;
+    let observer = common::observer(&cx.reporter, phase);
+    wait_ready(kube, std::slice::from_ref(reference), cx.deadline, &observer).await
+}
+
+/// Deletes a restored Cluster with its volumes.
+///
+/// # Errors
+/// It does not go away in time.
+pub async fn discard(cx: &Context, phase: &str, name: &str, deadline: Instant) -> Result<()> {
+    let reference = restored::reference(&cx.config.stack.namespace, name);
+    let told = |event| cx.reporter.send(common::deleting(phase, event));
+    let keep = |object: &ObjectRef| !object.same_object(&reference);
+    cx.inventory().await?.delete(Part::Restored.name(), &keep, deadline, &told).await?;
+    Ok(())
+}
+
+/// Has the running database archive what it has committed so far. A moment can only be restored to if the log goes on
+/// after it: the transaction without content sees to that.
+///
+/// # Errors
+/// No primary, or it does not archive in time.
+pub async fn archive_now(cx: &Context, phase: &str) -> Result<()> {
+    let kube = cx.kube().await?;
+    let namespace = &cx.config.stack.namespace;
+    cx.doing(phase, "having the database archive what it has");
+    database::query(kube, namespace, "select pg_current_xact_id()").await?;
+    let segment = database::query(kube, namespace, "select pg_walfile_name(pg_switch_wal())").await?;
+    let give_up = Instant::now() + ARCHIVED_WITHIN;
+    loop {
+        let last = database::query(kube, namespace, "select last_archived_wal from pg_stat_archiver").await?;
+        // Names of one timeline sort by age; a history file of a new timeline sorts after them.
+        if last >= segment {
+            return Ok(());
+        }
+        if Instant::now() > give_up {
+            return Err(failed(format!("segment {segment} is not archived after {} s", ARCHIVED_WITHIN.as_secs()))
+                .remedy("stackctl status tells what is wrong with the archive")
+                .into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

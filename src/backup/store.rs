@@ -1,0 +1,204 @@
+//! Asking the object store what it holds: by a Job in the cluster, as the store need not be in reach from here, and
+//! its credentials need not leave the cluster.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Pod, Secret},
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{DeleteParams, DynamicObject, ListParams, LogParams, PostParams},
+};
+use serde_json::json;
+
+use super::{KEY_ID, OBJECT_STORE, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, catalog::Catalog};
+use crate::{
+    error::{Result, failed, timed_out},
+    kube::{Kube, ObjectRef},
+};
+
+/// What the Job runs.
+const SCRIPT: &str = include_str!("catalog.py");
+/// The label that the store's NetworkPolicy lets in.
+const READER: &str = "backup-reader";
+/// The Job's own limit, in seconds, and when the cluster removes it if this process cannot.
+const JOB_SECONDS: u32 = 90;
+const REMOVED_AFTER_SECONDS: u32 = 30;
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// The object store of a stack, as its ObjectStore says.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// The S3 endpoint.
+    pub endpoint: String,
+    /// `s3://bucket/folder`.
+    pub destination: String,
+    /// The Secret with its credentials.
+    pub secret: String,
+    /// How far back moments are kept, e.g. `7d`.
+    pub keep: Option<String>,
+    /// By server: what the plugin last noted.
+    pub noted: serde_json::Value,
+}
+
+impl Store {
+    /// Reads it; `None` when the stack takes no backups.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn read(kube: &Kube, namespace: &str) -> Result<Option<Store>> {
+        let object = ObjectRef::namespaced("barmancloud.cnpg.io/v1", "ObjectStore", namespace, OBJECT_STORE);
+        Ok(kube.get(&object).await?.map(|object| Store::of(&object)))
+    }
+
+    fn of(object: &DynamicObject) -> Store {
+        let text = |pointer: &str| object.data.pointer(pointer).and_then(|value| value.as_str()).map(str::to_owned);
+        Store {
+            endpoint: text("/spec/configuration/endpointURL").unwrap_or_default(),
+            destination: text("/spec/configuration/destinationPath").unwrap_or_default(),
+            secret: text("/spec/configuration/s3Credentials/accessKeyId/name").unwrap_or_default(),
+            keep: text("/spec/retentionPolicy"),
+            noted: object.data.pointer("/status/serverRecoveryWindow").cloned().unwrap_or_default(),
+        }
+    }
+
+    /// As [`Store::read`], for commands that need one.
+    ///
+    /// # Errors
+    /// There is none, or the API server does not answer.
+    pub async fn required(kube: &Kube, namespace: &str) -> Result<Store> {
+        Store::read(kube, namespace).await?.ok_or_else(|| {
+            failed("this stack takes no backups")
+                .remedy("stackctl up installs the store, without --without backup")
+                .into()
+        })
+    }
+
+    /// For sentences: where it is.
+    pub fn describe(&self) -> String {
+        format!("{} at {}", self.destination, self.endpoint)
+    }
+
+    /// Asks the store what it holds.
+    ///
+    /// # Errors
+    /// The store does not answer or refuses, the Job cannot run, or no answer by `deadline`.
+    pub async fn catalog(&self, kube: &Kube, namespace: &str, deadline: Instant) -> Result<Catalog> {
+        let jobs: Api<Job> = Api::namespaced(kube.client(), namespace);
+        let name = format!("{READER}-{}", Timestamp::now().as_millisecond());
+        let job = self.job(&name, &sidecar_image(kube).await?)?;
+        jobs.create(&PostParams::default(), &job).await.context("cannot start a Job that asks the store")?;
+        let answer = tokio::time::timeout_at(deadline.into(), answer(kube, namespace, &jobs, &name)).await;
+        // The cluster removes it by itself, only later.
+        let _ = jobs.delete(&name, &DeleteParams::background()).await;
+        match answer {
+            Ok(text) => Catalog::parse(&text?, &self.describe(), &format!("{namespace}/{}", self.secret)),
+            Err(_) => Err(timed_out("the Job that asks the store of backups did not end in time")
+                .remedy(format!("kubectl -n {namespace} get events shows why"))
+                .into()),
+        }
+    }
+
+    fn job(&self, name: &str, image: &str) -> Result<Job> {
+        let from_secret = |key: &str| json!({"secretKeyRef": {"name": self.secret, "key": key}});
+        let container = json!({
+            "name": READER, "image": image, "imagePullPolicy": "IfNotPresent",
+            "command": ["/venv/bin/python3", "-c", SCRIPT],
+            "env": [
+                {"name": "DESTINATION", "value": self.destination},
+                {"name": "ENDPOINT", "value": self.endpoint},
+                {"name": "AWS_ACCESS_KEY_ID", "valueFrom": from_secret(KEY_ID)},
+                {"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": from_secret(SECRET_KEY)},
+                {"name": "AWS_DEFAULT_REGION", "value": "us-east-1"},
+                {"name": "AWS_EC2_METADATA_DISABLED", "value": "true"},
+            ],
+            "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+            "securityContext": {
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+            },
+        });
+        let labels = json!({
+            "app.kubernetes.io/name": READER, "app.kubernetes.io/part-of": "stackctl",
+            "app.kubernetes.io/managed-by": "stackctl",
+        });
+        let job = json!({
+            "metadata": {"name": name, "labels": labels},
+            "spec": {
+                "backoffLimit": 0,
+                "activeDeadlineSeconds": JOB_SECONDS,
+                "ttlSecondsAfterFinished": REMOVED_AFTER_SECONDS,
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        "restartPolicy": "Never",
+                        "automountServiceAccountToken": false,
+                        "enableServiceLinks": false,
+                        "securityContext": {
+                            "runAsNonRoot": true, "runAsUser": 26, "runAsGroup": 26,
+                            "seccompProfile": {"type": "RuntimeDefault"},
+                        },
+                        "containers": [container],
+                    },
+                },
+            },
+        });
+        serde_json::from_value(job).context("the Job that asks the store cannot be made")
+    }
+}
+
+/// The image that the plugin puts beside each instance.
+async fn sidecar_image(kube: &Kube) -> Result<String> {
+    let plugin = ObjectRef::namespaced("apps/v1", "Deployment", PLUGIN_NAMESPACE, PLUGIN_DEPLOYMENT);
+    let deployment = kube.get(&plugin).await?;
+    let env = deployment.as_ref().and_then(|found| found.data.pointer("/spec/template/spec/containers/0/env"));
+    let variable = env.and_then(|env| env.as_array()?.iter().find(|one| one["name"] == "SIDECAR_IMAGE"));
+    let image = variable.and_then(|variable| variable["value"].as_str());
+    image.map(str::to_owned).ok_or_else(|| {
+        failed(format!("{plugin} does not tell the sidecar's image"))
+            .remedy("stackctl up brings the plugin up to date")
+            .into()
+    })
+}
+
+/// What the Job printed, once it has ended.
+async fn answer(kube: &Kube, namespace: &str, jobs: &Api<Job>, name: &str) -> Result<String> {
+    loop {
+        let status = jobs.get_status(name).await.context("cannot look after the Job that asks the store")?.status;
+        let status = status.unwrap_or_default();
+        if status.succeeded.unwrap_or(0) > 0 {
+            break;
+        }
+        if status.failed.unwrap_or(0) > 0 {
+            let said = logs(kube, namespace, name).await.unwrap_or_default();
+            let last = said.lines().last().unwrap_or("it left no log");
+            return Err(failed(format!("the Job that asks the store of backups failed: {last}")).into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    logs(kube, namespace, name).await
+}
+
+async fn logs(kube: &Kube, namespace: &str, job: &str) -> Result<String> {
+    let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
+    let list = pods.list(&ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"))).await?;
+    let pod = list.items.first().context("the Job that asks the store has no pod")?;
+    pods.logs(&pod.name_any(), &LogParams::default()).await.context("cannot read what the store answered")
+}
+
+/// The credentials' Secret, if it is there and has both keys.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn lacks(kube: &Kube, namespace: &str, secret: &str) -> Result<Vec<&'static str>> {
+    let there = kube.get(&ObjectRef::namespaced("v1", "Secret", namespace, secret)).await?;
+    let keys = match there {
+        Some(there) => there.try_parse::<Secret>().context("the Secret of the store cannot be read")?.data,
+        None => None,
+    };
+    let lacking = |key: &&str| keys.as_ref().is_none_or(|keys| !keys.contains_key(*key));
+    Ok([KEY_ID, SECRET_KEY].into_iter().filter(lacking).collect())
+}

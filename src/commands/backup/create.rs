@@ -1,0 +1,80 @@
+//! `stackctl backup create`: a base backup now.
+
+use std::time::Instant;
+
+use jiff::{Timestamp, tz::TimeZone};
+use kube::api::{DynamicObject, PostParams};
+use serde_json::json;
+
+use crate::{
+    backup::{BaseBackup, PLUGIN, Store},
+    cli::Global,
+    config::{Config, Options},
+    context::Context,
+    database::{self, CLUSTER},
+    error::{Result, failed},
+    kube::{ObjectRef, wait_ready},
+    phases::common,
+    ui::{self, Event, Style, human},
+};
+
+const ID: &str = "backup";
+
+/// Takes a base backup, waits for it, and tells what the store has then.
+///
+/// # Errors
+/// No database, a backup that fails (says why), or none by the deadline.
+pub async fn run(global: &Global, style: Style) -> Result<u8> {
+    let config = Config::load(global, &Options::default())?;
+    let (reporter, screen) = ui::open(style);
+    let cx = Context::new(config, reporter)?;
+    let outcome = cx.until_deadline("the backup", create(&cx)).await;
+    screen.close().await;
+    let (id, backup, seconds) = outcome?;
+    if style.mode == ui::Mode::Json {
+        ui::out(&json!({"backup": backup, "id": id, "seconds": seconds}).to_string());
+    } else {
+        ui::out(&format!("{id}: {} in the store, taken in {seconds:.1} s", human::bytes(backup.stored)));
+    }
+    Ok(0)
+}
+
+async fn create(cx: &Context) -> Result<(String, BaseBackup, f64)> {
+    let kube = cx.kube().await?;
+    let namespace = &cx.config.stack.namespace;
+    let store = Store::required(kube, namespace).await?;
+    let began = Instant::now();
+    let size = database::size(kube, namespace).await?;
+    let (phase, title) = (ID.to_owned(), format!("Base backup of {}", human::bytes(size)));
+    cx.reporter.send(Event::PhaseStarted { phase: phase.clone(), title: title.clone() });
+
+    let stamp = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S").to_string();
+    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Backup", namespace, &format!("{CLUSTER}-{stamp}"));
+    let backup: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": object.api_version, "kind": object.kind,
+        "metadata": {
+            "name": object.name, "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "stackctl", "app.kubernetes.io/part-of": "stackctl"},
+        },
+        "spec": {"cluster": {"name": CLUSTER}, "method": "plugin", "pluginConfiguration": {"name": PLUGIN}},
+    }))?;
+    kube.api(&object).await?.create(&PostParams::default(), &backup).await.map_err(|error| {
+        failed(format!("cannot ask for a backup: {error}")).remedy("stackctl status tells how the database is")
+    })?;
+    wait_ready(kube, std::slice::from_ref(&object), cx.deadline, &common::observer(&cx.reporter, ID)).await.map_err(
+        |error| error.context("the backup failed; the database goes on, and earlier backups are as they were"),
+    )?;
+    let seconds = began.elapsed();
+    cx.doing(ID, "asking the store what it has now");
+    let done = kube.get(&object).await?;
+    let id = done.as_ref().and_then(|done| done.data.pointer("/status/backupId")?.as_str()).unwrap_or_default();
+    let catalog = store.catalog(kube, namespace, cx.deadline).await?;
+    let found = catalog.servers.into_values().flat_map(|server| server.backups).find(|backup| backup.id == id);
+    let found = found.filter(BaseBackup::complete).ok_or_else(|| {
+        failed(format!("the operator calls backup {id} completed, but the store does not have it"))
+            .remedy("stackctl backup list shows what the store has")
+    })?;
+    let outcome = format!("{} in the store", human::bytes(found.stored));
+    cx.reporter.send(Event::PhaseDone { phase, title, outcome, elapsed: seconds });
+    Ok((id.to_owned(), found, seconds.as_secs_f64()))
+}

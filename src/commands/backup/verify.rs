@@ -1,0 +1,120 @@
+//! `stackctl backup verify`: proves the backups by restoring them into a scratch database, reading all of it, and
+//! deleting it again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use jiff::{Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::{
+    backup::{
+        Target,
+        recovery::{self, Order},
+    },
+    cli::Global,
+    commands::interruptible,
+    config::{Config, Options},
+    context::Context,
+    database::{self, CLUSTER},
+    error::{Result, failed},
+    ui::{self, Event, Style},
+};
+
+const ID: &str = "verify";
+/// The deletion of the scratch database has its own time, also when the command's is over.
+const DISCARD_WITHIN: Duration = Duration::from_secs(90);
+
+/// Reads every row, which checks the checksum of every page of every table; has every B-tree compared with its table,
+/// and every table's rows looked into. Damage that is found is an error or a count above zero.
+const CHECKS: &str = "
+set client_min_messages = warning;
+create extension if not exists amcheck;
+with tables as (
+  select format('%I.%I', schemaname, tablename) as name from pg_tables
+  where schemaname not in ('pg_catalog', 'information_schema')
+), counted as (
+  select coalesce(sum((xpath('/row/c/text()', query_to_xml('select count(*) as c from ' || name, false, true, '')))[1]
+    ::text::bigint), 0) as rows, count(*) as tables from tables
+), trees as (
+  select bt_index_check(i.indexrelid, true) from pg_index i
+  join pg_class c on c.oid = i.indexrelid join pg_am a on a.oid = c.relam
+  where a.amname = 'btree' and c.relpersistence = 'p' and i.indisready and i.indisvalid
+), damage as (
+  select count(*) as found from tables, lateral verify_heapam(name::regclass)
+)
+select json_build_object('tables', counted.tables, 'rows', counted.rows,
+  'indexes', (select count(*) from trees), 'damaged', damage.found) from counted, damage";
+
+/// What was found in the scratch database.
+#[derive(Debug, Serialize, Deserialize)]
+struct Found {
+    tables: u64,
+    rows: u64,
+    indexes: u64,
+    damaged: u64,
+}
+
+/// Restores the latest moment, checks it and deletes it.
+///
+/// # Errors
+/// The store does not hold what it takes, the recovery fails, or what was restored is damaged.
+pub async fn run(global: &Global, style: Style) -> Result<u8> {
+    let config = Config::load(global, &Options::default())?;
+    let stamp = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S");
+    let order = Order {
+        target: Target::Latest,
+        server: CLUSTER.into(),
+        name: format!("{CLUSTER}-verify-{stamp}"),
+        instances: 1,
+        archives: false,
+    };
+    let (reporter, screen) = ui::open(style);
+    let cx = Context::new(config, reporter)?;
+    let began = Instant::now();
+    let title = "Restore into a scratch database and check it".to_owned();
+    cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.clone() });
+    let work = async {
+        cx.lock().await?;
+        verify(&cx, &order).await
+    };
+    let outcome = interruptible(cx.until_deadline("the proof of the backups", work)).await;
+    cx.doing(ID, "deleting the scratch database");
+    let gone = recovery::discard(&cx, ID, &order.name, Instant::now() + DISCARD_WITHIN).await;
+    cx.unlock().await;
+    let (phase, elapsed) = (ID.to_owned(), began.elapsed());
+    cx.reporter.send(match &outcome {
+        Ok(_) => Event::PhaseDone { phase, title, outcome: "sound".into(), elapsed },
+        Err(error) => Event::PhaseFailed { phase, title, error: crate::error::one_line(error), elapsed },
+    });
+    screen.close().await;
+    let (recovered, found) = outcome?;
+    gone.context("the scratch database was checked, but not deleted")?;
+    let seconds = recovered.as_secs_f64();
+    if style.mode == ui::Mode::Json {
+        ui::out(&json!({"restored_seconds": seconds, "found": found}).to_string());
+    } else {
+        let Found { tables, rows, indexes, .. } = found;
+        ui::out(&format!(
+            "the backups are sound: restored in {seconds:.0} s, {rows} rows of {tables} tables read, {indexes} indexes \
+             checked"
+        ));
+    }
+    Ok(0)
+}
+
+async fn verify(cx: &Context, order: &Order) -> Result<(Duration, Found)> {
+    let recovered = recovery::restore(cx, ID, order).await?;
+    cx.doing(ID, "reading all of it");
+    let left = cx.deadline.saturating_duration_since(Instant::now());
+    let pod = format!("{}-1", order.name);
+    let text = database::query_on(cx.kube().await?, &cx.config.stack.namespace, &pod, CHECKS, left).await?;
+    let found: Found = serde_json::from_str(&text).context("what the scratch database answers cannot be read")?;
+    if found.damaged > 0 {
+        return Err(failed(format!("the restored tables hold {} damaged rows", found.damaged))
+            .remedy("stackctl restore --to an earlier moment, and look with stackctl psql --cluster")
+            .into());
+    }
+    Ok((recovered, found))
+}

@@ -1,0 +1,42 @@
+//! SQL on an instance, as the superuser over its local socket: no password leaves the cluster.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::Overview;
+use crate::{
+    error::{Result, failed},
+    kube::{Kube, exec},
+};
+
+/// What `sql` answers in `pod`, unaligned and without headings.
+///
+/// # Errors
+/// The pod does not answer, or the statement fails.
+pub async fn query_on(kube: &Kube, namespace: &str, pod: &str, sql: &str, timeout: Duration) -> Result<String> {
+    let command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", "app", "-c", sql];
+    let output = exec::run(kube, namespace, pod, "postgres", &command, timeout).await;
+    Ok(output.with_context(|| format!("cannot ask {pod}"))?.trim().to_owned())
+}
+
+/// As [`query_on`], on the primary.
+///
+/// # Errors
+/// As [`query_on`]; no primary.
+pub async fn query(kube: &Kube, namespace: &str, sql: &str) -> Result<String> {
+    let primary = Overview::read(kube, namespace)
+        .await?
+        .primary
+        .ok_or_else(|| failed("the database has no primary at the moment").remedy("stackctl status shows it"))?;
+    query_on(kube, namespace, &primary, sql, exec::DEFAULT_TIMEOUT).await
+}
+
+/// Bytes of all databases.
+///
+/// # Errors
+/// As [`query`].
+pub async fn size(kube: &Kube, namespace: &str) -> Result<u64> {
+    let text = query(kube, namespace, "select sum(pg_database_size(oid)) from pg_database").await?;
+    text.parse().with_context(|| format!("{text:?} is no size"))
+}

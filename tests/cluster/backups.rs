@@ -1,0 +1,116 @@
+//! Backups, proved by restoring them.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::{cli::Stackctl, objects::Objects, step};
+
+/// The archive is asked for its newest every minute, and a store that comes back needs its own time to start.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(150);
+
+/// What the steps leave for the one after `down --keep-data`: the base backups' names.
+pub fn are_proved(stackctl: &Stackctl, objects: &Objects) -> Vec<String> {
+    step("a base backup is taken, and the store itself lists it");
+    let created = stackctl.ok(&["backup", "create", "-o", "json"]);
+    let created: Value = serde_json::from_str(created.stdout.lines().last().unwrap()).unwrap();
+    let id = created["id"].as_str().unwrap().to_owned();
+    assert!(backups(stackctl, "user-db").contains(&id), "{id} is not listed");
+
+    step("a moment is restored into a new database: the rows of then, and no later ones");
+    objects.register("Before", "before@example.org");
+    let then = marker(stackctl);
+    let wanted = rows(stackctl, "user-db");
+    objects.register("After", "after@example.org");
+    stackctl.ok(&["restore", "--to", &then, "--name", "user-db-then"]);
+    assert_eq!(rows(stackctl, "user-db-then"), wanted, "at {then}");
+    assert!(rows(stackctl, "user-db").contains("after@example.org"), "the running database was changed");
+    let sql = "select count(*) from pg_constraint where not convalidated";
+    assert_eq!(ask(stackctl, "user-db-then", sql), "0");
+    let insert = "insert into users (name, email, gender) values ('New', 'new@example.org', 'other') returning email";
+    assert_eq!(ask(stackctl, "user-db-then", insert), "new@example.org", "its sequences go on");
+
+    step("the restored database archives under its own name; it is discarded, its backups stay");
+    ask(stackctl, "user-db-then", "select pg_switch_wal()");
+    until("the restored database's log", || servers(stackctl).contains(&"user-db-then".to_owned()));
+    stackctl.ok(&["restore", "--discard", "user-db-then", "--yes"]);
+    assert!(!stackctl.ok(&["restore", "--list", "-o", "json"]).stdout.contains("user-db-then"));
+
+    step("what cannot be restored is told, and nothing is made");
+    let early = stackctl.run(&["restore", "--to", "2020-01-01T00:00:00Z"]);
+    assert!(early.code == 1 && early.stderr.contains("the first moment that can be restored is"), "{}", early.stderr);
+    assert_eq!(stackctl.run(&["restore", "--to", "2020-01-01 00:00:00"]).code, 2, "a time without a zone");
+    let over = stackctl.run(&["restore", "--name", "user-db"]);
+    assert!(over.code == 2 && over.stderr.contains("nothing is restored over a database"), "{}", over.stderr);
+
+    step("the store is away: the database goes on, status says so, and the archive catches up by itself");
+    objects.scale_store(0);
+    objects.register("Meanwhile", "meanwhile@example.org");
+    ask(stackctl, "user-db", "select pg_switch_wal()");
+    until("the word of status", || line(stackctl).contains("the database goes on"));
+    assert_eq!(stackctl.run(&["backup", "list"]).code, 1, "a list without a store");
+    objects.scale_store(1);
+    until("the archive", || line(stackctl).starts_with("log archived"));
+    let listed = list(stackctl);
+    assert_eq!(listed["servers"]["user-db"]["missing_segments"], 0, "{listed:#}");
+
+    step("verify restores the newest moment and reads all of it");
+    let verified = stackctl.ok(&["backup", "verify"]);
+    assert!(verified.stdout.contains("the backups are sound"), "{}", verified.stdout);
+    backups(stackctl, "user-db")
+}
+
+/// After `down --keep-data` and `up`: what was listed before still is, and can be restored.
+pub fn are_kept(stackctl: &Stackctl, before: &[String]) {
+    let after = backups(stackctl, "user-db");
+    assert!(before.iter().all(|id| after.contains(id)), "{before:?} became {after:?}");
+    assert!(stackctl.ok(&["backup", "verify"]).stdout.contains("the backups are sound"));
+}
+
+fn list(stackctl: &Stackctl) -> Value {
+    serde_json::from_str(&stackctl.ok(&["backup", "list", "-o", "json"]).stdout).unwrap()
+}
+
+fn servers(stackctl: &Stackctl) -> Vec<String> {
+    list(stackctl)["servers"].as_object().unwrap().keys().cloned().collect()
+}
+
+fn backups(stackctl: &Stackctl, server: &str) -> Vec<String> {
+    let list = list(stackctl);
+    let backups = list["servers"][server]["backups"].as_array().cloned().unwrap_or_default();
+    backups.iter().filter_map(|backup| backup["id"].as_str().map(str::to_owned)).collect()
+}
+
+/// The database's own clock, between two transactions.
+fn marker(stackctl: &Stackctl) -> String {
+    std::thread::sleep(Duration::from_secs(1));
+    let sql = r#"select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"#;
+    let marker = ask(stackctl, "user-db", sql);
+    std::thread::sleep(Duration::from_secs(1));
+    marker
+}
+
+fn rows(stackctl: &Stackctl, cluster: &str) -> String {
+    ask(stackctl, cluster, "select coalesce(string_agg(t::text, '|' order by id), '') from users t")
+}
+
+fn ask(stackctl: &Stackctl, cluster: &str, sql: &str) -> String {
+    let args = ["psql", "--cluster", cluster, "--", "-X", "-q", "-A", "-t", "-c", sql];
+    stackctl.ok(&args).stdout.trim().to_owned()
+}
+
+/// What `status` says of backups.
+fn line(stackctl: &Stackctl) -> String {
+    let status: Value = serde_json::from_str(&stackctl.run(&["status", "-o", "json"]).stdout).unwrap();
+    let parts = status["parts"].as_array().unwrap();
+    let line = parts.iter().find(|part| part["part"] == "backups").unwrap();
+    line["detail"].as_str().unwrap().to_owned()
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < CAUGHT_UP_WITHIN, "{what} did not come within {CAUGHT_UP_WITHIN:?}");
+        std::thread::sleep(Duration::from_secs(3));
+    }
+}
