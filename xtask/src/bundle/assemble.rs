@@ -50,7 +50,7 @@ pub fn assemble(closed: &Closed, out: &Path, stackctl: &Stackctl) -> Result<()> 
             },
         };
         let upstream = MANIFESTS.iter().find(|manifest| manifest.component == image.component);
-        let path = upstream.map(|upstream| format!("manifests/{}", upstream.name()));
+        let path = upstream.map(|upstream| format!("manifests/{}", upstream.name));
         if let (Some(upstream), Some(path)) = (upstream, &path) {
             draft.add(path, &gobuild::sources(closed, upstream.folder)?.join(upstream.path))?;
         }

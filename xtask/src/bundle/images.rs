@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::digest::Inputs;
 use super::parts::{Base, GO_TOOLS, Image, Version};
 use super::store::Part;
-use super::{Closed, debian, docker, gobuild, pause};
+use super::{Closed, certificates, debian, docker, gobuild, pause};
 
 const RECIPE: &str = "1";
 
@@ -64,8 +64,10 @@ pub fn build(closed: &Closed, image: &Image) -> Result<PathBuf> {
 }
 
 fn part_key(closed: &Closed, part: &str) -> Result<String> {
-    if part == pause::NAME {
-        return pause::key(closed);
+    match part {
+        pause::NAME => return pause::key(closed),
+        certificates::NAME => return certificates::key(),
+        _ => {}
     }
     let tool = GO_TOOLS.iter().find(|tool| tool.name == part).with_context(|| format!("no part {part}"))?;
     gobuild::key(closed, tool)
@@ -140,7 +142,7 @@ mod tests {
     #[test]
     fn names_of_images_and_parts_are_unique() {
         let mut names: Vec<_> = IMAGES.iter().map(|image| image.name).collect();
-        names.extend(GO_TOOLS.iter().map(|tool| tool.name));
+        names.extend(GO_TOOLS.iter().map(|tool| tool.name).chain([pause::NAME, certificates::NAME]));
         let all = names.len();
         names.sort_unstable();
         names.dedup();

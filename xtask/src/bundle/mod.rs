@@ -5,6 +5,7 @@ pub mod digest;
 pub mod store;
 
 mod assemble;
+mod certificates;
 mod debian;
 mod docker;
 mod gobuild;

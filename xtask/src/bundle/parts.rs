@@ -1,6 +1,8 @@
 //! Every part of a bundle, as data. A new one is an entry here and a folder under
 //! `xtask/closed/` with its pinned sources (`go.mod`, `go.sum`) or its Dockerfile.
 
+use super::certificates;
+
 /// The Kubernetes version that everything here serves.
 pub const KUBERNETES: &str = "v1.35.4";
 
@@ -73,6 +75,13 @@ pub const GO_TOOLS: &[GoTool] = &[
         &[("github.com/cloudnative-pg/cloudnative-pg/cmd/manager", "manager")],
         NO_SET,
     ),
+    go(
+        "plugin-barman-cloud",
+        "plugin-barman-cloud",
+        &[("github.com/cloudnative-pg/plugin-barman-cloud/cmd/manager", "plugin-barman-cloud")],
+        NO_SET,
+    ),
+    go("versitygw", "versitygw", &[("github.com/versity/versitygw/cmd/versitygw", "versitygw")], &["main.Version=$V"]),
     go("coredns", "coredns", &[("github.com/coredns/coredns", "coredns")], NO_SET),
     go(
         "metrics-server",
@@ -194,6 +203,9 @@ const fn control_plane(
 /// The suite of the node and of what is built for it.
 pub const NODE_SUITE: &str = "bookworm";
 
+/// The suite of what runs beside or inside the database.
+const OPERAND_SUITE: &str = "trixie";
+
 /// Every image. The names of the control plane's are those that kubeadm asks for.
 pub const IMAGES: &[Image] = &[
     control_plane(
@@ -257,8 +269,29 @@ pub const IMAGES: &[Image] = &[
         version: Version::Prints(&["busybox"]),
         ..image("busybox-image", "busybox:stable", &[], "busybox")
     },
+    image(
+        "plugin-barman-cloud-image",
+        "ghcr.io/cloudnative-pg/plugin-barman-cloud:v0.14.0",
+        &[("plugin-barman-cloud", "plugin-barman-cloud")],
+        "plugin-barman-cloud",
+    ),
     Image {
-        base: Base::Debian("trixie"),
+        folder: "barman-sidecar",
+        base: Base::Debian(OPERAND_SUITE),
+        version: Version::Module("plugin-barman-cloud"),
+        ..image(
+            "barman-sidecar-image",
+            "stackctl.local/plugin-barman-cloud-sidecar:$V-$K",
+            &[("plugin-barman-cloud", "plugin-barman-cloud"), (certificates::NAME, certificates::FILE)],
+            "plugin-barman-cloud-sidecar",
+        )
+    },
+    Image {
+        base: Base::Debian(NODE_SUITE),
+        ..image("versitygw-image", "ghcr.io/versity/versitygw:v1.8.0", &[("versitygw", "versitygw")], "versitygw")
+    },
+    Image {
+        base: Base::Debian(OPERAND_SUITE),
         version: Version::Prints(&["postgres", "--version"]),
         ..image("postgresql-image", "stackctl.local/postgresql:$V-$K", &[], "postgresql")
     },
@@ -295,17 +328,24 @@ pub struct UpstreamManifest {
     pub folder: &'static str,
     /// The file in the module.
     pub path: &'static str,
+    /// Its name in a bundle.
+    pub name: &'static str,
     /// The component that it installs.
     pub component: &'static str,
 }
 
-impl UpstreamManifest {
-    /// The file's name.
-    pub fn name(&self) -> &'static str {
-        self.path.rsplit('/').next().unwrap_or(self.path)
-    }
-}
-
 /// Every manifest of upstream's.
-pub const MANIFESTS: &[UpstreamManifest] =
-    &[UpstreamManifest { folder: "cnpg-operator", path: "releases/cnpg-1.30.0.yaml", component: "cnpg-operator" }];
+pub const MANIFESTS: &[UpstreamManifest] = &[
+    UpstreamManifest {
+        folder: "cnpg-operator",
+        path: "releases/cnpg-1.30.0.yaml",
+        name: "cnpg-1.30.0.yaml",
+        component: "cnpg-operator",
+    },
+    UpstreamManifest {
+        folder: "plugin-barman-cloud",
+        path: "manifest.yaml",
+        name: "plugin-barman-cloud-0.14.0.yaml",
+        component: "plugin-barman-cloud",
+    },
+];

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use super::digest::Inputs;
 use super::parts::NODE_SUITE;
 use super::store::Part;
-use super::{Closed, debian, docker, images};
+use super::{Closed, certificates, debian, docker, images};
 use crate::run::Run;
 use crate::workspace;
 
@@ -17,8 +17,6 @@ pub const NAME: &str = "rust-image";
 /// The name by which the web image's Dockerfile asks for it.
 pub const IMAGE: &str = "rust:1.95-slim-bookworm";
 const FOLDER: &str = "rust";
-/// The machine's certificates, by which its package registries are trusted.
-const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// A digest of what it is made from.
 ///
@@ -26,9 +24,8 @@ const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// When the machine has no Rust toolchain or no certificates.
 pub fn key(closed: &Closed) -> Result<String> {
     let rustc = Run::new("rustc", 60).dir(&workspace()).args(["-vV"]).output()?;
-    let certificates = fs::read(CERTIFICATES).with_context(|| format!("cannot read {CERTIFICATES}"))?;
     let mut inputs = Inputs::default();
-    inputs.add("rustc", rustc).add("certificates", certificates).add("base", debian::key(NODE_SUITE));
+    inputs.add("rustc", rustc).add("certificates", certificates::read()?).add("base", debian::key(NODE_SUITE));
     inputs.add_folder(&closed.sources.join(FOLDER))?;
     Ok(inputs.key())
 }
@@ -46,7 +43,7 @@ pub fn build(closed: &Closed) -> Result<PathBuf> {
         let context = folder.join("context");
         images::copy_recipe(&closed.sources.join(FOLDER), &context)?;
         fs::copy(&rustup, context.join("rustup"))?;
-        fs::copy(CERTIFICATES, context.join("ca-certificates.crt"))?;
+        fs::write(context.join(certificates::FILE), certificates::read()?)?;
         let toolchain = context.join("toolchain");
         fs::create_dir(&toolchain)?;
         for half in ["bin", "lib"] {

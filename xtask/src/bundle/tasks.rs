@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::graph::{Lane, Task};
 use super::parts::{Base, GO_TOOLS, GoTool, IMAGES, NODE_SUITE, TEST_ONLY};
-use super::{Closed, debian, gobuild, images, node_image, pause, preload, rust_image, web_image};
+use super::{Closed, certificates, debian, gobuild, images, node_image, pause, preload, rust_image, web_image};
 use crate::engine::{self, install, runtime};
 use crate::stackctl::Stackctl;
 
@@ -43,6 +43,7 @@ pub fn all<'a>(closed: &'a Closed, packages: &'a [&'a str], stackctl: &'a Stackc
         task(PACKAGES, [], Lane::Network, || install::ensure(packages, &closed.store.root().join("apt.log"))),
         task(ENGINE, [PACKAGES.into(), runtime::NAME.into()], Lane::Engine, || engine::ensure(&closed.store)),
         task(pause::NAME, [PACKAGES.into()], Lane::Cores, || pause::build(closed).map(drop)),
+        task(certificates::NAME, [PACKAGES.into()], Lane::Network, || certificates::build(closed).map(drop)),
         task(runtime::NAME, [], Lane::Cores, || runtime::build(&closed.store).map(drop)),
     ];
     let suites: BTreeSet<&str> = IMAGES
