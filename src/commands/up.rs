@@ -13,7 +13,6 @@ use crate::{
     monitoring::Overview,
     phases::{
         self, Phase,
-        archive::Archive,
         autoscaling::Autoscaling,
         backup::{self, Backups},
         claim::Claim,
@@ -69,7 +68,6 @@ fn phases_of(cx: &Context) -> Vec<Box<dyn Phase>> {
         Box::new(Backups),
         Box::new(Autoscaling),
         Box::new(Database { instances: cx.config.stack.instances }),
-        Box::new(Archive),
         Box::new(Web),
         Box::new(Verify),
     ];
@@ -139,7 +137,7 @@ async fn facts_of(cx: &Context) -> Vec<(String, String)> {
         "database".into(),
         format!("Service {namespace}/user-db-rw, port 5432 (primary); user-db-ro (standbys)"),
     ));
-    facts.push(("backups".into(), backups(cx)));
+    facts.push(("backups".into(), backups(cx).await));
     facts.push(("monitoring".into(), monitoring(cx).await));
     if let Target::Minikube(minikube) = &cx.config.target {
         facts.push(("kubectl".into(), format!("kubectl --context {} -n {namespace} get pods", minikube.profile)));
@@ -167,13 +165,20 @@ async fn monitoring(cx: &Context) -> String {
     }
 }
 
-/// Where backups go, and against what that helps.
-fn backups(cx: &Context) -> String {
-    match backup::wanted(cx).map(|backup| &backup.store) {
-        None => "none are taken".into(),
+/// Where backups go and against what that helps; whether the log is archived yet, which nobody has waited for.
+async fn backups(cx: &Context) -> String {
+    let place = match backup::wanted(cx).map(|backup| &backup.store) {
+        None => return "none are taken".into(),
         Some(BackupStore::Bucket { endpoint, bucket, .. }) => format!("to {bucket} at {endpoint}"),
         Some(BackupStore::InCluster { .. }) => {
             "to this cluster's own disk: they help against mistakes, not against losing the disk (--backup-s3)".into()
         }
-    }
+    };
+    let state = match backup::archives(cx).await {
+        Ok(Some(true)) => "the log is archived".into(),
+        Ok(Some(false)) => "the log is NOT archived (stackctl status tells why)".into(),
+        Ok(None) => "the first is under way (stackctl status tells when it is done)".into(),
+        Err(error) => one_line(&error),
+    };
+    format!("{place}; {state}")
 }

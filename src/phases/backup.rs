@@ -12,12 +12,13 @@ use super::{Need, Phase, common};
 use crate::{
     assets::Part,
     backup::{
-        KEY_ID, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE,
+        KEY_ID, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE, restored,
         secrets::{self, Side},
         store,
     },
     config::{Backup, BackupStore},
     context::Context,
+    database::CLUSTER,
     error::{Result, failed},
     kube::ObjectRef,
     ui::Event,
@@ -61,10 +62,10 @@ impl Phase for Backups {
             };
             check_secret(cx, backup).await?;
             namespace(cx).await?;
-            let applied = common::apply(cx, ID, Part::Backup).await?;
-            let plugin: Vec<ObjectRef> =
-                applied.refs.iter().filter(|object| object.name == PLUGIN_DEPLOYMENT).cloned().collect();
-            common::wait(cx, ID, &plugin).await?;
+            let mut applied = common::apply(cx, ID, Part::Backup).await?;
+            applied.refs.retain(|object| object.name == PLUGIN_DEPLOYMENT);
+            applied.ready.retain(|(object, _)| object.name == PLUGIN_DEPLOYMENT);
+            common::wait(cx, ID, &applied).await?;
             Ok(format!("{}, {}", describe(backup), common::changes(applied.changed)))
         })
     }
@@ -102,6 +103,17 @@ pub fn describe(backup: &Backup) -> String {
         BackupStore::InCluster { .. } => "a store in the cluster".into(),
         BackupStore::Bucket { endpoint, bucket, .. } => format!("{bucket} at {endpoint}"),
     }
+}
+
+/// Whether the database archives its log; `None` before it has tried.
+///
+/// # Errors
+/// The cluster does not answer.
+pub async fn archives(cx: &Context) -> Result<Option<bool>> {
+    let cluster = cx.kube().await?.get(&restored::reference(&cx.config.stack.namespace, CLUSTER)).await?;
+    let conditions = cluster.as_ref().and_then(|found| found.data.pointer("/status/conditions")?.as_array());
+    let archiving = conditions.and_then(|all| all.iter().find(|one| one["type"] == "ContinuousArchiving"));
+    Ok(archiving.map(|archiving| archiving["status"] == "True"))
 }
 
 /// The objects that `up` would apply to this cluster, with the Secrets.

@@ -4,7 +4,6 @@
 //! it would do. Doing it twice does nothing the second time; after an interruption it goes on.
 //! Phases send [`Event`](crate::ui::Event)s and never print.
 
-pub mod archive;
 pub mod autoscaling;
 pub mod backup;
 pub mod claim;

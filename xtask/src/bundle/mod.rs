@@ -125,8 +125,7 @@ fn copy_manifests(closed: &Closed) -> Result<()> {
     for manifest in MANIFESTS {
         let source = gobuild::sources(closed, manifest.folder)?.join(manifest.path);
         let text = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
-        let name = source.file_name().with_context(|| format!("{} is no file", source.display()))?.to_string_lossy();
-        let (place, new) = (folder.join(&*name), folder.join(format!(".{name}")));
+        let (place, new) = (folder.join(manifest.name), folder.join(format!(".{}", manifest.name)));
         fs::write(&new, text)
             .and_then(|()| fs::rename(&new, &place))
             .with_context(|| format!("cannot write {}", place.display()))?;

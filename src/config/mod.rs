@@ -1,5 +1,7 @@
 //! One typed configuration: flags, then environment (both by clap), then the file, then defaults.
 
+mod backup;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -7,6 +9,8 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Deserialize;
+
+pub use backup::{Backup, BackupStore};
 
 use crate::{
     cli::{Global, Optional, SourceArgs, StackArgs, UpArgs},
@@ -66,36 +70,6 @@ pub struct Stack {
     pub storage: String,
     /// StorageClass of the volumes; `None`: the cluster's default.
     pub storage_class: Option<String>,
-}
-
-/// Backups of the database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backup {
-    /// Where they go.
-    pub store: BackupStore,
-    /// How far back every moment can be restored: `7d`, `4w` or `2m`.
-    pub keep: String,
-    /// When base backups are taken: second, minute, hour, day of the month, month, day of the week; UTC.
-    pub schedule: String,
-}
-
-/// Where backups go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BackupStore {
-    /// A store that stackctl installs.
-    InCluster {
-        /// Size of its volume, a Kubernetes quantity.
-        storage: String,
-    },
-    /// A bucket that there is already.
-    Bucket {
-        /// The S3 endpoint, e.g. `https://s3.example.com`.
-        endpoint: String,
-        /// The bucket, and a folder in it if need be: `backups/team-a`.
-        bucket: String,
-        /// A Secret in the stack's namespace with `ACCESS_KEY_ID` and `SECRET_ACCESS_KEY`.
-        secret: String,
-    },
 }
 
 /// The folders that stackctl uses, by the XDG base directory specification.
@@ -177,7 +151,7 @@ impl Config {
         let up = options.up;
         let stack = up.map(|up| &up.stack).or(options.stack);
         let source = stack.map(|stack| &stack.source).or(options.source);
-        let backup = parse_backup(stack, &file)?;
+        let backup = backup::parse(stack, &file)?;
 
         let namespace = global.namespace.clone().or(file.namespace).unwrap_or_else(|| "user-app".into());
         let profile = global.profile.clone().or(file.profile).unwrap_or_else(|| "stackctl".into());
@@ -324,52 +298,6 @@ fn parse_mebibytes(what: &str, text: &str) -> Result<u64> {
     number.checked_mul(factor).filter(|mib| *mib > 0).ok_or_else(|| refuse().into())
 }
 
-fn parse_backup(stack: Option<&StackArgs>, file: &File) -> Result<Backup> {
-    let set = |flag: fn(&StackArgs) -> &Option<String>, file: &Option<String>| {
-        stack.and_then(|stack| flag(stack).clone()).or_else(|| file.clone())
-    };
-    let store = match set(|stack| &stack.backup_s3, &file.backup_s3) {
-        Some(text) => parse_bucket(&text)?,
-        None => {
-            let storage = set(|stack| &stack.backup_storage, &file.backup_storage).unwrap_or_else(|| "5Gi".into());
-            parse_mebibytes("--backup-storage", &storage)?;
-            BackupStore::InCluster { storage }
-        }
-    };
-    let keep = set(|stack| &stack.backup_keep, &file.backup_keep).unwrap_or_else(|| "7d".into());
-    let (number, unit) = keep.split_at(keep.len().saturating_sub(1));
-    if !matches!(unit, "d" | "w" | "m") || number.parse::<u16>().ok().is_none_or(|number| number == 0) {
-        return Err(usage(format!("--backup-keep {keep:?} is no length of time"))
-            .remedy("write it like 7d, 4w or 2m: days, weeks or months")
-            .into());
-    }
-    let schedule = set(|stack| &stack.backup_schedule, &file.backup_schedule).unwrap_or_else(|| "0 0 3 * * *".into());
-    if schedule.split_whitespace().count() != 6 {
-        return Err(usage(format!("--backup-schedule {schedule:?} has not six fields"))
-            .remedy(
-                "second, minute, hour, day of the month, month, day of the week; every night at three: \"0 0 3 * * *\"",
-            )
-            .into());
-    }
-    Ok(Backup { store, keep, schedule })
-}
-
-/// Parses `endpoint,bucket,secret`.
-fn parse_bucket(text: &str) -> Result<BackupStore> {
-    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
-    if let [endpoint, bucket, secret] = parts[..] {
-        let address = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
-        if address.is_some_and(|address| !address.is_empty()) && !bucket.is_empty() && !secret.is_empty() {
-            check_name("Secret", secret)?;
-            let (endpoint, bucket) = (endpoint.trim_end_matches('/').into(), bucket.trim_matches('/').into());
-            return Ok(BackupStore::Bucket { endpoint, bucket, secret: secret.into() });
-        }
-    }
-    Err(usage(format!("--backup-s3 {text:?} is not endpoint,bucket,secret"))
-        .remedy("write it like https://s3.example.com,backups/team-a,s3-credentials")
-        .into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,33 +318,6 @@ mod tests {
         assert_eq!(parse_mebibytes("--memory", "512Mi").unwrap(), 512);
         for text in ["4", "4G", "Gi", "-1Gi", "0Mi", "99999999999999999999Gi"] {
             assert!(parse_mebibytes("--memory", text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_bucket_is_named_by_its_endpoint_and_a_secret() {
-        let store = parse_bucket("https://s3.example.com/, /backups/team-a/ ,keys").unwrap();
-        let (endpoint, bucket, secret) = ("https://s3.example.com".into(), "backups/team-a".into(), "keys".into());
-        assert_eq!(store, BackupStore::Bucket { endpoint, bucket, secret });
-        for text in ["", "a,b", "s3.example.com,b,c", "https://,b,c", "https://a,,c", "https://a,b,Not_A_Name"] {
-            assert!(parse_bucket(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn how_backups_are_kept_is_checked() {
-        let load = |keep: &str, schedule: &str| {
-            let args = StackArgs {
-                backup_keep: Some(keep.into()),
-                backup_schedule: Some(schedule.into()),
-                ..StackArgs::default()
-            };
-            Config::load(&Global::default(), &Options { stack: Some(&args), ..Options::default() })
-        };
-        assert!(load("2w", "0 0 */6 * * *").is_ok());
-        for (keep, schedule) in [("2", "0 0 3 * * *"), ("0d", "0 0 3 * * *"), ("", "0 0 3 * * *"), ("7d", "0 3 * * *")]
-        {
-            assert!(load(keep, schedule).is_err(), "{keep} {schedule}");
         }
     }
 
