@@ -109,7 +109,7 @@ fn of_stackctl(program: &Path, bundle: &Path, profile: &str) -> Result<Stackctl>
     let up = || -> Result<(f64, Vec<Value>)> {
         let start = Instant::now();
         let text = Run::new(program, UP_SECONDS)
-            .args(["up", "-o", "json", "--profile", profile, "--bundle"])
+            .args(["up", "-o", "json", "--without", "backup", "--profile", profile, "--bundle"])
             .args([bundle])
             .output()?;
         let events = text.lines().map(serde_json::from_str).collect::<Result<_, _>>();
