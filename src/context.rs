@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, OnceCell, watch};
 use crate::{
     bundle::Bundle,
     config::Config,
+    database::CLUSTER,
     error::{Result, failed, timed_out},
     kube::{ClusterRef, Inventory, Kube, Lock},
     ui::{Event, Reporter},
@@ -81,6 +82,21 @@ impl Context {
         self.inventory
             .get_or_try_init(|| async { Inventory::load(self.kube().await?, &self.config.stack.namespace).await })
             .await
+    }
+
+    /// The Cluster that the app uses: the one of the manifests, or one that was restored and took its place.
+    ///
+    /// # Errors
+    /// As [`Context::inventory`].
+    pub async fn database(&self) -> Result<String> {
+        self.inventory().await?;
+        Ok(self.known_database())
+    }
+
+    /// As [`Context::database`], as far as it is known without asking: for plans and manifests where there is no
+    /// cluster yet.
+    pub fn known_database(&self) -> String {
+        self.inventory.get().and_then(Inventory::database).unwrap_or_else(|| CLUSTER.to_owned())
     }
 
     /// Takes the stack's lock in the cluster, held until [`Context::unlock`].

@@ -3,12 +3,14 @@
 
 pub mod backup;
 mod components;
+mod current;
 mod image_context;
 mod manifests;
 pub mod monitoring;
 mod render;
 
 pub use components::{Component, Components, Download, Manifest, components};
+pub use current::{of_cluster, redirect};
 pub use image_context::{ImageContext, image_context};
 pub use manifests::{Part, parse};
 pub use render::{Images, render};

@@ -1,6 +1,8 @@
 //! Backups: the store, its Secrets, and what it holds.
 
+pub mod base;
 pub mod catalog;
+pub mod promotion;
 pub mod recovery;
 pub mod restored;
 pub mod secrets;

@@ -29,14 +29,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 pub struct Order {
     /// What to restore.
     pub target: Target,
-    /// Whose backups.
-    pub server: String,
+    /// Whose backups; `None`: those of the database that the app uses.
+    pub server: Option<String>,
     /// The new Cluster's name.
     pub name: String,
     /// Its instances.
     pub instances: u32,
     /// Whether it archives its own log.
     pub archives: bool,
+    /// It must be ready by then.
+    pub deadline: Instant,
 }
 
 /// Restores into a new Cluster and waits until it is ready; returns how long that took.
@@ -53,27 +55,29 @@ pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duratio
             .into());
     }
     let store = Store::required(kube, namespace).await?;
+    let current = cx.database().await?;
+    let server = order.server.as_ref().unwrap_or(&current);
     if !matches!(order.target, Target::Backup(_))
-        && order.server == database::CLUSTER
+        && *server == current
         && let Err(error) = archive_now(cx, phase).await
     {
         let text = format!("what the database has not archived by itself is not in the store: {}", one_line(&error));
         cx.reporter.send(Event::Warning { phase: phase.into(), text });
     }
     cx.doing(phase, "asking the store what it has");
-    let catalog = store.catalog(kube, namespace, cx.deadline).await?;
-    let server = find(&catalog.servers, &order.server)?;
+    let catalog = store.catalog(kube, namespace, order.deadline).await?;
+    let held = find(&catalog.servers, server)?;
     let wanted = Wanted {
         name: &order.name,
-        server: &order.server,
+        server,
         instances: order.instances,
         archives: order.archives,
         to: &order.target.describe(),
-        recovery: order.target.recovery(server, Timestamp::now())?,
+        recovery: order.target.recovery(held, Timestamp::now())?,
     };
     let cluster = restored::cluster(&template(cx).await?, &wanted)?;
     let began = Instant::now();
-    make(cx, phase, cluster, &reference).await?;
+    make(cx, phase, cluster, &reference, order.deadline).await?;
     Ok(began.elapsed())
 }
 
@@ -93,18 +97,24 @@ async fn template(cx: &Context) -> Result<DynamicObject> {
     let objects = common::objects(cx, Part::Database).await?;
     let cluster = objects.into_iter().find(|object| object.types.as_ref().is_some_and(|types| types.kind == "Cluster"));
     let mut cluster = cluster.ok_or_else(|| failed("there is no manifest of the database"))?;
-    let running = restored::reference(&cx.config.stack.namespace, database::CLUSTER);
+    let running = restored::reference(&cx.config.stack.namespace, &cx.database().await?);
     if let Some(running) = cx.kube().await?.get(&running).await? {
         cluster.data = json!({"spec": running.data["spec"]});
     }
     Ok(cluster)
 }
 
-async fn make(cx: &Context, phase: &str, cluster: DynamicObject, reference: &ObjectRef) -> Result<()> {
+async fn make(
+    cx: &Context,
+    phase: &str,
+    cluster: DynamicObject,
+    reference: &ObjectRef,
+    deadline: Instant,
+) -> Result<()> {
     let kube = cx.kube().await?;
     cx.inventory().await?.record(Part::Restored.name(), std::slice::from_ref(reference)).await?;
     cx.doing(phase, format!("making {reference}"));
-    let options = ApplyOptions { force_conflicts: false, dry_run: false, deadline: cx.deadline };
+    let options = ApplyOptions { force_conflicts: false, dry_run: false, deadline };
     let told = |event: ApplyEvent| {
         if let ApplyEvent::Applied { object, .. } = event {
             cx.doing(phase, format!("{object} is there"));
@@ -112,7 +122,7 @@ async fn make(cx: &Context, phase: &str, cluster: DynamicObject, reference: &Obj
     };
     apply(kube, &[cluster], options, &told).await?;
     let observer = common::observer(&cx.reporter, phase);
-    wait_ready(kube, std::slice::from_ref(reference), cx.deadline, &observer).await
+    wait_ready(kube, std::slice::from_ref(reference), deadline, &observer).await
 }
 
 /// Deletes a restored Cluster with its volumes.
@@ -134,13 +144,13 @@ pub async fn discard(cx: &Context, phase: &str, name: &str, deadline: Instant) -
 /// No primary, or it does not archive in time.
 pub async fn archive_now(cx: &Context, phase: &str) -> Result<()> {
     let kube = cx.kube().await?;
-    let namespace = &cx.config.stack.namespace;
+    let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
     cx.doing(phase, "having the database archive what it has");
-    database::query(kube, namespace, "select pg_current_xact_id()").await?;
-    let segment = database::query(kube, namespace, "select pg_walfile_name(pg_switch_wal())").await?;
+    database::query(kube, namespace, &cluster, "select pg_current_xact_id()").await?;
+    let segment = database::query(kube, namespace, &cluster, "select pg_walfile_name(pg_switch_wal())").await?;
     let give_up = Instant::now() + ARCHIVED_WITHIN;
     loop {
-        let last = database::query(kube, namespace, "select last_archived_wal from pg_stat_archiver").await?;
+        let last = database::query(kube, namespace, &cluster, "select last_archived_wal from pg_stat_archiver").await?;
         // Names of one timeline sort by age; a history file of a new timeline sorts after them.
         if last >= segment {
             return Ok(());

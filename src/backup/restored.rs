@@ -18,6 +18,8 @@ use crate::{
 pub const RESTORED_FROM: &str = "stackctl/restored-from";
 /// The annotation that tells what was asked for.
 pub const RESTORED_TO: &str = "stackctl/restored-to";
+/// The annotation of a Cluster that the app used, and that another took the place of: until when.
+pub const REPLACED: &str = "stackctl/replaced-at";
 /// The source's name within the new Cluster.
 const ORIGIN: &str = "origin";
 
@@ -52,16 +54,21 @@ pub fn cluster(like: &DynamicObject, wanted: &Wanted) -> Result<DynamicObject> {
     let spec = cluster.data.get_mut("spec").and_then(Value::as_object_mut).context("the database has no spec")?;
     let store = json!({"barmanObjectName": OBJECT_STORE, "serverName": wanted.server});
     spec.insert("externalClusters".into(), json!([{"name": ORIGIN, "plugin": {"name": PLUGIN, "parameters": store}}]));
-    let database = spec.get("bootstrap").and_then(|bootstrap| bootstrap.get("initdb")).cloned().unwrap_or_default();
+    // One that was restored itself tells it in another place.
+    let bootstrap = spec.get("bootstrap").cloned().unwrap_or_default();
+    let database = bootstrap.get("initdb").or_else(|| bootstrap.get("recovery")).cloned().unwrap_or_default();
     let mut recovery = json!({"source": ORIGIN, "database": database["database"], "owner": database["owner"]});
     if let Some(target) = &wanted.recovery {
         recovery["recoveryTarget"] = target.clone();
     }
     spec.insert("bootstrap".into(), json!({"recovery": recovery}));
     spec.insert("instances".into(), json!(wanted.instances));
+    // The app does not use it: it is nobody's to watch.
+    spec.remove("inheritedMetadata");
     if wanted.archives {
         // Under its own name: two histories in one folder would be two timelines under one number.
-        spec["plugins"][0]["parameters"]["serverName"] = json!(wanted.name);
+        let parameters = spec.get_mut("plugins").and_then(|plugins| plugins.pointer_mut("/0/parameters"));
+        parameters.context("the database names no plugin that takes its backups")?["serverName"] = json!(wanted.name);
     } else {
         spec.remove("plugins");
     }
@@ -74,45 +81,79 @@ pub fn cluster(like: &DynamicObject, wanted: &Wanted) -> Result<DynamicObject> {
     Ok(cluster)
 }
 
-/// A restored Cluster that is there.
-#[derive(Debug, Clone, Serialize)]
+/// Keeps of a Cluster that was restored, in the manifest of the `database` whose place it has taken, where it came
+/// from: what it is otherwise like is the manifest's to say.
+pub fn keep_origin(database: &mut DynamicObject, live: &DynamicObject) {
+    for field in ["bootstrap", "externalClusters"] {
+        if let Some(value) = live.data["spec"].get(field) {
+            database.data["spec"][field] = value.clone();
+        }
+    }
+    for (kept, noted, key) in [
+        (&mut database.metadata.labels, &live.metadata.labels, RESTORED_FROM),
+        (&mut database.metadata.annotations, &live.metadata.annotations, RESTORED_TO),
+    ] {
+        if let Some(value) = noted.as_ref().and_then(|noted| noted.get(key)) {
+            kept.get_or_insert_default().insert(key.into(), value.clone());
+        }
+    }
+}
+
+/// A Cluster beside the one that the app uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Restored {
     /// Its name.
     pub name: String,
-    /// Whose backups it was made from.
-    pub from: String,
+    /// Whose backups it was made from; not of one that the app used first.
+    pub from: Option<String>,
     /// What was asked for.
-    pub to: String,
+    pub to: Option<String>,
+    /// Until when the app used it, if it did.
+    pub used_until: Option<String>,
     /// How it is.
     pub state: String,
 }
 
-/// The restored Clusters of a namespace.
+impl Restored {
+    fn of(object: &DynamicObject) -> Restored {
+        let noted =
+            |map: &Option<std::collections::BTreeMap<String, String>>, key: &str| map.as_ref()?.get(key).cloned();
+        let used_until = noted(&object.metadata.annotations, REPLACED);
+        let state = match used_until {
+            Some(_) if object.data.pointer("/status/readyInstances").and_then(Value::as_u64).unwrap_or(0) == 0 => {
+                "stopped, its volumes are kept".into()
+            }
+            _ => readiness(object).detail(),
+        };
+        Restored {
+            name: object.metadata.name.clone().unwrap_or_default(),
+            from: noted(&object.metadata.labels, RESTORED_FROM),
+            to: noted(&object.metadata.annotations, RESTORED_TO),
+            used_until,
+            state,
+        }
+    }
+}
+
+/// The Clusters of a stack beside the one that the app uses: those that were restored, and those whose place they took.
 ///
 /// # Errors
 /// The API server does not answer.
-pub async fn list(kube: &Kube, namespace: &str) -> Result<Vec<Restored>> {
+pub async fn list(kube: &Kube, namespace: &str, current: &str) -> Result<Vec<Restored>> {
     if !kube.knows("postgresql.cnpg.io/v1", "Cluster").await? {
         return Ok(Vec::new());
     }
     let any = reference(namespace, "");
     let api: Api<DynamicObject> = kube.api(&any).await?;
-    let list =
-        api.list(&ListParams::default().labels(RESTORED_FROM)).await.context("cannot list the restored Clusters")?;
-    let one = |mut object: DynamicObject| {
-        object.types = Some(kube::core::TypeMeta { api_version: any.api_version.clone(), kind: any.kind.clone() });
-        let state = readiness(&object).detail();
-        let noted = |map: Option<std::collections::BTreeMap<String, String>>, key: &str| {
-            map.and_then(|mut map| map.remove(key)).unwrap_or_default()
-        };
-        Restored {
-            from: noted(object.metadata.labels, RESTORED_FROM),
-            to: noted(object.metadata.annotations, RESTORED_TO),
-            name: object.metadata.name.unwrap_or_default(),
-            state,
-        }
-    };
-    Ok(list.items.into_iter().map(one).collect())
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=stackctl");
+    let list = api.list(&ours).await.context("cannot list the restored Clusters")?;
+    let others = list.items.into_iter().filter(|object| object.metadata.name.as_deref() != Some(current));
+    Ok(others
+        .map(|mut object| {
+            object.types = Some(kube::core::TypeMeta { api_version: any.api_version.clone(), kind: any.kind.clone() });
+            Restored::of(&object)
+        })
+        .collect())
 }
 
 /// Names a Cluster.
@@ -155,6 +196,35 @@ mod tests {
         assert_eq!(spec["externalClusters"][0]["plugin"]["parameters"]["serverName"], "user-db");
         assert_eq!(spec["plugins"][0]["parameters"]["serverName"], "user-db-r1");
         assert_eq!(spec["postgresql"]["synchronous"]["number"], 1, "the rest is as it was");
+        assert!(spec.get("inheritedMetadata").is_none(), "nobody watches it");
+    }
+
+    #[test]
+    fn one_that_was_restored_is_restored_again_and_keeps_where_it_came_from() {
+        let first = cluster(&like(), &wanted()).unwrap();
+        let again = Wanted { name: "user-db-r2", server: "user-db-r1", recovery: None, ..wanted() };
+        let second = cluster(&first, &again).unwrap().data["spec"].clone();
+        let recovery = json!({"recovery": {"source": "origin", "database": "app", "owner": "app"}});
+        assert_eq!(second["bootstrap"], recovery);
+        assert_eq!(second["externalClusters"][0]["plugin"]["parameters"]["serverName"], "user-db-r1");
+
+        let mut database = like();
+        keep_origin(&mut database, &first);
+        assert_eq!(database.data["spec"]["bootstrap"], first.data["spec"]["bootstrap"]);
+        assert_eq!(database.metadata.labels.as_ref().unwrap()[RESTORED_FROM], "user-db");
+        assert_eq!(database.data["spec"]["inheritedMetadata"]["labels"]["stackctl/serves"], "user-app");
+    }
+
+    #[test]
+    fn what_the_app_used_is_told_from_what_was_restored() {
+        let mut object = cluster(&like(), &wanted()).unwrap();
+        let restored = Restored::of(&object);
+        assert_eq!((restored.from.as_deref(), restored.used_until.as_deref()), (Some("user-db"), None));
+        assert_eq!(restored.to.as_deref(), Some("2026-11-24T11:30:00Z"));
+        let until = "2026-11-24T12:00:00Z".to_owned();
+        object.metadata.annotations.get_or_insert_default().insert(REPLACED.into(), until.clone());
+        let replaced = Restored::of(&object);
+        assert_eq!((replaced.used_until, replaced.state.as_str()), (Some(until), "stopped, its volumes are kept"));
     }
 
     #[test]

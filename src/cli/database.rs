@@ -29,17 +29,21 @@ pub struct RestoreArgs {
     /// What to restore: latest, a time such as 2026-11-24T11:05:00Z, or a backup's name [default: latest].
     #[arg(long, value_name = "WHAT")]
     pub to: Option<String>,
-    /// Whose backups: a server of `backup list` [default: user-db].
+    /// Whose backups: a server of `backup list` [default: those of the database that the app uses].
     #[arg(long, value_name = "SERVER")]
     pub from: Option<String>,
     /// The new database's name [default: user-db- and the time].
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Show the databases that were restored.
-    #[arg(long, conflicts_with_all = ["to", "from", "name", "discard"])]
+    /// Show the databases beside the one that the app uses: restored ones, and those that it used before.
+    #[arg(long, conflicts_with_all = ["to", "from", "name", "discard", "promote"])]
     pub list: bool,
-    /// Delete a restored database.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["to", "from", "name"])]
+    /// Have the app use the restored database, after a look at it; or the one of this name, restored before. The one
+    /// that the app used is stopped and kept.
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    pub promote: Option<String>,
+    /// Delete a database that the app does not use, with its volumes.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["to", "from", "name", "promote"])]
     pub discard: Option<String>,
     /// Do not ask.
     #[arg(short, long)]

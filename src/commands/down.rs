@@ -5,11 +5,11 @@ use std::time::Instant;
 use super::interruptible;
 use crate::{
     assets::Part,
+    backup::restored,
     cli::{DownArgs, Global},
     config::{Config, Options, Target},
     context::Context,
-    database::CLUSTER,
-    error::{Result, usage},
+    error::{Result, failed, usage},
     kube::{DeleteEvent, Inventory, ObjectRef, keep_data, operator_in_use},
     phases::{backup, cluster, common},
     ui::{self, Event, Reporter, Style, prompt},
@@ -87,6 +87,9 @@ async fn plan(cx: &Context, args: &DownArgs) -> Result<Vec<Step>> {
         return Ok(if step.lines.is_empty() { Vec::new() } else { vec![step] });
     }
     let inventory = cx.inventory().await?;
+    if args.keep_data && !inventory.entries(Part::Restored.name()).is_empty() {
+        refuse_to_lose(cx).await?;
+    }
     let mut steps = Vec::new();
     for part in Part::ALL.into_iter().rev().filter(|part| !(args.keep_data && *part == Part::Base)) {
         let lines: Vec<_> = deletable(inventory, part, args).map(|object| object.to_string()).collect();
@@ -95,6 +98,19 @@ async fn plan(cx: &Context, args: &DownArgs) -> Result<Vec<Step>> {
         }
     }
     Ok(steps)
+}
+
+/// What the app used before was to be kept until the user says otherwise, and `--keep-data` keeps one database only.
+async fn refuse_to_lose(cx: &Context) -> Result<()> {
+    let current = cx.database().await?;
+    let others = restored::list(cx.kube().await?, &cx.config.stack.namespace, &current).await?;
+    let Some(former) = others.into_iter().find(|one| one.used_until.is_some()) else { return Ok(()) };
+    Err(failed(format!("{}, which the app used before {current}, would be deleted with its volumes", former.name))
+        .remedy(format!(
+            "if it is no longer needed: stackctl restore --discard {}, then the same command again",
+            former.name
+        ))
+        .into())
 }
 
 fn show(plan: &[Step], style: Style) {
@@ -168,7 +184,7 @@ async fn remove_part(cx: &Context, part: Part, args: &DownArgs) -> Result<String
     }
     if part == Part::Database && args.keep_data {
         let told = |text: &str| cx.doing(part.name(), text);
-        keep_data::release_volumes(kube, &cx.config.stack.namespace, CLUSTER, cx.deadline, &told).await?;
+        keep_data::release_volumes(kube, &cx.config.stack.namespace, &cx.database().await?, cx.deadline, &told).await?;
     }
     let told = |event: DeleteEvent| cx.reporter.send(common::deleting(part.name(), event));
     let keep = |object: &ObjectRef| args.keep_data && part == Part::Backup && backup::is_data(object);

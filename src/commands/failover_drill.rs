@@ -13,7 +13,7 @@ use crate::{
         record::{self, machine::Machine},
         report::{Report, distribution, summary},
         scenarios::{ALL, Scenario},
-        stack::Stack,
+        stack::{Name, Stack},
         store::{Store, publish},
     },
     error::{Failure, Kind, Result, failed, usage},
@@ -111,7 +111,8 @@ async fn drill_and_undo(
     options: &engine::Options,
 ) -> Result<Report> {
     let namespace = cx.config.stack.namespace.clone();
-    let stack = Stack { kube: cx.kube().await?.clone(), namespace, machine: machine(cx) };
+    let database = Name::new(cx.database().await?);
+    let stack = Stack { kube: cx.kube().await?.clone(), namespace, database, machine: machine(cx) };
     let outcome = tokio::select! {
         outcome = drill(cx, &stack, args, chosen, options) => outcome,
         name = signal() => Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into()),

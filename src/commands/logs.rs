@@ -7,7 +7,6 @@ use crate::{
     cli::{Global, LogPart, LogsArgs},
     config::{Config, Options},
     context::Context,
-    database,
     error::Result,
     kube::logs::{self, Source},
     ui::{self, Reporter, Style},
@@ -24,7 +23,7 @@ pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
     let (namespace, selector, container) = match args.part {
         LogPart::Web => (stack, "app.kubernetes.io/name=user-app".to_owned(), "user-app"),
         LogPart::Database => {
-            (stack, format!("cnpg.io/cluster={},cnpg.io/podRole=instance", database::CLUSTER), "postgres")
+            (stack, format!("cnpg.io/cluster={},cnpg.io/podRole=instance", cx.database().await?), "postgres")
         }
         LogPart::Operator => ("cnpg-system".into(), "app.kubernetes.io/name=cloudnative-pg".to_owned(), "manager"),
         LogPart::Autoscaling => {

@@ -7,7 +7,7 @@ use crate::{
     cli::{Global, PsqlArgs, Role},
     config::{Config, Options},
     context::Context,
-    database::{CLUSTER, Overview},
+    database::Overview,
     error::{Result, failed},
     kube::exec,
     ui::Reporter,
@@ -22,8 +22,11 @@ pub async fn run(global: &Global, args: &PsqlArgs) -> Result<u8> {
     let cx = Context::new(config, Reporter::discard())?;
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
-    let cluster = args.cluster.as_deref().unwrap_or(CLUSTER);
-    let overview = Overview::read_of(kube, namespace, cluster).await?;
+    let cluster = match &args.cluster {
+        Some(cluster) => cluster.clone(),
+        None => cx.database().await?,
+    };
+    let overview = Overview::read(kube, namespace, &cluster).await?;
     let pod = match args.role {
         Role::Primary => overview.primary,
         Role::Standby => overview.members.into_iter().find(|member| !member.primary).map(|member| member.name),

@@ -7,7 +7,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use super::interruptible;
 use crate::{
     backup::{
-        Target,
+        Target, promotion,
         recovery::{self, Order},
         restored,
     },
@@ -21,7 +21,7 @@ use crate::{
 
 const ID: &str = "restore";
 
-/// Restores, lists what was restored, or deletes a restored Cluster.
+/// Restores, lists what was restored, has the app use it, or deletes it.
 ///
 /// # Errors
 /// What the user asks for cannot be restored (says what can be), or the recovery fails.
@@ -33,26 +33,44 @@ pub async fn run(global: &Global, args: &RestoreArgs, style: Style) -> Result<u8
     if let Some(name) = &args.discard {
         return discard(config, name, args.yes, style).await;
     }
+    if let Some(name) = args.promote.as_deref().filter(|name| !name.is_empty()) {
+        if args.to.is_some() || args.from.is_some() || args.name.is_some() || args.instances.is_some() {
+            return Err(usage(format!("--promote {name} restores nothing: the others have no meaning beside it"))
+                .remedy("to restore first: stackctl restore --name NAME --promote")
+                .into());
+        }
+        return promote(config, name, args.yes, style).await;
+    }
     let to = args.to.as_deref().unwrap_or("latest");
     let stamp = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S");
     let order = Order {
         target: to.parse::<Target>()?,
-        server: args.from.clone().unwrap_or_else(|| CLUSTER.into()),
+        server: args.from.clone(),
         name: args.name.clone().unwrap_or_else(|| format!("{CLUSTER}-{stamp}")),
         instances: args.instances.unwrap_or(config.stack.instances),
         archives: true,
+        deadline: Instant::now() + config.timeout,
     };
+    if args.promote.is_some() {
+        // Before minutes are spent: whether there will be anybody to ask.
+        prompt::possible(args.yes)?;
+    }
     let (reporter, screen) = ui::open(style);
-    let cx = Context::new(config, reporter)?;
+    let cx = Context::new(config.clone(), reporter)?;
     let outcome = restore(&cx, &order).await;
     screen.close().await;
-    outcome.map(|()| 0)
+    outcome?;
+    match args.promote {
+        Some(_) => promote(config, &order.name, args.yes, style).await,
+        None => Ok(0),
+    }
 }
 
 async fn restore(cx: &Context, order: &Order) -> Result<()> {
     let began = Instant::now();
     cx.reporter.send(Event::Started { command: ID.into(), target: cx.config.target.describe() });
-    let title = format!("{} of {} into {}", order.target.describe(), order.server, order.name);
+    let whose = order.server.as_deref().unwrap_or("the database");
+    let title = format!("{} of {whose} into {}", order.target.describe(), order.name);
     cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.clone() });
     let work = async {
         cx.lock().await?;
@@ -62,31 +80,82 @@ async fn restore(cx: &Context, order: &Order) -> Result<()> {
     cx.unlock().await;
     let (phase, elapsed) = (ID.to_owned(), began.elapsed());
     let (mut facts, mut next) = (Vec::new(), Vec::new());
-    let look = format!("stackctl psql --cluster {}", order.name);
-    let remove = format!("stackctl restore --discard {}", order.name);
     match &outcome {
         Ok(recovered) => {
             let outcome = format!("ready after {:.0} s", recovered.as_secs_f64());
             cx.reporter.send(Event::PhaseDone { phase, title, outcome, elapsed });
             let namespace = &cx.config.stack.namespace;
             facts.push(("database".into(), format!("Service {namespace}/{}-rw, port 5432", order.name)));
-            facts.push(("unchanged".into(), format!("{CLUSTER}, and what the app uses")));
-            next.push((look, "look at it".into()));
+            facts.push(("unchanged".into(), format!("{}, which the app uses", cx.known_database())));
+            next.push((format!("stackctl psql --cluster {}", order.name), "look at it".into()));
+            next.push((format!("stackctl restore --promote {}", order.name), "have the app use it".into()));
         }
         Err(error) => {
             let error = crate::error::one_line(error);
             cx.reporter.send(Event::PhaseFailed { phase, title, error, elapsed });
         }
     }
-    next.push((remove, "delete it".into()));
+    next.push((format!("stackctl restore --discard {}", order.name), "delete it".into()));
     let (command, requests, ok) = (ID.into(), cx.requests(), outcome.is_ok());
     cx.reporter.send(Event::Finished { command, ok, elapsed: began.elapsed(), requests, facts, next });
     outcome.map(drop)
 }
 
+async fn promote(config: Config, name: &str, yes: bool, style: Style) -> Result<u8> {
+    let began = Instant::now();
+    let cx = Context::new(config.clone(), Reporter::discard())?;
+    let current = interruptible(async {
+        promotion::check(&cx, name).await?;
+        cx.database().await
+    })
+    .await?;
+    let question = format!(
+        "Have the app use {name}? {current} stops and is kept; what was written to it since is not in {name}. To look \
+         first: stackctl psql --cluster {name}"
+    );
+    if current != name {
+        prompt::confirm(&question, yes)?;
+    }
+    let (reporter, screen) = ui::open(style);
+    let cx = Context::new(config, reporter)?;
+    cx.reporter.send(Event::Started { command: ID.into(), target: cx.config.target.describe() });
+    let title = format!("The app on {name}");
+    cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.clone() });
+    let work = async {
+        cx.lock().await?;
+        promotion::promote(&cx, ID, name, cx.deadline).await
+    };
+    let outcome = interruptible(cx.until_deadline("the promotion", work)).await;
+    cx.unlock().await;
+    let (phase, elapsed) = (ID.to_owned(), began.elapsed());
+    let (mut facts, mut next) = (Vec::new(), Vec::new());
+    match &outcome {
+        Ok(promoted) => {
+            let outcome = format!("the app could not write for {:.0} s", promoted.paused.as_secs_f64());
+            cx.reporter.send(Event::PhaseDone { phase, title, outcome, elapsed });
+            facts.push(("the app uses".into(), name.to_owned()));
+            for former in &promoted.former {
+                facts.push(("kept".into(), format!("{former}, stopped, with its volumes")));
+                next.push((format!("stackctl restore --promote {former}"), "go back to it".into()));
+                next.push((format!("stackctl restore --discard {former}"), "delete it".into()));
+            }
+            next.push(("stackctl status".into(), "every part's health".into()));
+        }
+        Err(error) => {
+            let error = crate::error::one_line(error);
+            cx.reporter.send(Event::PhaseFailed { phase, title, error, elapsed });
+            next.push((format!("stackctl restore --promote {name}"), "goes on where it stopped".into()));
+        }
+    }
+    let (command, requests, ok) = (ID.into(), cx.requests(), outcome.is_ok());
+    cx.reporter.send(Event::Finished { command, ok, elapsed, requests, facts, next });
+    screen.close().await;
+    outcome.map(|_| 0)
+}
+
 async fn list(config: Config, style: Style) -> Result<u8> {
     let cx = Context::new(config, Reporter::discard())?;
-    let found = restored::list(cx.kube().await?, &cx.config.stack.namespace).await?;
+    let found = restored::list(cx.kube().await?, &cx.config.stack.namespace, &cx.database().await?).await?;
     if style.mode == ui::Mode::Json {
         ui::out(&serde_json::to_string_pretty(&found)?);
         return Ok(0);
@@ -95,22 +164,32 @@ async fn list(config: Config, style: Style) -> Result<u8> {
         ui::err("nothing was restored");
         return Ok(0);
     }
-    ui::out(&format!("{:<28} {:<12} {:<24} STATE", "CLUSTER", "FROM", "TO"));
+    ui::out(&format!("{:<28} {:<12} {:<24} {:<21} STATE", "CLUSTER", "FROM", "TO", "THE APP'S UNTIL"));
     for one in found {
-        ui::out(&format!("{:<28} {:<12} {:<24} {}", one.name, one.from, one.to, one.state));
+        let [from, to, until] = [one.from, one.to, one.used_until].map(|value| value.unwrap_or_else(|| "-".into()));
+        ui::out(&format!("{:<28} {from:<12} {to:<24} {until:<21} {}", one.name, one.state));
     }
     Ok(0)
 }
 
 async fn discard(config: Config, name: &str, yes: bool, style: Style) -> Result<u8> {
     let cx = Context::new(config.clone(), Reporter::discard())?;
-    let found = interruptible(async { restored::list(cx.kube().await?, &cx.config.stack.namespace).await }).await?;
+    let (found, current) = interruptible(async {
+        let current = cx.database().await?;
+        Ok((restored::list(cx.kube().await?, &cx.config.stack.namespace, &current).await?, current))
+    })
+    .await?;
+    if name == current {
+        return Err(usage(format!("the app uses {name}"))
+            .remedy("have it use another one first: stackctl restore --promote NAME")
+            .into());
+    }
     if !found.iter().any(|one| one.name == name) {
         return Err(usage(format!("there is no restored Cluster {name}"))
             .remedy("stackctl restore --list shows those that there are")
             .into());
     }
-    prompt::confirm(&format!("Delete the restored Cluster {name} with its volumes?"), yes)?;
+    prompt::confirm(&format!("Delete the Cluster {name} with its volumes?"), yes)?;
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
     let work = async {

@@ -127,7 +127,7 @@ async fn finish(cx: &Context, began: Instant, error: Option<&anyhow::Error>) {
 
 /// What is there now, and how to reach it.
 async fn facts_of(cx: &Context) -> Vec<(String, String)> {
-    let namespace = &cx.config.stack.namespace;
+    let (namespace, cluster) = (&cx.config.stack.namespace, cx.known_database());
     let mut facts = Vec::new();
     if let Ok(kube) = cx.kube().await {
         facts.push(("cluster".to_owned(), format!("{}, {}", cx.config.target.describe(), kube.server())));
@@ -135,7 +135,7 @@ async fn facts_of(cx: &Context) -> Vec<(String, String)> {
     facts.push(("app".into(), format!("Service {namespace}/user-app, port 80")));
     facts.push((
         "database".into(),
-        format!("Service {namespace}/user-db-rw, port 5432 (primary); user-db-ro (standbys)"),
+        format!("Service {namespace}/{cluster}-rw, port 5432 (primary); {cluster}-ro (standbys)"),
     ));
     facts.push(("backups".into(), backups(cx).await));
     facts.push(("monitoring".into(), monitoring(cx).await));

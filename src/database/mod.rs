@@ -8,9 +8,11 @@ pub use overview::{Instance, Overview};
 pub use replication::{Replication, Standby};
 pub use sql::{query, query_on, size};
 
-/// The Cluster's name.
+/// The Cluster's name in the manifests; one that was restored and took its place has another.
 pub const CLUSTER: &str = "user-db";
 
 /// What the operator makes for the app: its role's credentials, and the authority that the server's certificate
 /// comes from. `assets/web/deployment.yaml` mounts them.
-pub const APP_SECRETS: [&str; 2] = ["user-db-app", "user-db-ca"];
+pub fn app_secrets(cluster: &str) -> [String; 2] {
+    [format!("{cluster}-app"), format!("{cluster}-ca")]
+}

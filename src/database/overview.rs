@@ -3,7 +3,6 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::CLUSTER;
 use crate::{
     error::{Result, failed},
     kube::{Kube, ObjectRef},
@@ -40,15 +39,7 @@ impl Overview {
     ///
     /// # Errors
     /// No such Cluster, or an API server that refuses.
-    pub async fn read(kube: &Kube, namespace: &str) -> Result<Overview> {
-        Overview::read_of(kube, namespace, CLUSTER).await
-    }
-
-    /// As [`Overview::read`], of another Cluster.
-    ///
-    /// # Errors
-    /// As [`Overview::read`].
-    pub async fn read_of(kube: &Kube, namespace: &str, cluster: &str) -> Result<Overview> {
+    pub async fn read(kube: &Kube, namespace: &str, cluster: &str) -> Result<Overview> {
         let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", namespace, cluster);
         let cluster = kube.get(&object).await?.ok_or_else(|| {
             failed(format!("there is no database: {object} does not exist")).remedy("stackctl up installs it")

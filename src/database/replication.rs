@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::{CLUSTER, Overview};
+use super::Overview;
 use crate::{
     error::{Result, failed},
     kube::{Kube, exec},
@@ -43,12 +43,12 @@ impl Replication {
     ///
     /// # Errors
     /// No primary, or one that does not answer.
-    pub async fn read(kube: &Kube, namespace: &str) -> Result<Replication> {
-        let overview = Overview::read(kube, namespace).await?;
+    pub async fn read(kube: &Kube, namespace: &str, cluster: &str) -> Result<Replication> {
+        let overview = Overview::read(kube, namespace, cluster).await?;
         let Some(primary) = overview.primary else {
             return Err(failed("the database has no primary at the moment").remedy("stackctl status shows it").into());
         };
-        let sql = format!("{QUERY}'{CLUSTER}-%'");
+        let sql = format!("{QUERY}'{cluster}-%'");
         let command = ["psql", "-X", "-q", "-A", "-t", "-d", "postgres", "-c", &sql];
         let output = exec::run(kube, namespace, &primary, "postgres", &command, exec::DEFAULT_TIMEOUT)
             .await

@@ -20,23 +20,23 @@ pub async fn query_on(kube: &Kube, namespace: &str, pod: &str, sql: &str, timeou
     Ok(output.with_context(|| format!("cannot ask {pod}"))?.trim().to_owned())
 }
 
-/// As [`query_on`], on the primary.
+/// As [`query_on`], on the primary of a Cluster.
 ///
 /// # Errors
 /// As [`query_on`]; no primary.
-pub async fn query(kube: &Kube, namespace: &str, sql: &str) -> Result<String> {
-    let primary = Overview::read(kube, namespace)
+pub async fn query(kube: &Kube, namespace: &str, cluster: &str, sql: &str) -> Result<String> {
+    let primary = Overview::read(kube, namespace, cluster)
         .await?
         .primary
         .ok_or_else(|| failed("the database has no primary at the moment").remedy("stackctl status shows it"))?;
     query_on(kube, namespace, &primary, sql, exec::DEFAULT_TIMEOUT).await
 }
 
-/// Bytes of all databases.
+/// Bytes of all databases of a Cluster.
 ///
 /// # Errors
 /// As [`query`].
-pub async fn size(kube: &Kube, namespace: &str) -> Result<u64> {
-    let text = query(kube, namespace, "select sum(pg_database_size(oid)) from pg_database").await?;
+pub async fn size(kube: &Kube, namespace: &str, cluster: &str) -> Result<u64> {
+    let text = query(kube, namespace, cluster, "select sum(pg_database_size(oid)) from pg_database").await?;
     text.parse().with_context(|| format!("{text:?} is no size"))
 }

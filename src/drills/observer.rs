@@ -21,7 +21,7 @@ use super::{
     history::Micros,
     ledger::{Ledger, Record},
     scenarios::{OPERATOR_NAMESPACE, OPERATOR_PODS},
-    stack::{CLUSTER, Stack, number, text},
+    stack::{Stack, number, text},
 };
 
 /// What is known of the database.
@@ -126,13 +126,14 @@ impl Observer {
 }
 
 async fn cluster(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
-    let mut stream = watch_object(stack.clusters(), CLUSTER).default_backoff().boxed();
+    let name = stack.database.get();
+    let mut stream = watch_object(stack.clusters(), &name).default_backoff().boxed();
     let mut phase = String::new();
     while let Some(update) = stream.next().await {
         let Ok(Some(cluster)) = update else { continue };
         let target = text(&cluster, "/status/targetPrimary").to_owned();
         let current = text(&cluster, "/status/currentPrimary").to_owned();
-        if target != primary && target.starts_with(CLUSTER) {
+        if target != primary && target.starts_with(&name) {
             notes.write(Kind::TargetChosen, &target);
         }
         if current != primary && !current.is_empty() {
@@ -153,7 +154,8 @@ async fn cluster(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>
 }
 
 async fn pods(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
-    let config = watcher::Config::default().labels(&format!("cnpg.io/cluster={CLUSTER},cnpg.io/podRole=instance"));
+    let config = watcher::Config::default()
+        .labels(&format!("cnpg.io/cluster={},cnpg.io/podRole=instance", stack.database.get()));
     let mut stream = watcher(stack.api::<Pod>(), config).default_backoff().boxed();
     let mut logs = JoinSet::new();
     let mut followed = BTreeSet::new();
@@ -201,7 +203,7 @@ async fn promotion(stack: Stack, pod: String, notes: Notes) {
 }
 
 async fn lease(stack: Stack, primary: String, notes: Notes) {
-    let mut stream = watch_object(stack.api::<Lease>(), CLUSTER).default_backoff().boxed();
+    let mut stream = watch_object(stack.api::<Lease>(), &stack.database.get()).default_backoff().boxed();
     let mut released = false;
     while let Some(update) = stream.next().await {
         let Ok(Some(lease)) = update else { continue };
@@ -242,7 +244,7 @@ async fn operator(stack: Stack, notes: Notes) {
 }
 
 async fn endpoints(stack: Stack, primary: String, notes: Notes) {
-    let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={CLUSTER}-rw"));
+    let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={}-rw", stack.database.get()));
     let mut stream = watcher(stack.api::<EndpointSlice>(), config).default_backoff().boxed();
     while let Some(event) = stream.next().await {
         let (Ok(watcher::Event::Apply(slice)) | Ok(watcher::Event::InitApply(slice))) = event else { continue };

@@ -1,6 +1,10 @@
 //! The stack that is drilled: what it is, whether it is fit for a drill, and reading what it holds.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Node};
@@ -23,8 +27,6 @@ use crate::{
     kube::{Kube, ObjectRef},
 };
 
-/// The CloudNativePG Cluster.
-pub const CLUSTER: &str = "user-db";
 /// The web app's Deployment and Service.
 pub const WEB: &str = "user-app";
 /// The database that is written to.
@@ -36,6 +38,28 @@ const SETTLE: Duration = Duration::from_secs(180);
 /// How long the standbys may take to replay what the primary has.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
+/// The name of the CloudNativePG Cluster that the app uses. When a restored one takes its place, every copy of the
+/// [`Stack`] is about that one.
+#[derive(Debug, Clone)]
+pub struct Name(Arc<RwLock<String>>);
+
+impl Name {
+    /// This name.
+    pub fn new(name: impl Into<String>) -> Name {
+        Name(Arc::new(RwLock::new(name.into())))
+    }
+
+    /// The name as it is now.
+    pub fn get(&self) -> String {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another Cluster has taken the place.
+    pub fn set(&self, name: impl Into<String>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = name.into();
+    }
+}
+
 /// A stack in a cluster.
 #[derive(Clone)]
 pub struct Stack {
@@ -43,6 +67,8 @@ pub struct Stack {
     pub kube: Kube,
     /// The namespace of app and database.
     pub namespace: String,
+    /// The database.
+    pub database: Name,
     /// Where this machine keeps the record of what it did past the API.
     pub machine: Machine,
 }
@@ -78,7 +104,8 @@ impl Stack {
     /// # Errors
     /// There is none, or stackctl did not install it.
     pub async fn cluster(&self) -> Result<DynamicObject> {
-        let reference = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", &self.namespace, CLUSTER);
+        let reference =
+            ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", &self.namespace, &self.database.get());
         let found = self.kube.get(&reference).await?;
         let cluster = found.ok_or_else(|| failed(format!("there is no {reference}")).remedy("stackctl up"))?;
         let owner = cluster.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
@@ -96,7 +123,10 @@ impl Stack {
     /// The API's refusal.
     pub async fn patch(&self, patch: &Value) -> Result<()> {
         let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-        self.clusters().patch(CLUSTER, &params, &Patch::Merge(patch)).await.context("cannot change the Cluster")?;
+        self.clusters()
+            .patch(&self.database.get(), &params, &Patch::Merge(patch))
+            .await
+            .context("cannot change the Cluster")?;
         Ok(())
     }
 
@@ -155,7 +185,8 @@ impl Stack {
     /// The primary writes down which standbys confirm its commits, and removes it around every change of its
     /// configuration: meanwhile the operator promotes nobody.
     async fn quorum_is_known(&self) -> Result<bool> {
-        let reference = ObjectRef::namespaced("postgresql.cnpg.io/v1", "FailoverQuorum", &self.namespace, CLUSTER);
+        let name = self.database.get();
+        let reference = ObjectRef::namespaced("postgresql.cnpg.io/v1", "FailoverQuorum", &self.namespace, &name);
         let found = self.kube.get(&reference).await?;
         Ok(found.is_some_and(|quorum| number(&quorum, "/status/standbyNumber") > 0))
     }

@@ -26,6 +26,8 @@ use crate::error::{Result, failed};
 
 /// The ConfigMap's name.
 pub const INVENTORY: &str = "stackctl-inventory";
+/// Its annotation with the name of the Cluster that the app uses, where that is not the one of the manifests.
+const DATABASE: &str = "stackctl/database";
 
 /// An object in the inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,7 @@ pub struct Inventory {
     kube: Kube,
     namespace: String,
     parts: Mutex<Parts>,
+    database: Mutex<Option<String>>,
 }
 
 impl Inventory {
@@ -56,14 +59,50 @@ impl Inventory {
         let api: Api<ConfigMap> = Api::namespaced(kube.client(), namespace);
         let found = kube.call("read the inventory", || api.get_opt(INVENTORY)).await?;
         let mut parts = Parts::new();
-        for (part, text) in found.and_then(|found| found.data).unwrap_or_default() {
+        let (annotations, data) = found.map(|found| (found.metadata.annotations, found.data)).unwrap_or_default();
+        let database = annotations.and_then(|mut annotations| annotations.remove(DATABASE));
+        for (part, text) in data.unwrap_or_default() {
             let entries = serde_json::from_str(&text).map_err(|error| {
                 failed(format!("the inventory (ConfigMap {namespace}/{INVENTORY}) is damaged at {part}: {error}"))
                     .remedy("restore the ConfigMap, or delete it and run stackctl up: it is made anew")
             })?;
             parts.insert(part, entries);
         }
-        Ok(Inventory { kube: kube.clone(), namespace: namespace.to_owned(), parts: Mutex::new(parts) })
+        let (kube, namespace) = (kube.clone(), namespace.to_owned());
+        Ok(Inventory { kube, namespace, parts: Mutex::new(parts), database: Mutex::new(database) })
+    }
+
+    /// The Cluster that the app uses; `None`: the one of the manifests.
+    pub fn database(&self) -> Option<String> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes `new`, an object of the part `from`, the database: it is one of the part `to` from now on, and `old` one of
+    /// `from`. A single write: however a run ends, nothing is in the part from which the next one would prune it.
+    ///
+    /// # Errors
+    /// The server does not answer or forbids it, or there is no inventory.
+    pub async fn exchange(&self, from: &str, to: &str, new: &ObjectRef, old: &ObjectRef) -> Result<()> {
+        let moved = |entries: Vec<Entry>, out: &ObjectRef, into: &ObjectRef| {
+            let mut entries: Vec<Entry> = entries
+                .into_iter()
+                .filter(|entry| !entry.object.same_object(out) && !entry.object.same_object(into))
+                .collect();
+            entries.push(Entry { object: into.clone(), adopted: false });
+            entries
+        };
+        let (others, database) = (moved(self.entries(from), new, old), moved(self.entries(to), old, new));
+        let data = json!({from: serde_json::to_string(&others)?, to: serde_json::to_string(&database)?});
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {DATABASE: new.name}}, "data": data}));
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let api: Api<ConfigMap> = Api::namespaced(self.kube.client(), &self.namespace);
+        let doing = format!("write the inventory (ConfigMap {}/{INVENTORY})", self.namespace);
+        self.kube.call(&doing, || api.patch(INVENTORY, &params, &patch)).await?;
+        let mut parts = self.locked();
+        parts.insert(from.to_owned(), others);
+        parts.insert(to.to_owned(), database);
+        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = Some(new.name.clone());
+        Ok(())
     }
 
     /// The parts that have objects, in alphabetical order.

@@ -81,7 +81,7 @@ pub async fn run(cx: &Context, plan: &Plan, record: &mut Record) -> Result<()> {
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
     // What a run that crashed has left.
-    rows::remove(kube, namespace).await?;
+    rows::remove(kube, namespace, &cx.database().await?).await?;
     cx.reporter.send(Event::PhaseStarted { phase: PHASE.into(), title: "Starting the sender".into() });
     let mut sender = Sender::start(cx, plan).await?;
     let mut seen = scale::watch(kube, namespace);
@@ -143,7 +143,7 @@ pub async fn clean(cx: &Context) -> Result<u64> {
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
     sender::remove(kube, namespace).await?;
-    rows::remove(kube, namespace).await
+    rows::remove(kube, namespace, &cx.database().await?).await
 }
 
 /// Whether there are as many pods as before the load, and no more are wanted.

@@ -17,8 +17,8 @@ const DELETE: &str = "with keys as (delete from idempotency_keys where key like 
 ///
 /// # Errors
 /// The database has no primary at the moment, or it refuses.
-pub async fn remove(kube: &Kube, namespace: &str) -> Result<u64> {
-    let overview = Overview::read(kube, namespace).await?;
+pub async fn remove(kube: &Kube, namespace: &str, cluster: &str) -> Result<u64> {
+    let overview = Overview::read(kube, namespace, cluster).await?;
     let primary = overview.primary.ok_or_else(|| {
         failed("the database has no primary at the moment: the users that a load registered cannot be removed")
             .remedy("run stackctl load again when stackctl status is healthy: it removes them first")

@@ -18,7 +18,6 @@ use crate::{
     },
     config::{Backup, BackupStore},
     context::Context,
-    database::CLUSTER,
     error::{Result, failed},
     kube::ObjectRef,
     ui::Event,
@@ -110,7 +109,8 @@ pub fn describe(backup: &Backup) -> String {
 /// # Errors
 /// The cluster does not answer.
 pub async fn archives(cx: &Context) -> Result<Option<bool>> {
-    let cluster = cx.kube().await?.get(&restored::reference(&cx.config.stack.namespace, CLUSTER)).await?;
+    let cluster = restored::reference(&cx.config.stack.namespace, &cx.database().await?);
+    let cluster = cx.kube().await?.get(&cluster).await?;
     let conditions = cluster.as_ref().and_then(|found| found.data.pointer("/status/conditions")?.as_array());
     let archiving = conditions.and_then(|all| all.iter().find(|one| one["type"] == "ContinuousArchiving"));
     Ok(archiving.map(|archiving| archiving["status"] == "True"))

@@ -11,7 +11,9 @@ use kube::core::DynamicObject;
 
 use crate::{
     assets::{self, Images, Part},
+    backup::restored,
     context::Context,
+    database::CLUSTER,
     error::Result,
     fetch,
     kube::{
@@ -47,7 +49,9 @@ pub async fn objects(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
         }
         _ => {}
     }
-    objects.extend(part.embedded()?);
+    let mut embedded = part.embedded()?;
+    assets::of_cluster(&mut embedded, &cx.known_database());
+    objects.extend(embedded);
     let stack = &cx.config.stack;
     let mut objects = assets::render(part, objects, stack, &images(cx)?);
     assets::backup::finish(part, &mut objects, backup, stack.storage_class.as_deref());
@@ -60,20 +64,42 @@ pub async fn objects(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
 /// # Errors
 /// As [`objects`], or the cluster does not answer.
 pub async fn complete(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
+    // Which database the manifests are about.
+    cx.inventory().await?;
     match part {
+        Part::Database => database(cx).await,
         Part::Backup => backup::objects(cx).await,
         Part::Monitoring => monitoring::objects(cx).await,
-        Part::Restored => restored(cx).await,
+        Part::Restored => beside(cx).await,
         _ => objects(cx, part).await,
     }
 }
 
+async fn database(cx: &Context) -> Result<Vec<DynamicObject>> {
+    let mut objects = objects(cx, Part::Database).await?;
+    for object in &mut objects {
+        let reference = ObjectRef::of(object)?;
+        if reference.kind == "Cluster"
+            && reference.name != CLUSTER
+            && let Some(live) = cx.kube().await?.get(&reference).await?
+        {
+            restored::keep_origin(object, &live);
+        }
+    }
+    Ok(objects)
+}
+
 /// Restored databases are wanted as they are.
-async fn restored(cx: &Context) -> Result<Vec<DynamicObject>> {
+async fn beside(cx: &Context) -> Result<Vec<DynamicObject>> {
     let (kube, inventory) = (cx.kube().await?, cx.inventory().await?);
     let mut objects = Vec::new();
     for entry in inventory.entries(Part::Restored.name()) {
-        objects.extend(kube.get(&entry.object).await?);
+        let Some(mut object) = kube.get(&entry.object).await? else { continue };
+        // What no manifest may say.
+        object.metadata.managed_fields = None;
+        object.metadata.resource_version = None;
+        object.data = serde_json::json!({"spec": object.data["spec"]});
+        objects.push(object);
     }
     Ok(objects)
 }

@@ -28,10 +28,11 @@ impl Phase for Database {
         Box::pin(async {
             // An interrupted `down --keep-data` leaves it stopped and half removed.
             let kube = cx.kube().await?;
-            keep_data::wake(kube, &cx.config.stack.namespace, database::CLUSTER, cx.deadline).await?;
+            let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
+            keep_data::wake(kube, namespace, &cluster, cx.deadline).await?;
             let applied = common::apply(cx, self.id(), Part::Database).await?;
             common::wait(cx, self.id(), &applied).await?;
-            let overview = database::Overview::read(kube, &cx.config.stack.namespace).await?;
+            let overview = database::Overview::read(kube, namespace, &cluster).await?;
             Ok(format!("{}, {}", overview.describe(), common::changes(applied.changed)))
         })
     }

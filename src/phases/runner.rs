@@ -83,7 +83,13 @@ pub async fn plan(cx: &Context, phases: &[Box<dyn Phase>]) -> Result<()> {
     let mut no_cluster = false;
     for phase in phases {
         let need = if no_cluster { Need::Run } else { phase.needed(cx).await? };
-        no_cluster |= phase.id() == cluster::ID && need == Need::Run;
+        if phase.id() == cluster::ID {
+            no_cluster = need == Need::Run;
+            // Which database the manifests are about; a cluster that does not answer is told by the steps themselves.
+            if !no_cluster && cx.inventory().await.is_err() {
+                tracing::debug!("the inventory cannot be read: the plan is that of a new stack");
+            }
+        }
         let steps = match need {
             Need::Skip(reason) => vec![format!("nothing: {reason}")],
             Need::Run => phase.plan(cx).await?,

@@ -30,9 +30,9 @@ impl Phase for Verify {
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
         Box::pin(async {
             let kube = cx.kube().await?;
-            let namespace = &cx.config.stack.namespace;
+            let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
             let (answer, replication) =
-                tokio::try_join!(ask_app(cx, namespace), database::Replication::read(kube, namespace))?;
+                tokio::try_join!(ask_app(cx, namespace), database::Replication::read(kube, namespace, &cluster))?;
             if replication.synchronous() == 0 {
                 return Err(failed("no standby confirms commits: synchronous replication is not active")
                     .remedy("stackctl status shows each instance; stackctl logs database says why")

@@ -36,7 +36,8 @@ impl Phase for Web {
         Box::pin(async {
             cx.doing(self.id(), "waiting for the database's Secrets");
             let namespace = &cx.config.stack.namespace;
-            let secrets = database::APP_SECRETS.map(|name| ObjectRef::namespaced("v1", "Secret", namespace, name));
+            let secrets = database::app_secrets(&cx.database().await?);
+            let secrets = secrets.map(|name| ObjectRef::namespaced("v1", "Secret", namespace, &name));
             wait_ready(cx.kube().await?, &secrets, cx.deadline, &|_| {}).await?;
             let applied = common::apply(cx, self.id(), Part::Web).await?;
             start_with_enough(cx, &applied.created).await?;

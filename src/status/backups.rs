@@ -16,7 +16,7 @@ use crate::{
         PLUGIN_NAMESPACE, STORE, Store,
         secrets::{self, Side},
     },
-    database::{self, CLUSTER, Overview},
+    database::{self, Overview},
     error::Result,
     kube::{Kube, ObjectRef},
     ui::human,
@@ -55,14 +55,14 @@ struct Noted {
     last_failed_backup_time: Option<Timestamp>,
 }
 
-pub async fn backups(kube: &Kube, namespace: &str) -> Verdict {
+pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
     let Some(store) = Store::read(kube, namespace).await? else {
         return Ok((Health::Healthy, "none are taken".into()));
     };
-    let text = database::query(kube, namespace, QUERY).await?;
+    let text = database::query(kube, namespace, cluster, QUERY).await?;
     let archiver: Archiver = serde_json::from_str(&text).context("the database's answer cannot be read")?;
-    let cause = if archiver.failing { Some(cause(kube, namespace, &store).await?) } else { None };
-    let noted = store.noted.get(CLUSTER).cloned().map(serde_json::from_value::<Noted>).transpose();
+    let cause = if archiver.failing { Some(cause(kube, namespace, cluster, &store).await?) } else { None };
+    let noted = store.noted.get(cluster).cloned().map(serde_json::from_value::<Noted>).transpose();
     let noted = noted.context("the ObjectStore's status cannot be read")?.unwrap_or_default();
     let first = noted.last_successful_backup_time.is_none() && under_way(kube, namespace).await?;
     let mut days = None;
@@ -129,7 +129,7 @@ async fn under_way(kube: &Kube, namespace: &str) -> Result<bool> {
 }
 
 /// Why the log is not archived, in words.
-async fn cause(kube: &Kube, namespace: &str, store: &Store) -> Result<String> {
+async fn cause(kube: &Kube, namespace: &str, cluster: &str, store: &Store) -> Result<String> {
     if store.secret == STORE {
         let stores: Api<StatefulSet> = Api::namespaced(kube.client(), namespace);
         let ready = stores.get_opt(STORE).await?.and_then(|found| found.status?.ready_replicas).unwrap_or(0);
@@ -137,7 +137,7 @@ async fn cause(kube: &Kube, namespace: &str, store: &Store) -> Result<String> {
             return Ok("the store in the cluster does not run".into());
         }
     }
-    let primary = Overview::read(kube, namespace).await?.primary.unwrap_or_default();
+    let primary = Overview::read(kube, namespace, cluster).await?.primary.unwrap_or_default();
     let params = LogParams { container: Some(SIDECAR.into()), tail_lines: Some(LINES), ..LogParams::default() };
     let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
     let log = pods.logs(&primary, &params).await.with_context(|| format!("cannot read the log of {primary}"))?;

@@ -80,15 +80,15 @@ impl Report {
 /// Only when the cluster cannot be reached at all; a part that is missing or broken is a line.
 pub async fn read(cx: &Context) -> Result<Report> {
     let kube = cx.kube().await?;
-    let namespace = &cx.config.stack.namespace;
+    let (namespace, name) = (&cx.config.stack.namespace, cx.database().await?);
     let (cluster, operator, database, metrics, web, volumes, backups, monitoring) = tokio::join!(
         parts::cluster(kube),
         parts::operator(kube),
-        database(cx),
+        database(cx, &name),
         parts::metrics(kube),
         parts::web(kube, namespace),
-        parts::volumes(kube, namespace),
-        backups::backups(kube, namespace),
+        parts::volumes(kube, namespace, &name),
+        backups::backups(kube, namespace, &name),
         parts::monitoring(kube),
     );
     let (database, instances) = database;
@@ -114,14 +114,14 @@ pub async fn read(cx: &Context) -> Result<Report> {
 
 type Verdict = Result<(Health, String)>;
 
-async fn database(cx: &Context) -> (Verdict, Vec<Member>) {
+async fn database(cx: &Context, cluster: &str) -> (Verdict, Vec<Member>) {
     let namespace = &cx.config.stack.namespace;
     let read = async {
         let kube = cx.kube().await?;
-        let overview = Overview::read(kube, namespace).await?;
-        let pods = parts::instances(kube, namespace).await?;
+        let overview = Overview::read(kube, namespace, cluster).await?;
+        let pods = parts::instances(kube, namespace, cluster).await?;
         // Without a primary there is nobody to ask: the overview says so already.
-        let replication = database::Replication::read(kube, namespace).await;
+        let replication = database::Replication::read(kube, namespace, cluster).await;
         Ok::<_, anyhow::Error>((overview, pods, replication))
     };
     let (overview, pods, replication) = match read.await {

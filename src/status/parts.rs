@@ -9,7 +9,6 @@ use kube::{Api, api::ListParams};
 
 use super::{Health, Verdict};
 use crate::{
-    database,
     error::Result,
     kube::{Kube, Readiness, metrics::api_service, readiness},
     monitoring::Overview,
@@ -63,9 +62,9 @@ pub async fn web(kube: &Kube, namespace: &str) -> Verdict {
     Ok((health, detail))
 }
 
-pub async fn volumes(kube: &Kube, namespace: &str) -> Verdict {
+pub async fn volumes(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(kube.client(), namespace);
-    let selector = ListParams::default().labels(&format!("cnpg.io/cluster={}", database::CLUSTER));
+    let selector = ListParams::default().labels(&format!("cnpg.io/cluster={cluster}"));
     let claims = api.list(&selector).await?.items;
     let bound = claims.iter().filter(|claim| claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound"));
     let bound = bound.count();
@@ -84,9 +83,9 @@ pub async fn monitoring(kube: &Kube) -> Verdict {
     })
 }
 
-pub async fn instances(kube: &Kube, namespace: &str) -> Result<Vec<InstancePod>> {
+pub async fn instances(kube: &Kube, namespace: &str, cluster: &str) -> Result<Vec<InstancePod>> {
     let api: Api<Pod> = Api::namespaced(kube.client(), namespace);
-    let selector = format!("cnpg.io/cluster={},cnpg.io/podRole=instance", database::CLUSTER);
+    let selector = format!("cnpg.io/cluster={cluster},cnpg.io/podRole=instance");
     let pods = api.list(&ListParams::default().labels(&selector)).await?.items;
     Ok(pods
         .into_iter()

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 use stackctl::{
     drills::{
         record::{self, Running, Undo, machine::Machine, undo},
-        stack::Stack,
+        stack::{Name, Stack},
     },
     kube::ObjectRef,
 };
@@ -27,6 +27,7 @@ async fn stack(sandbox: &Sandbox, folder: &tempfile::TempDir, node: &str) -> Sta
     Stack {
         kube: sandbox.kube.clone(),
         namespace: sandbox.namespace.clone(),
+        database: Name::new("user-db"),
         machine: Machine::new(folder.path(), "control-plane"),
     }
 }

@@ -2,18 +2,16 @@
 
 use std::time::Instant;
 
-use jiff::{Timestamp, tz::TimeZone};
-use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
 
 use crate::{
-    backup::{BaseBackup, PLUGIN, Store},
+    backup::{BaseBackup, Store, base},
     cli::Global,
     config::{Config, Options},
     context::Context,
-    database::{self, CLUSTER},
+    database,
     error::{Result, failed},
-    kube::{ObjectRef, wait_ready},
+    kube::wait_ready,
     phases::common,
     ui::{self, Event, Style, human},
 };
@@ -41,26 +39,14 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
 
 async fn create(cx: &Context) -> Result<(String, BaseBackup, f64)> {
     let kube = cx.kube().await?;
-    let namespace = &cx.config.stack.namespace;
+    let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
     let store = Store::required(kube, namespace).await?;
     let began = Instant::now();
-    let size = database::size(kube, namespace).await?;
+    let size = database::size(kube, namespace, &cluster).await?;
     let (phase, title) = (ID.to_owned(), format!("Base backup of {}", human::bytes(size)));
     cx.reporter.send(Event::PhaseStarted { phase: phase.clone(), title: title.clone() });
 
-    let stamp = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S").to_string();
-    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Backup", namespace, &format!("{CLUSTER}-{stamp}"));
-    let backup: DynamicObject = serde_json::from_value(json!({
-        "apiVersion": object.api_version, "kind": object.kind,
-        "metadata": {
-            "name": object.name, "namespace": namespace,
-            "labels": {"app.kubernetes.io/managed-by": "stackctl", "app.kubernetes.io/part-of": "stackctl"},
-        },
-        "spec": {"cluster": {"name": CLUSTER}, "method": "plugin", "pluginConfiguration": {"name": PLUGIN}},
-    }))?;
-    kube.api(&object).await?.create(&PostParams::default(), &backup).await.map_err(|error| {
-        failed(format!("cannot ask for a backup: {error}")).remedy("stackctl status tells how the database is")
-    })?;
+    let object = base::request(kube, namespace, &cluster).await?;
     wait_ready(kube, std::slice::from_ref(&object), cx.deadline, &common::observer(&cx.reporter, ID)).await.map_err(
         |error| error.context("the backup failed; the database goes on, and earlier backups are as they were"),
     )?;

@@ -8,7 +8,6 @@ use crate::{
     cli::Global,
     config::{Config, Options},
     context::Context,
-    database::CLUSTER,
     error::{Result, failed},
     kube::ObjectRef,
     ui::{self, Reporter, Style},
@@ -23,7 +22,7 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
     let store = Store::required(kube, namespace).await?;
-    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "ScheduledBackup", namespace, CLUSTER);
+    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "ScheduledBackup", namespace, &cx.database().await?);
     let found = kube.get(&object).await?.ok_or_else(|| {
         failed(format!("there is no {object}")).remedy("stackctl up installs it, without --without backup")
     })?;

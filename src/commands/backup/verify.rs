@@ -65,10 +65,11 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     let stamp = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S");
     let order = Order {
         target: Target::Latest,
-        server: CLUSTER.into(),
+        server: None,
         name: format!("{CLUSTER}-verify-{stamp}"),
         instances: 1,
         archives: false,
+        deadline: Instant::now() + config.timeout,
     };
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;

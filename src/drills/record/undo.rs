@@ -16,7 +16,7 @@ use crate::{
     drills::{
         access,
         bounded_volume::{self, Bounded},
-        stack::{CLUSTER, MANAGER, Stack},
+        stack::{MANAGER, Stack},
     },
     error::Result,
     kube::{self, ObjectRef},
@@ -113,8 +113,8 @@ pub async fn one(stack: &Stack, undo: &Undo) -> Result<()> {
         Undo::TakeOver { from } => take_over::from(stack, from).await,
         Undo::Continue => {
             // A pod that is gone, or was made again, has nothing that stands still.
-            let instances =
-                ListParams::default().labels(&format!("cnpg.io/cluster={CLUSTER},cnpg.io/podRole=instance"));
+            let instances = ListParams::default()
+                .labels(&format!("cnpg.io/cluster={},cnpg.io/podRole=instance", stack.database.get()));
             for pod in stack.api::<Pod>().list(&instances).await?.items {
                 let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
                 if running && pod.metadata.deletion_timestamp.is_none() {

@@ -13,7 +13,7 @@ use crate::{
     drills::{
         events::Kind,
         observer::{Seen, wait},
-        stack::{CLUSTER, MANAGER, Stack, text},
+        stack::{MANAGER, Stack, text},
     },
     error::{Result, timed_out},
 };
@@ -38,7 +38,10 @@ pub async fn promote(stack: &Stack, target: &str) -> Result<()> {
         "phase": "Switchover in progress", "phaseReason": format!("Switching over to {target}")}});
     let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     let clusters = stack.clusters();
-    clusters.patch_status(CLUSTER, &params, &Patch::Merge(patch)).await.context("cannot ask for a switchover")?;
+    clusters
+        .patch_status(&stack.database.get(), &params, &Patch::Merge(patch))
+        .await
+        .context("cannot ask for a switchover")?;
     Ok(())
 }
 

@@ -1,0 +1,87 @@
+//! Which Cluster the manifests are about: the one that they name, or a restored one that has taken its place.
+
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+
+use super::render::kind;
+use crate::database::CLUSTER;
+
+/// What the names of a Cluster's Services and Secrets end with, as far as the app uses them.
+const SUFFIXES: [&str; 4] = ["-rw", "-ro", "-app", "-ca"];
+
+/// Makes `objects`, as they are embedded, those of the Cluster `name`.
+pub fn of_cluster(objects: &mut [DynamicObject], name: &str) {
+    for object in objects {
+        match kind(object) {
+            "Cluster" => {
+                object.metadata.name = Some(name.to_owned());
+                // Said although it is the default: one that was restored says it, too.
+                let parameters = object.data.pointer_mut("/spec/plugins/0/parameters").filter(|_| name != CLUSTER);
+                if let Some(parameters) = parameters {
+                    parameters["serverName"] = json!(name);
+                }
+            }
+            // Which Cluster it is of cannot be changed: each has one of its own.
+            "ScheduledBackup" => {
+                object.metadata.name = Some(name.to_owned());
+                object.data["spec"]["cluster"]["name"] = json!(name);
+            }
+            "Deployment" => redirect(&mut object.data["spec"]["template"], CLUSTER, name),
+            _ => {}
+        }
+    }
+}
+
+/// Replaces the names of the Services and Secrets of one Cluster by those of another.
+pub fn redirect(value: &mut Value, from: &str, to: &str) {
+    match value {
+        Value::String(text) => {
+            if let Some(suffix) = text.strip_prefix(from).filter(|suffix| SUFFIXES.contains(suffix)) {
+                *text = format!("{to}{suffix}");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| redirect(item, from, to)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| redirect(field, from, to)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assets::Part;
+
+    fn named(part: Part, name: &str) -> Vec<DynamicObject> {
+        let mut objects = part.embedded().unwrap();
+        of_cluster(&mut objects, name);
+        objects
+    }
+
+    #[test]
+    fn the_app_uses_the_services_and_secrets_of_the_cluster_that_took_over() {
+        let there_and_back = |from: &str, to: &str| {
+            let mut web = serde_json::to_value(named(Part::Web, from)).unwrap();
+            redirect(&mut web, from, to);
+            web
+        };
+        let text = serde_json::to_string(&named(Part::Web, "user-db-then")).unwrap();
+        for name in ["user-db-then-rw", "user-db-then-ro", "user-db-then-app", "user-db-then-ca"] {
+            assert!(text.contains(&format!("\"{name}\"")), "{name}");
+        }
+        assert!(!text.contains("\"user-db-rw\"") && text.contains("\"/run/secrets/user-db\""), "{text}");
+        assert_eq!(
+            there_and_back("user-db-then", CLUSTER),
+            serde_json::to_value(Part::Web.embedded().unwrap()).unwrap()
+        );
+    }
+
+    #[test]
+    fn the_schedule_follows() {
+        let objects = named(Part::Database, "user-db-then");
+        let of = |wanted: &str| objects.iter().find(|object| kind(object) == wanted).unwrap();
+        assert_eq!(of("Cluster").metadata.name.as_deref(), Some("user-db-then"));
+        assert_eq!(of("Cluster").data["spec"]["plugins"][0]["parameters"]["serverName"], "user-db-then");
+        assert_eq!(of("ScheduledBackup").data["spec"]["cluster"]["name"], "user-db-then");
+        assert_eq!(of("ScheduledBackup").metadata.name.as_deref(), Some("user-db-then"));
+    }
+}

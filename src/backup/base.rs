@@ -1,0 +1,32 @@
+//! Asking for a base backup.
+
+use jiff::{Timestamp, tz::TimeZone};
+use kube::api::{DynamicObject, PostParams};
+use serde_json::json;
+
+use super::PLUGIN;
+use crate::{
+    error::{Result, failed},
+    kube::{Kube, ObjectRef},
+};
+
+/// Asks the operator for a base backup of `cluster`, and names the object that tells how it goes.
+///
+/// # Errors
+/// The API server refuses.
+pub async fn request(kube: &Kube, namespace: &str, cluster: &str) -> Result<ObjectRef> {
+    let stamp = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S").to_string();
+    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Backup", namespace, &format!("{cluster}-{stamp}"));
+    let backup: DynamicObject = serde_json::from_value(json!({
+        "apiVersion": object.api_version, "kind": object.kind,
+        "metadata": {
+            "name": object.name, "namespace": namespace,
+            "labels": {"app.kubernetes.io/managed-by": "stackctl", "app.kubernetes.io/part-of": "stackctl"},
+        },
+        "spec": {"cluster": {"name": cluster}, "method": "plugin", "pluginConfiguration": {"name": PLUGIN}},
+    }))?;
+    kube.api(&object).await?.create(&PostParams::default(), &backup).await.map_err(|error| {
+        failed(format!("cannot ask for a backup: {error}")).remedy("stackctl status tells how the database is")
+    })?;
+    Ok(object)
+}

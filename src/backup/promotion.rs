@@ -1,0 +1,200 @@
+//! Having the app use another database: one that was restored and looked at, or one that it used before. The former one
+//! is stopped first, so that no write is acknowledged by a database that the next one is not asked for any more, and
+//! stays as it is, with its volumes. Each step finds what an interrupted run has done already, and goes on from there.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::{
+    recovery,
+    restored::{self, REPLACED, reference},
+};
+use crate::{
+    assets::{Part, redirect},
+    context::Context,
+    database::{CLUSTER, Overview},
+    error::{Result, failed, one_line, timed_out, usage},
+    kube::{ApplyOptions, FIELD_MANAGER, ObjectRef, apply, wait_ready},
+    phases::common,
+    ui::Event,
+};
+
+/// The label that the pods of the database get which the app uses; `assets/database/cluster.yaml` has it, too.
+const SERVES: (&str, &str) = ("stackctl/serves", "user-app");
+/// The operator removes the pods of a Cluster with this annotation, the primary's first, and keeps the volumes.
+const HIBERNATION: &str = "cnpg.io/hibernation";
+/// The app's Deployment.
+const APP: &str = "user-app";
+/// How long the former database is given to stop.
+const STOPPED_WITHIN: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Promoted {
+    /// The databases that were stopped.
+    pub former: Vec<String>,
+    /// From the former database's end until the app's pods use the new one.
+    pub paused: Duration,
+}
+
+/// Checks that the app can be given the Cluster `name`.
+///
+/// # Errors
+/// There is no such Cluster of this stack, it does not replicate, or the API server does not answer.
+pub async fn check(cx: &Context, name: &str) -> Result<()> {
+    let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
+    if !restored::list(kube, namespace, "").await?.iter().any(|one| one.name == name) {
+        return Err(usage(format!("there is no restored Cluster {name}"))
+            .remedy("stackctl restore --list shows those that there are; stackctl restore makes one")
+            .into());
+    }
+    let found = kube.get(&reference(namespace, name)).await?;
+    if found.is_some_and(|found| found.data.pointer("/spec/postgresql/synchronous").is_none()) {
+        return Err(usage(format!("{name} has no standby that confirms commits: the app is not given it"))
+            .remedy("restore it once more, without --instances")
+            .into());
+    }
+    Ok(())
+}
+
+/// Has the app use the Cluster `name`. The lock must be held.
+///
+/// # Errors
+/// It does not become ready, the former database does not stop, or the app's pods do not become ready.
+pub async fn promote(cx: &Context, phase: &str, name: &str, deadline: Instant) -> Result<Promoted> {
+    let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
+    let (next, current) = (reference(namespace, name), cx.database().await?);
+    cx.doing(phase, format!("waiting until {name} is ready"));
+    patch(cx, &next, json!({"metadata": {"annotations": {HIBERNATION: null, REPLACED: null}}})).await?;
+    wait_ready(kube, std::slice::from_ref(&next), deadline, &common::observer(&cx.reporter, phase)).await?;
+
+    if current != name {
+        let runs = Overview::read(kube, namespace, &current).await.is_ok_and(|former| former.ready > 0);
+        if runs && let Err(error) = recovery::archive_now(cx, phase).await {
+            let text =
+                format!("the last minute of {current} is not in the store, only on its volumes: {}", one_line(&error));
+            cx.reporter.send(Event::Warning { phase: phase.into(), text });
+        }
+        let former = reference(namespace, &current);
+        let (from, to) = (Part::Restored.name(), Part::Database.name());
+        cx.inventory().await?.exchange(from, to, &next, &former).await?;
+    }
+    let began = Instant::now();
+    let former = stop_others(cx, phase, name, deadline).await?;
+    cx.doing(phase, format!("pointing the app to {name}"));
+    point(cx, name, deadline, phase).await?;
+    let paused = began.elapsed();
+    if let Err(error) = schedule(cx, name).await {
+        let text = format!("no base backups are taken of {name} yet, stackctl up sees to it: {}", one_line(&error));
+        cx.reporter.send(Event::Warning { phase: phase.into(), text });
+    }
+    Ok(Promoted { former, paused })
+}
+
+/// Stops every other database that the app may still write to.
+async fn stop_others(cx: &Context, phase: &str, name: &str, deadline: Instant) -> Result<Vec<String>> {
+    let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
+    let api: Api<DynamicObject> = kube.api(&reference(namespace, "")).await?;
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=stackctl");
+    let clusters = api.list(&ours).await.context("cannot list the databases")?.items;
+    let label = |cluster: &DynamicObject| {
+        let labels = cluster.data.pointer("/spec/inheritedMetadata/labels");
+        labels.and_then(|labels| labels.get(SERVES.0)).is_some()
+    };
+    let mut stopped = Vec::new();
+    for cluster in clusters.iter().filter(|cluster| label(cluster)) {
+        let Some(former) = cluster.metadata.name.as_deref().filter(|former| *former != name) else { continue };
+        cx.doing(phase, format!("stopping {former}"));
+        let until = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let change = json!({
+            "metadata": {"annotations": {HIBERNATION: "on", REPLACED: until}},
+            "spec": {"inheritedMetadata": null},
+        });
+        patch(cx, &reference(namespace, former), change).await?;
+        until_stopped(cx, former, deadline.min(Instant::now() + STOPPED_WITHIN)).await?;
+        stopped.push(former.to_owned());
+    }
+    Ok(stopped)
+}
+
+async fn until_stopped(cx: &Context, cluster: &str, deadline: Instant) -> Result<()> {
+    let pods: Api<Pod> = Api::namespaced(cx.kube().await?.client(), &cx.config.stack.namespace);
+    let instances = ListParams::default().labels(&format!("cnpg.io/cluster={cluster},cnpg.io/podRole=instance"));
+    while !pods.list(&instances).await.context("cannot list the pods of the former database")?.items.is_empty() {
+        if Instant::now() > deadline {
+            return Err(timed_out(format!("{cluster}, which the app uses, does not stop"))
+                .remedy("stackctl logs operator says why; run the same command again: it goes on where it stopped")
+                .into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+/// Everything that names the database by its name.
+async fn point(cx: &Context, name: &str, deadline: Instant, phase: &str) -> Result<()> {
+    let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
+    let labels = json!({"spec": {"inheritedMetadata": {"labels": {SERVES.0: SERVES.1}}}});
+    patch(cx, &reference(namespace, name), labels).await?;
+    let app = ObjectRef::namespaced("apps/v1", "Deployment", namespace, APP);
+    let live = kube.get(&app).await?;
+    let live = live.ok_or_else(|| failed(format!("there is no {app}")).remedy("stackctl up installs it"))?;
+    let before = live.data.pointer("/spec/template").cloned().unwrap_or(Value::Null);
+    let mut template = before.clone();
+    redirect(&mut template, CLUSTER, name);
+    for other in restored::list(kube, namespace, name).await? {
+        redirect(&mut template, &other.name, name);
+    }
+    if template != before {
+        patch(cx, &app, json!({"spec": {"template": template}})).await?;
+    }
+    wait_ready(kube, &[app], deadline, &common::observer(&cx.reporter, phase)).await
+}
+
+/// Base backups are taken of `name` from now on, the first one at once: what it archives is of no use without. Which
+/// Cluster a schedule is of cannot be changed, so there is a new one.
+async fn schedule(cx: &Context, name: &str) -> Result<()> {
+    let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
+    let of = |name: &str| ObjectRef::namespaced("postgresql.cnpg.io/v1", "ScheduledBackup", namespace, name);
+    let (new, api) = (of(name), kube.api(&of(name)).await?);
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=stackctl");
+    let all = api.list(&ours).await.context("cannot list the schedules of base backups")?.items;
+    let named = |one: &DynamicObject, wanted: &str| one.metadata.name.as_deref() == Some(wanted);
+    if !all.iter().any(|one| named(one, name))
+        && let Some(former) = all.first()
+    {
+        let mut labels = former.metadata.labels.clone().unwrap_or_default();
+        labels.insert("app.kubernetes.io/name".into(), name.to_owned());
+        let mut spec = former.data["spec"].clone();
+        spec["cluster"]["name"] = json!(name);
+        let object: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": new.api_version, "kind": new.kind,
+            "metadata": {"name": name, "namespace": namespace, "labels": labels}, "spec": spec,
+        }))?;
+        cx.inventory().await?.record(Part::Database.name(), std::slice::from_ref(&new)).await?;
+        let options = ApplyOptions { force_conflicts: false, dry_run: false, deadline: cx.deadline };
+        apply(kube, &[object], options, &|_| {}).await?;
+    }
+    for former in all.iter().filter(|one| !named(one, name)) {
+        let former = former.metadata.name.as_deref().unwrap_or_default();
+        api.delete(former, &DeleteParams::default()).await.with_context(|| format!("cannot delete {}", of(former)))?;
+    }
+    Ok(())
+}
+
+async fn patch(cx: &Context, object: &ObjectRef, change: Value) -> Result<()> {
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let api = cx.kube().await?.api(object).await?;
+    let changed = api.patch(&object.name, &params, &Patch::Merge(change)).await;
+    changed.with_context(|| format!("cannot change {object}"))?;
+    Ok(())
+}
