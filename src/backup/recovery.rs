@@ -33,8 +33,8 @@ pub struct Order {
     pub server: Option<String>,
     /// The new Cluster's name.
     pub name: String,
-    /// Its instances.
-    pub instances: u32,
+    /// Its instances; `None`: as many as the database has.
+    pub instances: Option<u32>,
     /// Whether it archives its own log.
     pub archives: bool,
     /// It must be ready by then.
@@ -67,15 +67,17 @@ pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duratio
     cx.doing(phase, "asking the store what it has");
     let catalog = store.catalog(kube, namespace, order.deadline).await?;
     let held = find(&catalog.servers, server)?;
+    let template = template(cx).await?;
+    let as_many = template.data["spec"]["instances"].as_u64().and_then(|count| u32::try_from(count).ok());
     let wanted = Wanted {
         name: &order.name,
         server,
-        instances: order.instances,
+        instances: order.instances.or(as_many).unwrap_or(cx.config.stack.instances),
         archives: order.archives,
         to: &order.target.describe(),
         recovery: order.target.recovery(held, Timestamp::now())?,
     };
-    let cluster = restored::cluster(&template(cx).await?, &wanted)?;
+    let cluster = restored::cluster(&template, &wanted)?;
     let began = Instant::now();
     make(cx, phase, cluster, &reference, order.deadline).await?;
     Ok(began.elapsed())

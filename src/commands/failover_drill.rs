@@ -112,7 +112,8 @@ async fn drill_and_undo(
 ) -> Result<Report> {
     let namespace = cx.config.stack.namespace.clone();
     let database = Name::new(cx.database().await?);
-    let stack = Stack { kube: cx.kube().await?.clone(), namespace, database, machine: machine(cx) };
+    let (kube, config) = (cx.kube().await?.clone(), cx.config.clone());
+    let stack = Stack { kube, namespace, database, config, machine: machine(cx) };
     let outcome = tokio::select! {
         outcome = drill(cx, &stack, args, chosen, options) => outcome,
         name = signal() => Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into()),

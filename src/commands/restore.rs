@@ -47,7 +47,7 @@ pub async fn run(global: &Global, args: &RestoreArgs, style: Style) -> Result<u8
         target: to.parse::<Target>()?,
         server: args.from.clone(),
         name: args.name.clone().unwrap_or_else(|| format!("{CLUSTER}-{stamp}")),
-        instances: args.instances.unwrap_or(config.stack.instances),
+        instances: args.instances,
         archives: true,
         deadline: Instant::now() + config.timeout,
     };

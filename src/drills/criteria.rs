@@ -29,7 +29,12 @@ pub fn criteria(
         return vec![criterion("the checker finds the loss", lost > 0, detail)];
     }
     let mut all = Vec::new();
-    all.push(criterion("nothing acknowledged is lost", lost == 0, format!("{acknowledged} acknowledged, {lost} lost")));
+    all.push(match scenario.loses {
+        None => {
+            criterion("nothing acknowledged is lost", lost == 0, format!("{acknowledged} acknowledged, {lost} lost"))
+        }
+        Some(limit) => bounded_loss(times, limit, lost, acknowledged),
+    });
     let others = [Wrong::Phantom, Wrong::Doubled, Wrong::Foreign, Wrong::Divergent];
     let counted = |wrong: &[Wrong]| wrong.iter().map(|wrong| verdict.count(*wrong)).sum::<usize>();
     let detail = others.map(|wrong| format!("{} {}", verdict.count(wrong), wrong.title())).join(", ");
@@ -57,6 +62,19 @@ pub fn criteria(
 
 fn criterion(name: &str, ok: bool, detail: impl Into<String>) -> Criterion {
     Criterion { name: name.into(), ok, detail: detail.into() }
+}
+
+/// Restoring brings back what was archived: at most so much of the end may be missing.
+fn bounded_loss(times: &Times, limit: Duration, lost: usize, acknowledged: u64) -> Criterion {
+    let oldest = times.lost_ms.unwrap_or(0.0) / 1000.0;
+    let detail = match lost {
+        0 => format!("{acknowledged} acknowledged, none lost"),
+        _ => {
+            format!("{lost} of {acknowledged} acknowledged writes are lost, the oldest {oldest:.1} s before the fault")
+        }
+    };
+    let name = format!("nothing acknowledged earlier than {} s before the fault is lost", limit.as_secs());
+    criterion(&name, oldest <= limit.as_secs_f64(), detail)
 }
 
 fn resumption(times: &Times, max_rto: Option<Duration>) -> impl Iterator<Item = Criterion> {
@@ -161,6 +179,17 @@ mod tests {
     fn a_pause_is_noticed_where_there_must_be_none() {
         for (gap, ok) in [(0.0, true), (2_999.0, true), (3_001.0, false)] {
             assert_eq!(holds("standby-loss", &times(&[], gap), "writes go on"), ok, "{gap}");
+        }
+    }
+
+    #[test]
+    fn what_a_disaster_may_take_is_bounded() {
+        let verdict = judge(&History::default(), &FinalState::default());
+        for (lost_ms, ok) in [(None, true), (Some(64_900.0), true), (Some(65_100.0), false)] {
+            let times = Times { lost_ms, ..times(&[], 9_000.0) };
+            let all = criteria(scenario("disaster"), &verdict, &times, &[], None);
+            assert_eq!(all[0].ok, ok, "{lost_ms:?}: {}", all[0].name);
+            assert!(all[0].name.contains("65 s"), "{}", all[0].name);
         }
     }
 

@@ -80,7 +80,8 @@ pub async fn run(
     let observer = Observer::start(stack, &primary, clock, ledger.clone());
     let node = node_of(stack, &primary).await?;
     let found = std::sync::Mutex::default();
-    let scene = Scene { stack, ground, observer: &observer, primary: primary.clone(), node, standbys, found };
+    let scene =
+        Scene { run: name, stack, ground, observer: &observer, primary: primary.clone(), node, standbys, found };
     let undo = (scenario.undo)(&scene).await?;
     record::add(stack, &mut stage.running, undo.clone()).await?;
     stack.prepare(&primary).await?;
@@ -88,7 +89,7 @@ pub async fn run(
     pod::start(stack, scenario.needs.takes_a_node().then_some(scene.node.as_str())).await?;
 
     let place = Place { kube: stack.kube.clone(), namespace: stack.namespace.clone(), pod: pod::NAME.into() };
-    let load = Load { streams: Stream::ALL.to_vec(), rate: options.rate, ahead: scenario.ahead };
+    let load = Load { streams: scenario.streams.to_vec(), rate: options.rate, ahead: scenario.ahead };
     let mut flow = Flow::start(place, name, load, ledger.clone(), clock);
     let live = std::sync::Arc::clone(&flow.live);
     let script = async {
@@ -111,7 +112,8 @@ pub async fn run(
     // Only what is on disk counts.
     let content = ledger::read(path)?;
     let verdict = judge(&content.history, &state);
-    let times = times::measure(&content.history, &content.events, ended);
+    let mut times = times::measure(&content.history, &content.events, ended);
+    times.lost_ms = times::lost(&content.history, &verdict, times.injected_ms);
     let mut criteria = criteria(scenario, &verdict, &times, &content.events, options.max_rto);
     criteria.extend(findings);
     Ok(Run {
@@ -151,7 +153,7 @@ async fn script(
         }
         observer.note(Kind::Started, format!("primary {}", scene.primary));
         tokio::time::sleep(STEADY).await;
-        let before = seen.borrow().clone();
+        let (before, before_name) = (seen.borrow().clone(), stack.database.get());
 
         let what = (scenario.inject)(scene).await?;
         observer.note(Kind::Injected, &what);
@@ -161,7 +163,9 @@ async fn script(
             undo::one(stack, change).await?;
             observer.note(Kind::Undone, scenario.undone);
         }
-        recovered(stack, observer).await?;
+        // A restored database may have taken the place of the one that was watched so far.
+        let moved = (stack.database.get() != before_name).then(|| observer.follow(stack));
+        recovered(stack, moved.as_ref().unwrap_or(observer)).await?;
         tokio::time::sleep(STEADY).await;
         anyhow::Ok(())
     };

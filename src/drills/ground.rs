@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt, api::ListParams};
 
 use super::stack::Stack;
-use crate::{config::Target, error::Result, tools::docker};
+use crate::{backup::Store, config::Target, error::Result, tools::docker};
 
 /// The label of the control plane's nodes.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
@@ -19,6 +19,8 @@ pub struct Ground {
     pub control_plane: Vec<String>,
     /// The nodes are containers of this machine's engine: a fault can be put in from outside.
     pub containers: bool,
+    /// The database is backed up: what is lost can be restored.
+    pub backups: bool,
 }
 
 impl Ground {
@@ -37,7 +39,8 @@ impl Ground {
             Target::Minikube(_) => docker::container_states(&nodes).await?.len() == nodes.len(),
             Target::Context(_) => false,
         };
-        Ok(Ground { nodes, control_plane, containers })
+        let backups = Store::read(&stack.kube, &stack.namespace).await?.is_some();
+        Ok(Ground { nodes, control_plane, containers, backups })
     }
 }
 
@@ -52,6 +55,8 @@ pub enum Needs {
     Nodes,
     /// Both.
     NodesInContainers,
+    /// Backups: what is lost is to be restored.
+    Backups,
 }
 
 /// How many nodes are several: with two, one of them may hold two of three instances.
@@ -65,6 +70,7 @@ impl Needs {
             Needs::Containers => "minikube",
             Needs::Nodes => "any cluster of 3 nodes or more",
             Needs::NodesInContainers => "minikube with 3 nodes or more",
+            Needs::Backups => "any cluster, with backups",
         }
     }
 
@@ -77,6 +83,9 @@ impl Needs {
         let several = matches!(self, Needs::Nodes | Needs::NodesInContainers);
         if several && ground.nodes.len() < SEVERAL {
             return Some(format!("it takes {SEVERAL} nodes, and the cluster has {}", ground.nodes.len()));
+        }
+        if self == Needs::Backups && !ground.backups {
+            return Some("the stack takes no backups".into());
         }
         None
     }
@@ -97,12 +106,14 @@ mod tests {
             nodes: vec!["n".into(); nodes],
             control_plane: vec!["n".into()],
             containers,
+            backups: false,
         };
         for (needs, fits) in [
             (Needs::Nothing, [true, true, true]),
             (Needs::Containers, [true, false, true]),
             (Needs::Nodes, [false, true, true]),
             (Needs::NodesInContainers, [false, false, true]),
+            (Needs::Backups, [false, false, false]),
         ] {
             let grounds = [ground(1, true), ground(3, false), ground(3, true)];
             assert_eq!(grounds.map(|ground| needs.lacking(&ground).is_none()), fits, "{needs:?}");

@@ -100,7 +100,10 @@ impl Notes {
 impl Observer {
     /// Starts watching. `primary` is the one before the fault.
     pub fn start(stack: &Stack, primary: &str, clock: Clock, ledger: Ledger) -> Observer {
-        let notes = Notes { clock, ledger, done: Arc::default() };
+        Observer::watch(stack, primary, Notes { clock, ledger, done: Arc::default() })
+    }
+
+    fn watch(stack: &Stack, primary: &str, notes: Notes) -> Observer {
         let (sender, seen) = watch::channel(Seen::default());
         let sender = Arc::new(sender);
         let mut tasks = JoinSet::new();
@@ -110,6 +113,11 @@ impl Observer {
         tasks.spawn(endpoints(stack.clone(), primary.to_owned(), notes.clone()));
         tasks.spawn(operator(stack.clone(), notes.clone()));
         Observer { seen, notes, _tasks: tasks }
+    }
+
+    /// Watches the database that has taken the place of the one before, in the same ledger.
+    pub fn follow(&self, stack: &Stack) -> Observer {
+        Observer::watch(stack, "", self.notes.clone())
     }
 
     /// The latest step, and how long after the fault it came.

@@ -23,6 +23,7 @@ use super::{
     verdict::{FinalState, Fork, Instance},
 };
 use crate::{
+    config::Config,
     error::{Result, failed, timed_out},
     kube::{Kube, ObjectRef},
 };
@@ -69,6 +70,8 @@ pub struct Stack {
     pub namespace: String,
     /// The database.
     pub database: Name,
+    /// How the command was called: a lost database is restored by it.
+    pub config: Config,
     /// Where this machine keeps the record of what it did past the API.
     pub machine: Machine,
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     events::{Event, Kind},
     history::{Attempt, History, Micros, Stream},
+    verdict::{Verdict, Wrong},
 };
 
 /// A step of the recovery.
@@ -61,6 +62,9 @@ pub struct Times {
     pub redundancy_ms: Option<f64>,
     /// The streams that were written to.
     pub interruptions: Vec<Interruption>,
+    /// How long before the fault the oldest of the lost writes was acknowledged, in milliseconds. `None`: none is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_ms: Option<f64>,
 }
 
 impl Times {
@@ -114,7 +118,14 @@ pub fn measure(history: &History, events: &[Event], end: Micros) -> Times {
             }
         })
         .collect();
-    Times { injected_ms: millis(injected), steps, redundancy_ms: restored.map(after), interruptions }
+    Times { injected_ms: millis(injected), steps, redundancy_ms: restored.map(after), interruptions, lost_ms: None }
+}
+
+/// How long before the fault the oldest of the lost writes was acknowledged, in milliseconds.
+pub fn lost(history: &History, verdict: &Verdict, injected_ms: f64) -> Option<f64> {
+    let lost = verdict.findings.iter().filter(|finding| finding.wrong == Wrong::Lost);
+    let done = lost.filter_map(|finding| history.attempts.get(&finding.key?)?.done);
+    done.min().map(|oldest| injected_ms - millis(oldest))
 }
 
 fn first(events: &[Event], kind: Kind) -> Option<Micros> {

@@ -1,5 +1,7 @@
 use serde_json::{Value, json};
 use stackctl::{
+    cli::Global,
+    config::{Config, Options},
     drills::{
         record::{self, Running, Undo, machine::Machine, undo},
         stack::{Name, Stack},
@@ -28,6 +30,7 @@ async fn stack(sandbox: &Sandbox, folder: &tempfile::TempDir, node: &str) -> Sta
         kube: sandbox.kube.clone(),
         namespace: sandbox.namespace.clone(),
         database: Name::new("user-db"),
+        config: Config::load(&Global::default(), &Options::default()).unwrap(),
         machine: Machine::new(folder.path(), "control-plane"),
     }
 }

@@ -136,3 +136,29 @@ async fn a_damaged_inventory_is_named() {
     let text = words(&error);
     assert!(text.contains("damaged at web") && text.contains("test-damaged/stackctl-inventory"), "{text}");
 }
+
+#[tokio::test]
+async fn databases_change_places_in_one_write_and_neither_is_pruned() {
+    let sandbox = sandbox("exchange").await;
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    // In the places of two Clusters.
+    let (first, second) = (sandbox.config_map("first", "1"), sandbox.config_map("second", "1"));
+    let named = |name: &str| sandbox.reference("v1", "ConfigMap", name);
+    inventory.apply("database", &[first.clone()], options(), &|_| {}, &|_| {}).await.unwrap();
+    inventory.apply("restored", &[second.clone()], options(), &|_| {}, &|_| {}).await.unwrap();
+    assert_eq!(inventory.database(), None);
+    inventory.exchange("restored", "database", &named("second"), &named("first")).await.unwrap();
+
+    // Another run reads what this one wrote, and applies the database's part without the first.
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    assert_eq!(inventory.database().as_deref(), Some("second"));
+    inventory.apply("database", &[second], options(), &|_| {}, &|_| {}).await.unwrap();
+    assert!(sandbox.get(&named("first")).await.is_some(), "the former one is kept");
+    let names = |part: &str| inventory.entries(part).into_iter().map(|entry| entry.object.name).collect::<Vec<_>>();
+    assert_eq!((names("database"), names("restored")), (vec!["second".to_owned()], vec!["first".to_owned()]));
+
+    // And back again.
+    inventory.exchange("restored", "database", &named("first"), &named("second")).await.unwrap();
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    assert_eq!(inventory.database().as_deref(), Some("first"));
+}

@@ -67,7 +67,7 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
         target: Target::Latest,
         server: None,
         name: format!("{CLUSTER}-verify-{stamp}"),
-        instances: 1,
+        instances: Some(1),
         archives: false,
         deadline: Instant::now() + config.timeout,
     };

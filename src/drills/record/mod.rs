@@ -108,7 +108,7 @@ pub async fn recover(stack: &Stack) -> Result<Option<String>> {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
-    let slow = |undo: &Undo| matches!(undo, Undo::BoundedVolume { .. } | Undo::TakeOver { .. });
+    let slow = |undo: &Undo| matches!(undo, Undo::BoundedVolume { .. } | Undo::TakeOver { .. } | Undo::Restore { .. });
     let slow = running.undo.iter().any(slow);
     let patience = if slow { PATIENCE * 5 } else { PATIENCE };
     if tokio::time::timeout(patience, undoing).await.is_err() {

@@ -16,6 +16,7 @@ use crate::{
     drills::{
         access,
         bounded_volume::{self, Bounded},
+        scenarios::disaster,
         stack::{MANAGER, Stack},
     },
     error::Result,
@@ -85,6 +86,13 @@ pub enum Undo {
         /// The volume.
         volume: Bounded,
     },
+    /// Restore the database that is lost, and have the app use it.
+    Restore {
+        /// The database that is lost.
+        lost: String,
+        /// The new database's name.
+        name: String,
+    },
 }
 
 /// Undoes what needs no API server; anything else is left to [`one`].
@@ -125,6 +133,7 @@ pub async fn one(stack: &Stack, undo: &Undo) -> Result<()> {
         }
         Undo::Uncordon { node } => cordon(stack, node, false).await,
         Undo::BoundedVolume { volume } => bounded_volume::remove(stack, volume).await,
+        Undo::Restore { lost, name } => disaster::bring_back(stack, lost, name, &|_| {}).await,
         Undo::ApiServer { .. } | Undo::Rejoin { .. } | Undo::StartNode { .. } | Undo::MakeRoom { .. } => {
             past_the_api(undo).await
         }

@@ -11,6 +11,8 @@ use super::{
 };
 
 const STYLE: &str = include_str!("report.css");
+/// Findings on the page; all of them are in the JSON report.
+const SHOWN: usize = 200;
 
 /// Writes the page.
 pub fn html(report: &Report) -> String {
@@ -98,8 +100,11 @@ fn criteria(page: &mut String, run: &Run) {
     page.push_str("</table>\n");
     if !run.verdict.findings.is_empty() {
         page.push_str("<details open><summary>Findings</summary><ul>\n");
-        for finding in &run.verdict.findings {
+        for finding in run.verdict.findings.iter().take(SHOWN) {
             let _ = writeln!(page, "<li>{}</li>", escape(&finding.to_string()));
+        }
+        if run.verdict.findings.len() > SHOWN {
+            let _ = writeln!(page, "<li>and {} more in the JSON report</li>", run.verdict.findings.len() - SHOWN);
         }
         page.push_str("</ul></details>\n");
     }

@@ -1,6 +1,9 @@
 //! The closing summary on the terminal.
 
-use super::{super::history::Stream, Run};
+use super::{
+    super::{history::Stream, verdict::Wrong},
+    Run,
+};
 
 /// The summary of one run: what a manager needs first, then what an engineer asks for.
 pub fn summary(run: &Run) -> String {
@@ -8,10 +11,14 @@ pub fn summary(run: &Run) -> String {
     let outcome = if run.pass { "PASS" } else { "FAIL" };
     let mut lines = vec![format!("{outcome}  {}  ({})", run.title, run.run), String::new()];
     let acknowledged = verdict.sql.acknowledged + verdict.http.acknowledged;
-    let wrong = if verdict.findings.is_empty() {
-        "none was lost, none doubled, none appeared from nowhere".to_owned()
-    } else {
-        format!("{} findings, see below", verdict.findings.len())
+    let wrong = match (verdict.findings.is_empty(), run.times.lost_ms) {
+        (true, _) => "none was lost, none doubled, none appeared from nowhere".to_owned(),
+        (false, Some(oldest)) => format!(
+            "{} were lost, the oldest acknowledged {} before the fault",
+            thousands(verdict.writes(Wrong::Lost) as u64),
+            seconds(oldest)
+        ),
+        (false, None) => format!("{} findings, see below", verdict.findings.len()),
     };
     lines.push(format!("  {} writes were acknowledged: {wrong}.", thousands(acknowledged)));
     for interruption in &run.times.interruptions {

@@ -2,6 +2,7 @@
 
 mod api_server;
 mod control;
+pub mod disaster;
 mod nodes;
 mod operator;
 mod planned;
@@ -22,6 +23,7 @@ pub use steps::{cast, disturbed};
 
 use super::{
     ground::{Ground, Needs},
+    history::Stream,
     observer::Observer,
     record::{Running, Undo},
     report::Criterion,
@@ -41,6 +43,8 @@ pub struct Stage<'a> {
 
 /// What a scenario works with while the writes flow.
 pub struct Scene<'a> {
+    /// The run's name.
+    pub run: &'a str,
     /// The stack.
     pub stack: &'a Stack,
     /// The cluster.
@@ -103,6 +107,10 @@ pub struct Scenario {
     pub calm: bool,
     /// Whether the quorum must have refused a promotion.
     pub refused: bool,
+    /// The streams that are written to.
+    pub streams: &'static [Stream],
+    /// How long before the fault what is lost may have been acknowledged. `None`: nothing may be lost.
+    pub loses: Option<Duration>,
     /// How far ahead writes are handed out to the prober: for so long they go on without the API server.
     pub ahead: Duration,
     /// Brings the stack into the state in which the fault is to meet it, before the writes begin.
@@ -116,7 +124,7 @@ pub struct Scenario {
 }
 
 /// Every scenario; the first is the default, the control is last.
-pub static ALL: [&Scenario; 17] = [
+pub static ALL: [&Scenario; 18] = [
     &pods::PRIMARY_DELETE,
     &processes::PRIMARY_KILL,
     &processes::POSTMASTER_CRASH,
@@ -133,6 +141,7 @@ pub static ALL: [&Scenario; 17] = [
     &nodes::NODE_KILL,
     &nodes::NODE_DRAIN,
     &nodes::PARTITION,
+    &disaster::DISASTER,
     &control::CONTROL,
 ];
 
@@ -148,6 +157,8 @@ const COMMON: Scenario = Scenario {
     control: false,
     calm: false,
     refused: false,
+    streams: &Stream::ALL,
+    loses: None,
     ahead: Duration::from_secs(2),
     prepare: |_| Box::pin(async { Ok(()) }),
     undo: |_| Box::pin(async { Ok(Vec::new()) }),
