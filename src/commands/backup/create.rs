@@ -30,7 +30,8 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     screen.close().await;
     let (id, backup, seconds) = outcome?;
     if style.mode == ui::Mode::Json {
-        ui::out(&json!({"backup": backup, "id": id, "seconds": seconds}).to_string());
+        let copied = backup.began.zip(backup.ended).map(|(began, ended)| ended.duration_since(began).as_secs_f64());
+        ui::out(&json!({"backup": backup, "id": id, "seconds": seconds, "copied_seconds": copied}).to_string());
     } else {
         ui::out(&format!("{id}: {} in the store, taken in {seconds:.1} s", human::bytes(backup.stored)));
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements, side by side with what one would do otherwise.
 
+mod backup;
 mod by_hand;
 mod empty;
 mod forward;
@@ -25,6 +26,8 @@ pub enum Bench {
     Interrupt(interrupt::Args),
     /// The web app beside one of the same function in Flask, SQLAlchemy and gunicorn.
     Web(web::Args),
+    /// Backups of a running stack: memory, base backups beside pg_basebackup, restores compared row by row.
+    Backup(backup::Args),
     /// A port-forward: stackctl's and kubectl's, to the same pod of a running cluster.
     Forward(forward::Args),
 }
@@ -38,6 +41,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Up(args) => up::bench(args),
         Bench::Interrupt(args) => interrupt::bench(args),
         Bench::Web(args) => web::bench(args),
+        Bench::Backup(args) => backup::bench(args),
         Bench::Forward(args) => forward::bench(args),
     }
 }
