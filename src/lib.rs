@@ -9,6 +9,7 @@
 //! - Three doors: only [`ui`] writes to a terminal, only [`kube`] speaks the Kubernetes API, only
 //!   [`tools`] starts a process.
 //! - [`reach`] leads a local port to a page of the stack; [`load`] sends load and watches the app scale.
+//! - [`backup`] knows the store of backups, restores into a new database and has the app use it.
 //! - [`assets`] are the embedded manifests and the web image's build context; [`bundle`] is a folder
 //!   that replaces every download.
 //! - [`error`] holds kinds, exit codes and remedies.

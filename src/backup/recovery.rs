@@ -66,6 +66,11 @@ pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duratio
     }
     cx.doing(phase, "asking the store what it has");
     let catalog = store.catalog(kube, namespace, order.deadline).await?;
+    if order.archives && catalog.servers.contains_key(&order.name) {
+        return Err(usage(format!("the store has what another database of the name {} archived", order.name))
+            .remedy("give another name with --name")
+            .into());
+    }
     let held = find(&catalog.servers, server)?;
     let template = template(cx).await?;
     let as_many = template.data["spec"]["instances"].as_u64().and_then(|count| u32::try_from(count).ok());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{cli::Stackctl, objects::Objects, step};
+use crate::{cli::Stackctl, monitoring, objects::Objects, step};
 
 /// The archive is asked for its newest every minute, and a store that comes back needs its own time to start.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(150);
@@ -30,11 +30,31 @@ pub fn are_proved(stackctl: &Stackctl, objects: &Objects) -> Vec<String> {
     let insert = "insert into users (name, email, gender) values ('New', 'new@example.org', 'other') returning email";
     assert_eq!(ask(stackctl, "user-db-then", insert), "new@example.org", "its sequences go on");
 
-    step("the restored database archives under its own name; it is discarded, its backups stay");
-    ask(stackctl, "user-db-then", "select pg_switch_wal()");
+    step("the app is given the restored database, and up and diff agree; the former one is kept, and taken back");
+    assert_eq!(stackctl.run(&["restore", "--promote", "user-db-then"]).code, 2, "off a terminal without --yes");
+    stackctl.ok(&["restore", "--promote", "user-db-then", "--yes"]);
+    let mail = "promoted@example.org";
+    objects.register("Promoted", mail);
+    assert!(rows(stackctl, "user-db-then").contains(mail) && ask(stackctl, None, "select 1") == "1");
+    stackctl.ok(&["up"]);
+    stackctl.ok(&["diff"]);
+    until("Prometheus, which is to follow,", || monitoring::instances(objects, "user-db-then") == 3.0);
+    assert!(line(stackctl).starts_with("log archived"), "{}", line(stackctl));
+    let kept: Value = serde_json::from_str(&stackctl.ok(&["restore", "--list", "-o", "json"]).stdout).unwrap();
+    assert_eq!((&kept[0]["name"], kept.as_array().unwrap().len()), (&"user-db".into(), 1), "{kept:#}");
+    let refused = stackctl.run(&["down", "--keep-data", "--yes"]);
+    assert!(refused.code == 1 && refused.stderr.contains("restore --discard user-db"), "{}", refused.stderr);
+    assert_eq!(stackctl.run(&["restore", "--discard", "user-db-then", "--yes"]).code, 2, "the app uses it");
+    stackctl.ok(&["restore", "--promote", "user-db", "--yes"]);
+    objects.register("Back", "back@example.org");
+    assert!(rows(stackctl, "user-db").contains("after@example.org"), "what came after the moment");
+    assert!(!rows(stackctl, "user-db").contains(mail), "what the other one was given");
+
+    step("what the other one archived is under its own name; it is discarded, its backups stay");
     until("the restored database's log", || servers(stackctl).contains(&"user-db-then".to_owned()));
     stackctl.ok(&["restore", "--discard", "user-db-then", "--yes"]);
     assert!(!stackctl.ok(&["restore", "--list", "-o", "json"]).stdout.contains("user-db-then"));
+    assert_eq!(stackctl.run(&["restore", "--name", "user-db-then"]).code, 2, "two histories under one name");
 
     step("what cannot be restored is told, and nothing is made");
     let early = stackctl.run(&["restore", "--to", "2020-01-01T00:00:00Z"]);
@@ -49,14 +69,20 @@ pub fn are_proved(stackctl: &Stackctl, objects: &Objects) -> Vec<String> {
     ask(stackctl, "user-db", "select pg_switch_wal()");
     until("the word of status", || line(stackctl).contains("the database goes on"));
     assert_eq!(stackctl.run(&["backup", "list"]).code, 1, "a list without a store");
+    let failed = stackctl.run(&["backup", "create"]);
+    assert!(failed.code == 1 && failed.stderr.contains("the database goes on"), "{}", failed.stderr);
     objects.scale_store(1);
     until("the archive", || line(stackctl).starts_with("log archived"));
     let listed = list(stackctl);
     assert_eq!(listed["servers"]["user-db"]["missing_segments"], 0, "{listed:#}");
+    stackctl.ok(&["backup", "create"]);
 
     step("verify restores the newest moment and reads all of it");
     let verified = stackctl.ok(&["backup", "verify"]);
     assert!(verified.stdout.contains("the backups are sound"), "{}", verified.stdout);
+
+    step("the panels on backups have data");
+    monitoring::backups_are_drawn(objects);
     backups(stackctl, "user-db")
 }
 
@@ -94,8 +120,11 @@ fn rows(stackctl: &Stackctl, cluster: &str) -> String {
     ask(stackctl, cluster, "select coalesce(string_agg(t::text, '|' order by id), '') from users t")
 }
 
-fn ask(stackctl: &Stackctl, cluster: &str, sql: &str) -> String {
-    let args = ["psql", "--cluster", cluster, "--", "-X", "-q", "-A", "-t", "-c", sql];
+/// Asks a database, or the one that the app uses.
+fn ask<'a>(stackctl: &Stackctl, cluster: impl Into<Option<&'a str>>, sql: &str) -> String {
+    let mut args = vec!["psql"];
+    args.extend(cluster.into().into_iter().flat_map(|name| ["--cluster", name]));
+    args.extend(["--", "-X", "-q", "-A", "-t", "-c", sql]);
     stackctl.ok(&args).stdout.trim().to_owned()
 }
 

@@ -61,6 +61,25 @@ pub fn check(objects: &Objects) {
     assert!(!memory.is_empty() && memory.values().sum::<f64>() < MEMORY, "{memory:?}");
 }
 
+/// After backups that succeeded and one that failed: waits until the panels on them have data, too.
+pub fn backups_are_drawn(objects: &Objects) {
+    let (began, mut missing) = (Instant::now(), queries());
+    missing.retain(|query| query.expr.contains("barman_cloud"));
+    assert_eq!(missing.len(), 3, "queries on backups");
+    while !missing.is_empty() {
+        missing.retain(|query| !has_data(objects, &query.expr));
+        let list: Vec<_> = missing.iter().map(|query| query.panel.as_str()).collect();
+        assert!(began.elapsed() < DEADLINE, "after {DEADLINE:?} no data for {list:?}");
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
+
+/// Instances of a database that Prometheus asks, and that answer.
+pub fn instances(objects: &Objects, cluster: &str) -> f64 {
+    let found = vector(objects, &format!(r#"count(up{{job="postgresql", pod=~"{cluster}-[0-9]+"}} == 1)"#));
+    found.first().map_or(0.0, |(_, value)| *value)
+}
+
 fn queries() -> Vec<Query> {
     let mut queries = Vec::new();
     for uid in DASHBOARDS {

@@ -144,8 +144,8 @@ async fn databases_change_places_in_one_write_and_neither_is_pruned() {
     // In the places of two Clusters.
     let (first, second) = (sandbox.config_map("first", "1"), sandbox.config_map("second", "1"));
     let named = |name: &str| sandbox.reference("v1", "ConfigMap", name);
-    inventory.apply("database", &[first.clone()], options(), &|_| {}, &|_| {}).await.unwrap();
-    inventory.apply("restored", &[second.clone()], options(), &|_| {}, &|_| {}).await.unwrap();
+    inventory.apply("database", std::slice::from_ref(&first), options(), &|_| {}, &|_| {}).await.unwrap();
+    inventory.apply("restored", std::slice::from_ref(&second), options(), &|_| {}, &|_| {}).await.unwrap();
     assert_eq!(inventory.database(), None);
     inventory.exchange("restored", "database", &named("second"), &named("first")).await.unwrap();
 

@@ -2,7 +2,7 @@
 
 mod api_server;
 mod control;
-pub mod disaster;
+pub(super) mod disaster;
 mod nodes;
 mod operator;
 mod planned;
