@@ -14,9 +14,10 @@ RUN target="${TARGET:-$(uname -m)-unknown-linux-musl}" \
  && { command -v musl-gcc || { apt-get update && apt-get install -y --no-install-recommends musl-tools; }; } \
  && { rustup target list --installed | grep -qx "$target" || rustup target add "$target"; }
 
-# Paths of the machine that builds stay out of the binary, so that the same sources give the
-# same bytes anywhere.
+# Paths of the machine that builds and the time (mimalloc's C sources ask the compiler for it) stay
+# out of the binary, so that the same sources give the same bytes anywhere.
 ENV CARGO_INCREMENTAL=0 \
+    SOURCE_DATE_EPOCH=0 \
     RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=/src=/src --remap-path-prefix=/usr/local/cargo=/cargo"
 
 # Dependencies alone, in a layer that stays until one of them changes. The lock file may list
