@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use include_dir::{Dir, include_dir};
 use sha2::{Digest, Sha256};
 
+use super::short_digest;
 use crate::error::Result;
 
 static WEB: Dir = include_dir!("$CARGO_MANIFEST_DIR/web");
@@ -59,7 +60,7 @@ impl ImageContext {
             hash.update((content.len() as u64).to_le_bytes());
             hash.update(content);
         }
-        hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        short_digest(hash)
     }
 
     /// The image's name, `user-app:<digest>`.

@@ -4,6 +4,7 @@
 pub mod backup;
 mod components;
 mod current;
+mod digest;
 mod image_context;
 mod manifests;
 pub mod monitoring;
@@ -11,9 +12,10 @@ mod render;
 
 pub use components::{Component, Components, Download, Manifest, components};
 pub use current::{of_cluster, redirect};
+pub use digest::short_digest;
 pub use image_context::{ImageContext, image_context};
 pub use manifests::{Part, parse};
-pub use render::{Images, render};
+pub use render::{Images, kind, render};
 
 use include_dir::{Dir, include_dir};
 

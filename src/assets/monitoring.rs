@@ -9,7 +9,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{ASSETS, render::WRITTEN_FOR};
+use super::{ASSETS, render::WRITTEN_FOR, short_digest};
 use crate::{config::Stack, error::Result};
 
 /// Where everything of it runs but the rights in other namespaces.
@@ -123,7 +123,7 @@ fn watch(value: &mut Value, namespace: &str) {
 }
 
 fn digest(data: &Value) -> String {
-    Sha256::digest(data.to_string()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    short_digest(Sha256::new_with_prefix(data.to_string()))
 }
 
 /// The Secret with Grafana's login, as it is to be: what is `there` is kept, what is not is `admin` and `password`.

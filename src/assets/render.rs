@@ -63,7 +63,8 @@ pub fn render(part: Part, objects: Vec<DynamicObject>, stack: &Stack, images: &I
     objects
 }
 
-pub(super) fn kind(object: &DynamicObject) -> &str {
+/// The kind of a manifest; empty when it tells none.
+pub fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("", |types| types.kind.as_str())
 }
 

@@ -1,10 +1,9 @@
 //! Asking for a base backup.
 
-use jiff::{Timestamp, tz::TimeZone};
 use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
 
-use super::PLUGIN;
+use super::{PLUGIN, stamp};
 use crate::{
     error::{Result, failed},
     kube::{Kube, ObjectRef},
@@ -15,8 +14,8 @@ use crate::{
 /// # Errors
 /// The API server refuses.
 pub async fn request(kube: &Kube, namespace: &str, cluster: &str) -> Result<ObjectRef> {
-    let stamp = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S").to_string();
-    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Backup", namespace, &format!("{cluster}-{stamp}"));
+    let name = format!("{cluster}-{}", stamp());
+    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Backup", namespace, &name);
     let backup: DynamicObject = serde_json::from_value(json!({
         "apiVersion": object.api_version, "kind": object.kind,
         "metadata": {

@@ -13,6 +13,8 @@ pub use catalog::{BaseBackup, Catalog, Server};
 pub use store::Store;
 pub use target::Target;
 
+use jiff::Timestamp;
+
 /// The plugin's name among the operator's.
 pub const PLUGIN: &str = "barman-cloud.cloudnative-pg.io";
 /// The namespace of the plugin: the operator's.
@@ -27,3 +29,11 @@ pub const STORE: &str = "backup-store";
 pub const KEY_ID: &str = "ACCESS_KEY_ID";
 /// The key of a store's Secret with the password.
 pub const SECRET_KEY: &str = "SECRET_ACCESS_KEY";
+
+/// Selects what stackctl made.
+const OURS: &str = "app.kubernetes.io/managed-by=stackctl";
+
+/// The moment in UTC as the end of a name, to the second.
+pub fn stamp() -> String {
+    Timestamp::now().strftime("%Y%m%d%H%M%S").to_string()
+}

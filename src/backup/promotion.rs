@@ -14,17 +14,17 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    recovery,
-    restored::{self, REPLACED, reference},
+    OURS, recovery,
+    restored::{self, REPLACED},
 };
 use crate::{
     assets::{Part, redirect},
     context::Context,
-    database::{CLUSTER, Overview},
+    database::{self, CLUSTER, Overview, reference},
     error::{Result, failed, one_line, timed_out, usage},
     kube::{ApplyOptions, FIELD_MANAGER, ObjectRef, apply, wait_ready},
     phases::common,
-    ui::Event,
+    ui::{Event, human},
 };
 
 /// The label that the pods of the database get which the app uses; `assets/database/cluster.yaml` has it, too.
@@ -104,7 +104,7 @@ pub async fn promote(cx: &Context, phase: &str, name: &str, deadline: Instant) -
 async fn stop_others(cx: &Context, phase: &str, name: &str, deadline: Instant) -> Result<Vec<String>> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let api: Api<DynamicObject> = kube.api(&reference(namespace, "")).await?;
-    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=stackctl");
+    let ours = ListParams::default().labels(OURS);
     let clusters = api.list(&ours).await.context("cannot list the databases")?.items;
     let label = |cluster: &DynamicObject| {
         let labels = cluster.data.pointer("/spec/inheritedMetadata/labels");
@@ -114,7 +114,7 @@ async fn stop_others(cx: &Context, phase: &str, name: &str, deadline: Instant) -
     for cluster in clusters.iter().filter(|cluster| label(cluster)) {
         let Some(former) = cluster.metadata.name.as_deref().filter(|former| *former != name) else { continue };
         cx.doing(phase, format!("stopping {former}"));
-        let until = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let until = human::second(Timestamp::now());
         let change = json!({
             "metadata": {"annotations": {HIBERNATION: "on", REPLACED: until}},
             "spec": {"inheritedMetadata": null},
@@ -128,7 +128,7 @@ async fn stop_others(cx: &Context, phase: &str, name: &str, deadline: Instant) -
 
 async fn until_stopped(cx: &Context, cluster: &str, deadline: Instant) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(cx.kube().await?.client(), &cx.config.stack.namespace);
-    let instances = ListParams::default().labels(&format!("cnpg.io/cluster={cluster},cnpg.io/podRole=instance"));
+    let instances = ListParams::default().labels(&database::instances(cluster));
     while !pods.list(&instances).await.context("cannot list the pods of the former database")?.items.is_empty() {
         if Instant::now() > deadline {
             return Err(timed_out(format!("{cluster}, which the app uses, does not stop"))
@@ -166,7 +166,7 @@ async fn schedule(cx: &Context, name: &str) -> Result<()> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let of = |name: &str| ObjectRef::namespaced("postgresql.cnpg.io/v1", "ScheduledBackup", namespace, name);
     let (new, api) = (of(name), kube.api(&of(name)).await?);
-    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=stackctl");
+    let ours = ListParams::default().labels(OURS);
     let all = api.list(&ours).await.context("cannot list the schedules of base backups")?.items;
     let named = |one: &DynamicObject, wanted: &str| one.metadata.name.as_deref() == Some(wanted);
     if !all.iter().any(|one| named(one, name))

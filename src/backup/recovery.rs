@@ -11,7 +11,7 @@ use super::{
     restored::{self, Wanted},
 };
 use crate::{
-    assets::Part,
+    assets::{self, Part},
     context::Context,
     database,
     error::{Result, failed, one_line, usage},
@@ -48,7 +48,7 @@ pub struct Order {
 pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duration> {
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
-    let reference = restored::reference(namespace, &order.name);
+    let reference = database::reference(namespace, &order.name);
     if kube.get(&reference).await?.is_some() {
         return Err(usage(format!("{reference} is there: nothing is restored over a database"))
             .remedy("give another name with --name")
@@ -102,9 +102,9 @@ fn find<'a>(servers: &'a std::collections::BTreeMap<String, Server>, name: &str)
 /// manifest.
 async fn template(cx: &Context) -> Result<DynamicObject> {
     let objects = common::objects(cx, Part::Database).await?;
-    let cluster = objects.into_iter().find(|object| object.types.as_ref().is_some_and(|types| types.kind == "Cluster"));
+    let cluster = objects.into_iter().find(|object| assets::kind(object) == "Cluster");
     let mut cluster = cluster.ok_or_else(|| failed("there is no manifest of the database"))?;
-    let running = restored::reference(&cx.config.stack.namespace, &cx.database().await?);
+    let running = database::reference(&cx.config.stack.namespace, &cx.database().await?);
     if let Some(running) = cx.kube().await?.get(&running).await? {
         cluster.data = json!({"spec": running.data["spec"]});
     }
@@ -137,7 +137,7 @@ async fn make(
 /// # Errors
 /// It does not go away in time.
 pub async fn discard(cx: &Context, phase: &str, name: &str, deadline: Instant) -> Result<()> {
-    let reference = restored::reference(&cx.config.stack.namespace, name);
+    let reference = database::reference(&cx.config.stack.namespace, name);
     let told = |event| cx.reporter.send(common::deleting(phase, event));
     let keep = |object: &ObjectRef| !object.same_object(&reference);
     cx.inventory().await?.delete(Part::Restored.name(), &keep, deadline, &told).await?;

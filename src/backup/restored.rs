@@ -8,10 +8,11 @@ use kube::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{OBJECT_STORE, PLUGIN};
+use super::{OBJECT_STORE, OURS, PLUGIN};
 use crate::{
+    database,
     error::Result,
-    kube::{Kube, ObjectRef, readiness},
+    kube::{Kube, readiness},
 };
 
 /// The label of restored Clusters, with the server that they come from.
@@ -143,9 +144,9 @@ pub async fn list(kube: &Kube, namespace: &str, current: &str) -> Result<Vec<Res
     if !kube.knows("postgresql.cnpg.io/v1", "Cluster").await? {
         return Ok(Vec::new());
     }
-    let any = reference(namespace, "");
+    let any = database::reference(namespace, "");
     let api: Api<DynamicObject> = kube.api(&any).await?;
-    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=stackctl");
+    let ours = ListParams::default().labels(OURS);
     let list = api.list(&ours).await.context("cannot list the restored Clusters")?;
     let others = list.items.into_iter().filter(|object| object.metadata.name.as_deref() != Some(current));
     Ok(others
@@ -156,19 +157,14 @@ pub async fn list(kube: &Kube, namespace: &str, current: &str) -> Result<Vec<Res
         .collect())
 }
 
-/// Names a Cluster.
-pub fn reference(namespace: &str, name: &str) -> ObjectRef {
-    ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", namespace, name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assets::Part;
+    use crate::assets::{Part, kind};
 
     fn like() -> DynamicObject {
         let all = Part::Database.embedded().unwrap();
-        all.into_iter().find(|object| object.types.as_ref().is_some_and(|types| types.kind == "Cluster")).unwrap()
+        all.into_iter().find(|object| kind(object) == "Cluster").unwrap()
     }
 
     fn wanted() -> Wanted<'static> {

@@ -11,7 +11,10 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsag
 use serde_json::{Value, json};
 
 use super::{KEY_ID, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE};
-use crate::error::{Result, failed};
+use crate::{
+    error::{Result, failed},
+    kube::ObjectRef,
+};
 
 /// When a certificate ends: what made it noted it here.
 pub const NOT_AFTER: &str = "stackctl/not-after";
@@ -40,6 +43,11 @@ impl Side {
             Side::Server => "barman-cloud-server-tls",
             Side::Client => "barman-cloud-client-tls",
         }
+    }
+
+    /// The Secret.
+    pub fn reference(self) -> ObjectRef {
+        ObjectRef::namespaced("v1", "Secret", PLUGIN_NAMESPACE, self.secret())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use anyhow::Context as _;
+
 use super::interruptible;
 use crate::{
     assets::Part,
@@ -146,26 +148,9 @@ async fn remove(cx: &Context, args: &DownArgs) -> Result<()> {
 async fn in_phase(cx: &Context, phase: &str, title: &str, work: impl Future<Output = Result<String>>) -> Result<()> {
     let began = Instant::now();
     cx.reporter.send(Event::PhaseStarted { phase: phase.into(), title: title.into() });
-    match work.await {
-        Ok(outcome) => {
-            cx.reporter.send(Event::PhaseDone {
-                phase: phase.into(),
-                title: title.into(),
-                outcome,
-                elapsed: began.elapsed(),
-            });
-            Ok(())
-        }
-        Err(error) => {
-            cx.reporter.send(Event::PhaseFailed {
-                phase: phase.into(),
-                title: title.into(),
-                error: crate::error::one_line(&error),
-                elapsed: began.elapsed(),
-            });
-            Err(error.context(format!("{title} failed")))
-        }
-    }
+    let outcome = work.await;
+    cx.reporter.send(Event::phase_ended(phase, title, outcome.as_ref().cloned(), began.elapsed()));
+    outcome.map(drop).with_context(|| format!("{title} failed"))
 }
 
 async fn remove_part(cx: &Context, part: Part, args: &DownArgs) -> Result<String> {

@@ -7,6 +7,7 @@ use crate::{
     cli::{Global, LogPart, LogsArgs},
     config::{Config, Options},
     context::Context,
+    database,
     error::Result,
     kube::logs::{self, Source},
     ui::{self, Reporter, Style},
@@ -22,9 +23,7 @@ pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
     let stack = cx.config.stack.namespace.clone();
     let (namespace, selector, container) = match args.part {
         LogPart::Web => (stack, "app.kubernetes.io/name=user-app".to_owned(), "user-app"),
-        LogPart::Database => {
-            (stack, format!("cnpg.io/cluster={},cnpg.io/podRole=instance", cx.database().await?), "postgres")
-        }
+        LogPart::Database => (stack, database::instances(&cx.database().await?), "postgres"),
         LogPart::Operator => ("cnpg-system".into(), "app.kubernetes.io/name=cloudnative-pg".to_owned(), "manager"),
         LogPart::Autoscaling => {
             ("kube-system".into(), "app.kubernetes.io/name=metrics-server".to_owned(), "metrics-server")

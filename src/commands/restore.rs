@@ -2,14 +2,12 @@
 
 use std::time::Instant;
 
-use jiff::{Timestamp, tz::TimeZone};
-
 use super::interruptible;
 use crate::{
     backup::{
         Target, promotion,
         recovery::{self, Order},
-        restored,
+        restored, stamp,
     },
     cli::{Global, RestoreArgs},
     config::{Config, Options},
@@ -42,11 +40,10 @@ pub async fn run(global: &Global, args: &RestoreArgs, style: Style) -> Result<u8
         return promote(config, name, args.yes, style).await;
     }
     let to = args.to.as_deref().unwrap_or("latest");
-    let stamp = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S");
     let order = Order {
         target: to.parse::<Target>()?,
         server: args.from.clone(),
-        name: args.name.clone().unwrap_or_else(|| format!("{CLUSTER}-{stamp}")),
+        name: args.name.clone().unwrap_or_else(|| format!("{CLUSTER}-{}", stamp())),
         instances: args.instances,
         archives: true,
         deadline: Instant::now() + config.timeout,
@@ -72,33 +69,33 @@ async fn restore(cx: &Context, order: &Order) -> Result<()> {
     let whose = order.server.as_deref().unwrap_or("the database");
     let title = format!("{} of {whose} into {}", order.target.describe(), order.name);
     cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.clone() });
-    let work = async {
-        cx.lock().await?;
-        recovery::restore(cx, ID, order).await
-    };
-    let outcome = interruptible(cx.until_deadline("the restore", work)).await;
-    cx.unlock().await;
-    let (phase, elapsed) = (ID.to_owned(), began.elapsed());
+    let outcome = locked(cx, "the restore", recovery::restore(cx, ID, order)).await;
+    let ended = outcome.as_ref().map(|recovered| format!("ready after {:.0} s", recovered.as_secs_f64()));
+    cx.reporter.send(Event::phase_ended(ID, &title, ended, began.elapsed()));
     let (mut facts, mut next) = (Vec::new(), Vec::new());
-    match &outcome {
-        Ok(recovered) => {
-            let outcome = format!("ready after {:.0} s", recovered.as_secs_f64());
-            cx.reporter.send(Event::PhaseDone { phase, title, outcome, elapsed });
-            let namespace = &cx.config.stack.namespace;
-            facts.push(("database".into(), format!("Service {namespace}/{}-rw, port 5432", order.name)));
-            facts.push(("unchanged".into(), format!("{}, which the app uses", cx.known_database())));
-            next.push((format!("stackctl psql --cluster {}", order.name), "look at it".into()));
-            next.push((format!("stackctl restore --promote {}", order.name), "have the app use it".into()));
-        }
-        Err(error) => {
-            let error = crate::error::one_line(error);
-            cx.reporter.send(Event::PhaseFailed { phase, title, error, elapsed });
-        }
+    if outcome.is_ok() {
+        let namespace = &cx.config.stack.namespace;
+        facts.push(("database".into(), format!("Service {namespace}/{}-rw, port 5432", order.name)));
+        facts.push(("unchanged".into(), format!("{}, which the app uses", cx.known_database())));
+        next.push((format!("stackctl psql --cluster {}", order.name), "look at it".into()));
+        next.push((format!("stackctl restore --promote {}", order.name), "have the app use it".into()));
     }
     next.push((format!("stackctl restore --discard {}", order.name), "delete it".into()));
     let (command, requests, ok) = (ID.into(), cx.requests(), outcome.is_ok());
     cx.reporter.send(Event::Finished { command, ok, elapsed: began.elapsed(), requests, facts, next });
     outcome.map(drop)
+}
+
+/// Does `work`, which `what` names in the error of a deadline that has passed, while nobody else changes the stack. The
+/// lock is given back on every way out.
+async fn locked<T>(cx: &Context, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let work = async {
+        cx.lock().await?;
+        work.await
+    };
+    let outcome = interruptible(cx.until_deadline(what, work)).await;
+    cx.unlock().await;
+    outcome
 }
 
 async fn promote(config: Config, name: &str, yes: bool, style: Style) -> Result<u8> {
@@ -121,18 +118,14 @@ async fn promote(config: Config, name: &str, yes: bool, style: Style) -> Result<
     cx.reporter.send(Event::Started { command: ID.into(), target: cx.config.target.describe() });
     let title = format!("The app on {name}");
     cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.clone() });
-    let work = async {
-        cx.lock().await?;
-        promotion::promote(&cx, ID, name, cx.deadline).await
-    };
-    let outcome = interruptible(cx.until_deadline("the promotion", work)).await;
-    cx.unlock().await;
-    let (phase, elapsed) = (ID.to_owned(), began.elapsed());
+    let outcome = locked(&cx, "the promotion", promotion::promote(&cx, ID, name, cx.deadline)).await;
+    let elapsed = began.elapsed();
+    let ended =
+        outcome.as_ref().map(|promoted| format!("the app could not write for {:.0} s", promoted.paused.as_secs_f64()));
+    cx.reporter.send(Event::phase_ended(ID, &title, ended, elapsed));
     let (mut facts, mut next) = (Vec::new(), Vec::new());
     match &outcome {
         Ok(promoted) => {
-            let outcome = format!("the app could not write for {:.0} s", promoted.paused.as_secs_f64());
-            cx.reporter.send(Event::PhaseDone { phase, title, outcome, elapsed });
             facts.push(("the app uses".into(), name.to_owned()));
             for former in &promoted.former {
                 facts.push(("kept".into(), format!("{former}, stopped, with its volumes")));
@@ -141,11 +134,7 @@ async fn promote(config: Config, name: &str, yes: bool, style: Style) -> Result<
             }
             next.push(("stackctl status".into(), "every part's health".into()));
         }
-        Err(error) => {
-            let error = crate::error::one_line(error);
-            cx.reporter.send(Event::PhaseFailed { phase, title, error, elapsed });
-            next.push((format!("stackctl restore --promote {name}"), "goes on where it stopped".into()));
-        }
+        Err(_) => next.push((format!("stackctl restore --promote {name}"), "goes on where it stopped".into())),
     }
     let (command, requests, ok) = (ID.into(), cx.requests(), outcome.is_ok());
     cx.reporter.send(Event::Finished { command, ok, elapsed, requests, facts, next });
@@ -192,12 +181,7 @@ async fn discard(config: Config, name: &str, yes: bool, style: Style) -> Result<
     prompt::confirm(&format!("Delete the Cluster {name} with its volumes?"), yes)?;
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
-    let work = async {
-        cx.lock().await?;
-        recovery::discard(&cx, ID, name, cx.deadline).await
-    };
-    let outcome = interruptible(cx.until_deadline("the deletion", work)).await;
-    cx.unlock().await;
+    let outcome = locked(&cx, "the deletion", recovery::discard(&cx, ID, name, cx.deadline)).await;
     screen.close().await;
     outcome?;
     ui::err(&format!("{name} is deleted; what it archived stays in the store"));

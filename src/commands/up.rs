@@ -167,10 +167,10 @@ async fn monitoring(cx: &Context) -> String {
 
 /// Where backups go and against what that helps; whether the log is archived yet, which nobody has waited for.
 async fn backups(cx: &Context) -> String {
-    let place = match backup::wanted(cx).map(|backup| &backup.store) {
-        None => return "none are taken".into(),
-        Some(BackupStore::Bucket { endpoint, bucket, .. }) => format!("to {bucket} at {endpoint}"),
-        Some(BackupStore::InCluster { .. }) => {
+    let Some(backup) = backup::wanted(cx) else { return "none are taken".into() };
+    let place = match backup.store {
+        BackupStore::Bucket { .. } => format!("to {}", backup::describe(backup)),
+        BackupStore::InCluster { .. } => {
             "to this cluster's own disk: they help against mistakes, not against losing the disk (--backup-s3)".into()
         }
     };

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     error::{Result, failed},
-    kube::{Kube, ObjectRef},
+    kube::Kube,
 };
 
 /// The Cluster at a glance.
@@ -40,7 +40,7 @@ impl Overview {
     /// # Errors
     /// No such Cluster, or an API server that refuses.
     pub async fn read(kube: &Kube, namespace: &str, cluster: &str) -> Result<Overview> {
-        let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", namespace, cluster);
+        let object = super::reference(namespace, cluster);
         let cluster = kube.get(&object).await?.ok_or_else(|| {
             failed(format!("there is no database: {object} does not exist")).remedy("stackctl up installs it")
         })?;

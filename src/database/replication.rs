@@ -3,9 +3,9 @@
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::Overview;
+use super::{primary, query_on};
 use crate::{
-    error::{Result, failed},
+    error::Result,
     kube::{Kube, exec},
 };
 
@@ -44,16 +44,10 @@ impl Replication {
     /// # Errors
     /// No primary, or one that does not answer.
     pub async fn read(kube: &Kube, namespace: &str, cluster: &str) -> Result<Replication> {
-        let overview = Overview::read(kube, namespace, cluster).await?;
-        let Some(primary) = overview.primary else {
-            return Err(failed("the database has no primary at the moment").remedy("stackctl status shows it").into());
-        };
-        let sql = format!("{QUERY}'{cluster}-%'");
-        let command = ["psql", "-X", "-q", "-A", "-t", "-d", "postgres", "-c", &sql];
-        let output = exec::run(kube, namespace, &primary, "postgres", &command, exec::DEFAULT_TIMEOUT)
-            .await
-            .with_context(|| format!("cannot ask the primary {primary} for its standbys"))?;
-        let standbys = serde_json::from_str(output.trim()).context("the primary's answer cannot be read")?;
+        let primary = primary(kube, namespace, cluster).await?;
+        let output = query_on(kube, namespace, &primary, &format!("{QUERY}'{cluster}-%'"), exec::DEFAULT_TIMEOUT).await;
+        let output = output.with_context(|| format!("cannot ask the primary {primary} for its standbys"))?;
+        let standbys = serde_json::from_str(&output).context("the primary's answer cannot be read")?;
         Ok(Replication { standbys })
     }
 

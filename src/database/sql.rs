@@ -20,15 +20,23 @@ pub async fn query_on(kube: &Kube, namespace: &str, pod: &str, sql: &str, timeou
     Ok(output.with_context(|| format!("cannot ask {pod}"))?.trim().to_owned())
 }
 
+/// The pod of a Cluster's primary.
+///
+/// # Errors
+/// No such Cluster, or it has no primary at the moment.
+pub async fn primary(kube: &Kube, namespace: &str, cluster: &str) -> Result<String> {
+    Overview::read(kube, namespace, cluster)
+        .await?
+        .primary
+        .ok_or_else(|| failed("the database has no primary at the moment").remedy("stackctl status shows it").into())
+}
+
 /// As [`query_on`], on the primary of a Cluster.
 ///
 /// # Errors
-/// As [`query_on`]; no primary.
+/// As [`query_on`] and [`primary`].
 pub async fn query(kube: &Kube, namespace: &str, cluster: &str, sql: &str) -> Result<String> {
-    let primary = Overview::read(kube, namespace, cluster)
-        .await?
-        .primary
-        .ok_or_else(|| failed("the database has no primary at the moment").remedy("stackctl status shows it"))?;
+    let primary = primary(kube, namespace, cluster).await?;
     query_on(kube, namespace, &primary, sql, exec::DEFAULT_TIMEOUT).await
 }
 

@@ -23,6 +23,7 @@ use super::{
     scenarios::{OPERATOR_NAMESPACE, OPERATOR_PODS},
     stack::{Stack, number, text},
 };
+use crate::database;
 
 /// What is known of the database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -162,8 +163,7 @@ async fn cluster(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>
 }
 
 async fn pods(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
-    let config = watcher::Config::default()
-        .labels(&format!("cnpg.io/cluster={},cnpg.io/podRole=instance", stack.database.get()));
+    let config = watcher::Config::default().labels(&database::instances(&stack.database.get()));
     let mut stream = watcher(stack.api::<Pod>(), config).default_backoff().boxed();
     let mut logs = JoinSet::new();
     let mut followed = BTreeSet::new();

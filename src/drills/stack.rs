@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    database,
     error::{Result, failed, timed_out},
     kube::{Kube, ObjectRef},
 };
@@ -107,8 +108,7 @@ impl Stack {
     /// # Errors
     /// There is none, or stackctl did not install it.
     pub async fn cluster(&self) -> Result<DynamicObject> {
-        let reference =
-            ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", &self.namespace, &self.database.get());
+        let reference = database::reference(&self.namespace, &self.database.get());
         let found = self.kube.get(&reference).await?;
         let cluster = found.ok_or_else(|| failed(format!("there is no {reference}")).remedy("stackctl up"))?;
         let owner = cluster.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));

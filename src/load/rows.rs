@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use crate::{
-    database::Overview,
+    database::{Overview, query_on},
     error::{Result, failed},
     kube::{Kube, exec},
 };
@@ -23,8 +23,7 @@ pub async fn remove(kube: &Kube, namespace: &str, cluster: &str) -> Result<u64> 
         failed("the database has no primary at the moment: the users that a load registered cannot be removed")
             .remedy("run stackctl load again when stackctl status is healthy: it removes them first")
     })?;
-    let command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", "app", "-c", DELETE];
-    let output = exec::run(kube, namespace, &primary, "postgres", &command, exec::DEFAULT_TIMEOUT).await;
+    let output = query_on(kube, namespace, &primary, DELETE, exec::DEFAULT_TIMEOUT).await;
     let output = output.context("the users that a load registered cannot be removed")?;
-    output.trim().parse().with_context(|| format!("the primary answers {output:?}"))
+    output.parse().with_context(|| format!("the primary answers {output:?}"))
 }

@@ -10,14 +10,15 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Need, Phase, common};
 use crate::{
-    assets::Part,
+    assets::{self, Part},
     backup::{
-        KEY_ID, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE, restored,
+        KEY_ID, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE,
         secrets::{self, Side},
         store,
     },
     config::{Backup, BackupStore},
     context::Context,
+    database,
     error::{Result, failed},
     kube::ObjectRef,
     ui::Event,
@@ -74,7 +75,7 @@ impl Phase for Backups {
             let mut steps = common::plan(cx, Part::Backup).await?;
             let wait = steps.pop();
             for side in Side::ALL {
-                steps.push(format!("make Secret {PLUGIN_NAMESPACE}/{}, unless it is there", side.secret()));
+                steps.push(format!("make {}, unless it is there", side.reference()));
             }
             if wanted(cx).is_some_and(|backup| matches!(backup.store, BackupStore::InCluster { .. })) {
                 let namespace = &cx.config.stack.namespace;
@@ -109,7 +110,7 @@ pub fn describe(backup: &Backup) -> String {
 /// # Errors
 /// The cluster does not answer.
 pub async fn archives(cx: &Context) -> Result<Option<bool>> {
-    let cluster = restored::reference(&cx.config.stack.namespace, &cx.database().await?);
+    let cluster = database::reference(&cx.config.stack.namespace, &cx.database().await?);
     let cluster = cx.kube().await?.get(&cluster).await?;
     let conditions = cluster.as_ref().and_then(|found| found.data.pointer("/status/conditions")?.as_array());
     let archiving = conditions.and_then(|all| all.iter().find(|one| one["type"] == "ContinuousArchiving"));
@@ -126,14 +127,13 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
     let kube = cx.kube().await?;
     let mut digest = Sha256::new();
     for side in Side::ALL {
-        let there = kube.get(&ObjectRef::namespaced("v1", "Secret", PLUGIN_NAMESPACE, side.secret())).await?;
+        let there = kube.get(&side.reference()).await?;
         let secret = secrets::certificate(side, there.as_ref(), Timestamp::now())?;
         digest.update(secret.data["data"]["tls.crt"].as_str().unwrap_or_default());
         objects.extend(common::labelled(cx, Part::Backup, secret)?);
     }
-    let digest: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let is_plugin = |object: &&mut DynamicObject| object.types.as_ref().is_some_and(|types| types.kind == "Deployment");
-    for plugin in objects.iter_mut().filter(is_plugin) {
+    let digest = assets::short_digest(digest);
+    for plugin in objects.iter_mut().filter(|object| assets::kind(object) == "Deployment") {
         plugin.data["spec"]["template"]["metadata"]["annotations"][CERTIFICATES] = digest.clone().into();
     }
     if matches!(backup.store, BackupStore::InCluster { .. }) {

@@ -55,7 +55,7 @@ async fn one(cx: &Context, phase: &dyn Phase) -> Result<&'static str> {
     .await;
     match outcome {
         Ok(Ok(outcome)) => {
-            cx.reporter.send(Event::PhaseDone { phase: id.into(), title, outcome, elapsed: began.elapsed() });
+            cx.reporter.send(Event::phase_ended(id, &title, Ok(outcome), began.elapsed()));
             Ok(id)
         }
         Ok(Err(reason)) => {
@@ -63,12 +63,7 @@ async fn one(cx: &Context, phase: &dyn Phase) -> Result<&'static str> {
             Ok(id)
         }
         Err(error) => {
-            cx.reporter.send(Event::PhaseFailed {
-                phase: id.into(),
-                title: title.clone(),
-                error: error::one_line(&error),
-                elapsed: began.elapsed(),
-            });
+            cx.reporter.send(Event::phase_ended(id, &title, Err(&error), began.elapsed()));
             Err(error).with_context(|| format!("{title} failed"))
         }
     }

@@ -129,12 +129,8 @@ async fn wait(cx: &Context, site: &Site) -> Result<()> {
     let began = Instant::now();
     let observer = common::observer(&cx.reporter, site.command);
     let outcome = wait_ready(kube, std::slice::from_ref(&site.workload), cx.deadline, &observer).await;
-    let (phase, title) = (site.command.to_owned(), format!("{kind} {name}"));
-    let elapsed = began.elapsed();
-    cx.reporter.send(match &outcome {
-        Ok(()) => Event::PhaseDone { phase, title, outcome: "ready".into(), elapsed },
-        Err(error) => Event::PhaseFailed { phase, title, error: crate::error::one_line(error), elapsed },
-    });
+    let ended = outcome.as_ref().map(|()| "ready".to_owned());
+    cx.reporter.send(Event::phase_ended(site.command, &format!("{kind} {name}"), ended, began.elapsed()));
     outcome.with_context(|| format!("{} is not ready", site.title))
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{Health, Verdict};
 use crate::{
     backup::{
-        PLUGIN_NAMESPACE, STORE, Store,
+        STORE, Store,
         secrets::{self, Side},
     },
     database::{self, Overview},
@@ -67,7 +67,7 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
     let first = noted.last_successful_backup_time.is_none() && under_way(kube, namespace).await?;
     let mut days = None;
     for side in Side::ALL {
-        let secret = kube.get(&ObjectRef::namespaced("v1", "Secret", PLUGIN_NAMESPACE, side.secret())).await?;
+        let secret = kube.get(&side.reference()).await?;
         let end = secret.as_ref().and_then(secrets::not_after);
         days = days.into_iter().chain(end.map(|end| secrets::days(Timestamp::now(), end))).min();
     }
@@ -109,7 +109,7 @@ fn judge(
     };
     let mut text = format!("{log}, {base}");
     if let Some(first) = noted.first_recoverability_point {
-        text.push_str(&format!(", restorable since {}", first.strftime("%Y-%m-%dT%H:%M:%SZ")));
+        text.push_str(&format!(", restorable since {}", human::second(first)));
     }
     let ends = days.filter(|days| *days < ENDS_SOON);
     if let Some(days) = ends {

@@ -9,6 +9,7 @@ use kube::{Api, api::ListParams};
 
 use super::{Health, Verdict};
 use crate::{
+    database,
     error::Result,
     kube::{Kube, Readiness, metrics::api_service, readiness},
     monitoring::Overview,
@@ -85,8 +86,7 @@ pub async fn monitoring(kube: &Kube) -> Verdict {
 
 pub async fn instances(kube: &Kube, namespace: &str, cluster: &str) -> Result<Vec<InstancePod>> {
     let api: Api<Pod> = Api::namespaced(kube.client(), namespace);
-    let selector = format!("cnpg.io/cluster={cluster},cnpg.io/podRole=instance");
-    let pods = api.list(&ListParams::default().labels(&selector)).await?.items;
+    let pods = api.list(&ListParams::default().labels(&database::instances(cluster))).await?.items;
     Ok(pods
         .into_iter()
         .map(|pod| InstancePod {

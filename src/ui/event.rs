@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::error::one_line;
+
 /// How far a resource is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -173,6 +175,22 @@ pub enum Event {
         /// Next commands to try, with what they do.
         next: Vec<(String, String)>,
     },
+}
+
+impl Event {
+    /// A phase's end: done with an outcome in words, or failed.
+    pub fn phase_ended(
+        phase: &str,
+        title: &str,
+        outcome: std::result::Result<String, &anyhow::Error>,
+        elapsed: Duration,
+    ) -> Event {
+        let (phase, title) = (phase.to_owned(), title.to_owned());
+        match outcome {
+            Ok(outcome) => Event::PhaseDone { phase, title, outcome, elapsed },
+            Err(error) => Event::PhaseFailed { phase, title, error: one_line(error), elapsed },
+        }
+    }
 }
 
 fn as_seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

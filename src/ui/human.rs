@@ -1,4 +1,4 @@
-//! Sizes and ages as people read them.
+//! Sizes, moments and ages as people read them.
 
 use jiff::Timestamp;
 
@@ -23,6 +23,11 @@ pub fn age(now: Timestamp, then: Timestamp) -> String {
         3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
     }
+}
+
+/// A moment to the second, in UTC: `2026-11-24T11:05:00Z`.
+pub fn second(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use crate::{
     config::{Config, Options},
     context::Context,
     error::Result,
-    ui::{self, Reporter, Style, human},
+    ui::{
+        self, Reporter, Style,
+        human::{self, second},
+    },
 };
 
 /// Prints the store's base backups and log, server by server.
@@ -98,11 +101,6 @@ fn log(server: &Server, now: Timestamp) -> String {
         human::bytes(wal.stored),
         human::age(now, wal.archived)
     )
-}
-
-/// To the second, in UTC.
-fn second(moment: Timestamp) -> String {
-    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

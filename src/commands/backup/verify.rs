@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -12,6 +11,7 @@ use crate::{
     backup::{
         Target,
         recovery::{self, Order},
+        stamp,
     },
     cli::Global,
     commands::interruptible,
@@ -62,11 +62,10 @@ struct Found {
 /// The store does not hold what it takes, the recovery fails, or what was restored is damaged.
 pub async fn run(global: &Global, style: Style) -> Result<u8> {
     let config = Config::load(global, &Options::default())?;
-    let stamp = Timestamp::now().to_zoned(TimeZone::UTC).strftime("%Y%m%d%H%M%S");
     let order = Order {
         target: Target::Latest,
         server: None,
-        name: format!("{CLUSTER}-verify-{stamp}"),
+        name: format!("{CLUSTER}-verify-{}", stamp()),
         instances: Some(1),
         archives: false,
         deadline: Instant::now() + config.timeout,
@@ -74,8 +73,8 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
     let began = Instant::now();
-    let title = "Restore into a scratch database and check it".to_owned();
-    cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.clone() });
+    let title = "Restore into a scratch database and check it";
+    cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.into() });
     let work = async {
         cx.lock().await?;
         verify(&cx, &order).await
@@ -84,11 +83,8 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     cx.doing(ID, "deleting the scratch database");
     let gone = recovery::discard(&cx, ID, &order.name, Instant::now() + DISCARD_WITHIN).await;
     cx.unlock().await;
-    let (phase, elapsed) = (ID.to_owned(), began.elapsed());
-    cx.reporter.send(match &outcome {
-        Ok(_) => Event::PhaseDone { phase, title, outcome: "sound".into(), elapsed },
-        Err(error) => Event::PhaseFailed { phase, title, error: crate::error::one_line(error), elapsed },
-    });
+    let ended = outcome.as_ref().map(|_| "sound".to_owned());
+    cx.reporter.send(Event::phase_ended(ID, title, ended, began.elapsed()));
     screen.close().await;
     let (recovered, found) = outcome?;
     gone.context("the scratch database was checked, but not deleted")?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::take_over;
 use crate::{
+    database,
     drills::{
         access,
         bounded_volume::{self, Bounded},
@@ -121,8 +122,7 @@ pub async fn one(stack: &Stack, undo: &Undo) -> Result<()> {
         Undo::TakeOver { from } => take_over::from(stack, from).await,
         Undo::Continue => {
             // A pod that is gone, or was made again, has nothing that stands still.
-            let instances = ListParams::default()
-                .labels(&format!("cnpg.io/cluster={},cnpg.io/podRole=instance", stack.database.get()));
+            let instances = ListParams::default().labels(&database::instances(&stack.database.get()));
             for pod in stack.api::<Pod>().list(&instances).await?.items {
                 let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
                 if running && pod.metadata.deletion_timestamp.is_none() {

@@ -72,10 +72,12 @@ async fn take_over(scene: &Scene<'_>) -> Result<()> {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
-    let late = timeout(TAKEN_OVER, asking).await.is_err();
-    match last {
-        Some(error) if late => Err(error.context(timed_out("no standby takes over within 120 s"))),
-        _ if late => Err(timed_out("no standby takes over within 120 s").into()),
-        _ => Ok(()),
+    if timeout(TAKEN_OVER, asking).await.is_ok() {
+        return Ok(());
     }
+    let late = timed_out(format!("no standby takes over within {} s", TAKEN_OVER.as_secs()));
+    Err(match last {
+        Some(error) => error.context(late),
+        None => late.into(),
+    })
 }

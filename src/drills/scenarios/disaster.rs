@@ -13,10 +13,9 @@ use crate::{
     backup::{
         Store, Target, base, promotion,
         recovery::{self, Order},
-        restored,
     },
     context::Context,
-    database::CLUSTER,
+    database::{CLUSTER, reference},
     drills::{
         events::Kind,
         ground::Needs,
@@ -112,7 +111,7 @@ pub async fn bring_back(stack: &Stack, lost: &str, name: &str, note: &(dyn Fn(St
         return Ok(());
     }
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
-    if kube.get(&restored::reference(namespace, name)).await?.is_none() {
+    if kube.get(&reference(namespace, name)).await?.is_none() {
         note(format!("restoring the latest moment into {name}"));
         let order = Order {
             target: Target::Latest,
