@@ -244,10 +244,15 @@ fn pg_basebackup(stack: &Stack) -> Result<f64> {
         "jsonpath={.items[0].metadata.name}",
     ])?;
     let file = "/var/lib/postgresql/data/bench-backup.tar";
+    // As a new standby of the operator's copies its primary: pg_hba.conf lets nobody else replicate.
+    let keys = "/controller/certificates";
+    let source = format!(
+        "host=localhost user=streaming_replica sslmode=verify-ca sslrootcert={keys}/server-ca.crt \
+         sslcert={keys}/streaming_replica.crt sslkey={keys}/streaming_replica.key"
+    );
     let copy = format!(
         "trap 'rm -f {file}' EXIT; begin=$(date +%s.%N); \
-         pg_basebackup -h /controller/run -U postgres -D - -F tar -X none -c fast >{file} 2>/dev/null && \
-         sync {file} && date +\"%s.%N $begin\""
+         pg_basebackup -d '{source}' -D - -F tar -X none -c fast >{file} && sync {file} && date +\"%s.%N $begin\""
     );
     let text = stack.kubectl(&["exec", "-n", "user-app", &pod, "-c", "postgres", "--", "sh", "-c", &copy])?;
     let times: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().context("no times")?;
