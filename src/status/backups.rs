@@ -3,7 +3,10 @@
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::Pod,
+};
 use kube::{
     Api,
     api::{DynamicObject, ListParams, LogParams},
@@ -13,7 +16,7 @@ use serde::Deserialize;
 use super::{Health, Verdict};
 use crate::{
     backup::{
-        STORE, Store,
+        PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, STORE, Store,
         secrets::{self, Side},
     },
     database::{self, Overview},
@@ -59,6 +62,9 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
     let Some(store) = Store::read(kube, namespace).await? else {
         return Ok((Health::Healthy, "none are taken".into()));
     };
+    if !plugin_answers(kube).await? {
+        return Ok((Health::Unhealthy, without_plugin()));
+    }
     let text = database::query(kube, namespace, cluster, QUERY).await?;
     let archiver: Archiver = serde_json::from_str(&text).context("the database's answer cannot be read")?;
     let cause = if archiver.failing { Some(cause(kube, namespace, cluster, &store).await?) } else { None };
@@ -72,6 +78,20 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
         days = days.into_iter().chain(end.map(|end| secrets::days(Timestamp::now(), end))).min();
     }
     Ok(judge(&archiver, cause.as_deref(), &noted, first, days, Timestamp::now()))
+}
+
+/// Whether a pod of the plugin is ready. Asked first: without one there may be no primary that could be asked.
+async fn plugin_answers(kube: &Kube) -> Result<bool> {
+    let plugins: Api<Deployment> = Api::namespaced(kube.client(), PLUGIN_NAMESPACE);
+    let plugin = plugins.get_opt(PLUGIN_DEPLOYMENT).await.context("cannot read the plugin's Deployment")?;
+    Ok(plugin.and_then(|plugin| plugin.status?.ready_replicas).unwrap_or(0) > 0)
+}
+
+fn without_plugin() -> String {
+    format!(
+        "no pod of the backup plugin is ready: until one is, the operator does nothing for the database, a failover \
+         included; kubectl -n {PLUGIN_NAMESPACE} describe deployment {PLUGIN_DEPLOYMENT} shows why"
+    )
 }
 
 fn judge(

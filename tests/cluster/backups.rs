@@ -93,7 +93,7 @@ pub fn are_kept(stackctl: &Stackctl, before: &[String]) {
     assert!(stackctl.ok(&["backup", "verify"]).stdout.contains("the backups are sound"));
 }
 
-fn list(stackctl: &Stackctl) -> Value {
+pub fn list(stackctl: &Stackctl) -> Value {
     serde_json::from_str(&stackctl.ok(&["backup", "list", "-o", "json"]).stdout).unwrap()
 }
 
@@ -101,7 +101,7 @@ fn servers(stackctl: &Stackctl) -> Vec<String> {
     list(stackctl)["servers"].as_object().unwrap().keys().cloned().collect()
 }
 
-fn backups(stackctl: &Stackctl, server: &str) -> Vec<String> {
+pub fn backups(stackctl: &Stackctl, server: &str) -> Vec<String> {
     let list = list(stackctl);
     let backups = list["servers"][server]["backups"].as_array().cloned().unwrap_or_default();
     backups.iter().filter_map(|backup| backup["id"].as_str().map(str::to_owned)).collect()
@@ -116,12 +116,12 @@ fn marker(stackctl: &Stackctl) -> String {
     marker
 }
 
-fn rows(stackctl: &Stackctl, cluster: &str) -> String {
+pub fn rows(stackctl: &Stackctl, cluster: &str) -> String {
     ask(stackctl, cluster, "select coalesce(string_agg(t::text, '|' order by id), '') from users t")
 }
 
 /// Asks a database, or the one that the app uses.
-fn ask<'a>(stackctl: &Stackctl, cluster: impl Into<Option<&'a str>>, sql: &str) -> String {
+pub fn ask<'a>(stackctl: &Stackctl, cluster: impl Into<Option<&'a str>>, sql: &str) -> String {
     let mut args = vec!["psql"];
     args.extend(cluster.into().into_iter().flat_map(|name| ["--cluster", name]));
     args.extend(["--", "-X", "-q", "-A", "-t", "-c", sql]);
@@ -129,17 +129,22 @@ fn ask<'a>(stackctl: &Stackctl, cluster: impl Into<Option<&'a str>>, sql: &str) 
 }
 
 /// What `status` says of backups.
-fn line(stackctl: &Stackctl) -> String {
+pub fn line(stackctl: &Stackctl) -> String {
     let status: Value = serde_json::from_str(&stackctl.run(&["status", "-o", "json"]).stdout).unwrap();
     let parts = status["parts"].as_array().unwrap();
     let line = parts.iter().find(|part| part["part"] == "backups").unwrap();
     line["detail"].as_str().unwrap().to_owned()
 }
 
-fn until(what: &str, done: impl Fn() -> bool) {
+pub fn until(what: &str, done: impl Fn() -> bool) {
+    within(CAUGHT_UP_WITHIN, what, done);
+}
+
+/// Asks every second.
+pub fn within(limit: Duration, what: &str, done: impl Fn() -> bool) {
     let began = Instant::now();
     while !done() {
-        assert!(began.elapsed() < CAUGHT_UP_WITHIN, "{what} did not come within {CAUGHT_UP_WITHIN:?}");
-        std::thread::sleep(Duration::from_secs(3));
+        assert!(began.elapsed() < limit, "{what} did not come within {limit:?}");
+        std::thread::sleep(Duration::from_secs(1));
     }
 }

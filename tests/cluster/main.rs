@@ -1,6 +1,7 @@
 //! The main job on a real minikube with the real CloudNativePG, step by step as a user would go.
 //!
-//! One test, because its steps build on each other and a cluster is dear. It needs a bundle or a network
+//! One test, because its steps build on each other and a cluster is dear; another one (`faults`) is about backups
+//! alone. It needs a bundle or a network
 //! with a container registry and several minutes, so it runs only when asked for: `cargo xtask test`.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test tells its steps and fails by panicking")]
@@ -8,6 +9,7 @@
 mod backups;
 mod cli;
 mod drills;
+mod faults;
 mod machine;
 mod monitoring;
 mod objects;

@@ -1,5 +1,6 @@
 //! Developer tasks of stackctl: `cargo xtask <task>`.
 
+mod backups;
 mod bench;
 mod bundle;
 mod compile;
@@ -39,6 +40,8 @@ enum Task {
     Test(test::Args),
     /// Every failover drill, several times, on clusters of one and of three nodes; prints the README's table.
     Drills(drills::Args),
+    /// What befalls backups, on a cluster: a store that is killed, away, full, refuses; failovers beside them; retention
+    Backups(backups::Args),
     /// The web app on a throw-away PostgreSQL of this machine, for working on it without a cluster.
     Web(web::Args),
     /// Measure, side by side with what one would do otherwise.
@@ -77,6 +80,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Test(args) => return test::test(&args),
         Task::Drills(args) => return drills::drills(&args),
+        Task::Backups(args) => return backups::backups(&args),
         Task::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
         Task::Web(args) => web::web(&args)?,
         Task::Bench { bench } => bench::run(&bench)?,

@@ -18,6 +18,8 @@ use crate::{bundle, workspace};
 const CARGO_DENY: &str = "0.20.2";
 /// Nothing here takes longer on two cores; a hang must not eat the time of the whole run.
 const STEP_SECONDS: u64 = 40 * 60;
+/// The test of `tests/cluster` that is a part of every run.
+const THE_MAIN_JOB: &str = "from_nothing_to_a_registered_user_and_back_to_nothing";
 
 /// What to leave out.
 #[derive(Debug, clap::Args)]
@@ -32,7 +34,7 @@ pub struct Args {
 
 /// What one step has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Tally {
+pub struct Tally {
     passed: u32,
     failed: u32,
 }
@@ -107,7 +109,7 @@ fn steps<'a>(args: &Args, plan: &'a Plan) -> Vec<Step<'a>> {
     if !args.no_cluster {
         steps.push(("the bundle", Box::new(|_| bundle::make(&bundle::default_folder()?, &plan.packages, &DEBUG))));
         steps.push(("alert rules", Box::new(alert_rules)));
-        steps.push(("a real cluster", Box::new(cluster)));
+        steps.push(("a real cluster", Box::new(|found| on_a_cluster(found, THE_MAIN_JOB))));
     }
     steps
 }
@@ -209,10 +211,13 @@ fn alert_rules(found: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// Brings the stack up on a minikube of its own, from the bundle, and takes it down again.
-fn cluster(found: &mut Tally) -> Result<()> {
+/// Runs a test of `tests/cluster`: on a minikube of its own, from the bundle, which it takes down again.
+///
+/// # Errors
+/// When it fails, or there is none of that name.
+pub fn on_a_cluster(found: &mut Tally, test: &str) -> Result<()> {
     let bundle = bundle::default_folder()?;
-    let run = cargo(&["test", "--locked", "--test", "cluster", "--", "--ignored", "--nocapture"])
+    let run = cargo(&["test", "--locked", "--test", "cluster", test, "--", "--ignored", "--nocapture"])
         .env("STACKCTL_BUNDLE", &bundle)
         .env("PATH", path_with(&bundle.join("tools"), &bundle::programs_folder()?)?);
     tests(found, run)

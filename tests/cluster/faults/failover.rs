@@ -1,0 +1,53 @@
+//! A failover beside backups.
+
+use std::time::{Duration, Instant};
+
+use super::{all_is_well, hand::Hand, healthy};
+use crate::{
+    backups::{self, until},
+    cli::Stackctl,
+    objects::Objects,
+    step,
+};
+
+const PLUGIN: &str = "deployment/barman-cloud";
+/// Long enough to see that nobody is promoted.
+const WITHOUT: Duration = Duration::from_secs(40);
+
+pub fn in_the_middle_of_a_base_backup(stackctl: &Stackctl, hand: &Hand) {
+    step("the primary is deleted in the middle of a base backup");
+    let before = backups::backups(stackctl, "user-db");
+    let primary = hand.primary();
+    let created = std::thread::scope(|scope| {
+        let created = scope.spawn(|| stackctl.run(&["backup", "create"]));
+        until("the copy", || hand.copying());
+        hand.kubectl(&["delete", "pod", &primary, "--grace-period", "1", "--wait=false"]);
+        created.join().expect("stackctl ends")
+    });
+    println!("the backup that was disturbed ended with exit code {}", created.code);
+    assert!(created.code <= 1, "{}", created.stderr);
+    assert_ne!(hand.primary(), primary, "nobody took over");
+    healthy(stackctl);
+    all_is_well(stackctl, &before);
+}
+
+pub fn while_no_plugin_answers(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
+    step("the primary is deleted while no pod of the plugin runs: status says why nobody takes over");
+    let (before, primary) = (backups::backups(stackctl, "user-db"), hand.primary());
+    let mail = "before-no-plugin@example.org";
+    objects.register("Before", mail);
+    let scale = |to: &str| hand.kubectl(&["-n", "cnpg-system", "scale", PLUGIN, "--replicas", to]);
+    scale("0");
+    let pods = || hand.json(&["-n", "cnpg-system", "get", "pods", "-l", "app.kubernetes.io/name=barman-cloud"]);
+    until("the plugin's end", || pods()["items"].as_array().is_some_and(Vec::is_empty));
+    hand.kubectl(&["delete", "pod", &primary, "--grace-period", "1", "--wait=false"]);
+    let began = Instant::now();
+    until("the word of status", || backups::line(stackctl).contains("the operator does nothing for the database"));
+    std::thread::sleep(WITHOUT.saturating_sub(began.elapsed()));
+    assert_eq!(hand.primary(), primary, "somebody was promoted without the plugin");
+    scale("2");
+    healthy(stackctl);
+    println!("full redundancy {:.0} s after the primary was deleted", began.elapsed().as_secs_f64());
+    assert!(backups::rows(stackctl, "user-db").contains(mail), "what was written before");
+    all_is_well(stackctl, &before);
+}

@@ -1,0 +1,64 @@
+//! What an administrator would do by hand: kubectl, and signals on the node.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::cli::Stackctl;
+
+/// Of the stack.
+pub const NAMESPACE: &str = "user-app";
+
+/// kubectl on the profile's cluster, and docker on its node.
+pub struct Hand {
+    profile: &'static str,
+}
+
+impl Hand {
+    pub fn new(stackctl: &Stackctl, profile: &'static str) -> Self {
+        assert_eq!(stackctl.profile(), profile);
+        Hand { profile }
+    }
+
+    /// Runs kubectl in the stack's namespace, expects that it works, and returns what it printed.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        let mut command = Command::new("kubectl");
+        command.args(["--context", self.profile, "--namespace", NAMESPACE]).args(args);
+        run(&mut command)
+    }
+
+    pub fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.kubectl(&[args, &["-o", "json"]].concat())).expect("kubectl prints JSON")
+    }
+
+    /// A merge patch.
+    pub fn patch(&self, object: &str, patch: &Value) {
+        self.kubectl(&["patch", object, "--type", "merge", "--patch", &patch.to_string()]);
+    }
+
+    /// Kills a program on the node with SIGKILL, as the kernel does when memory runs out.
+    pub fn kill(&self, program: &str) {
+        let script = format!("kill -KILL $(pidof {program})");
+        run(Command::new("docker").args(["exec", self.profile, "sh", "-c", &script]));
+    }
+
+    /// The primary's pod.
+    pub fn primary(&self) -> String {
+        let cluster = self.json(&["get", "clusters.postgresql.cnpg.io", "user-db"]);
+        cluster["status"]["currentPrimary"].as_str().expect("a primary").to_owned()
+    }
+
+    /// Whether a base backup is being copied at this moment.
+    pub fn copying(&self) -> bool {
+        let list = self.json(&["get", "backups.postgresql.cnpg.io"]);
+        let running = |backup: &Value| matches!(backup["status"]["phase"].as_str(), Some("started" | "running"));
+        list["items"].as_array().is_some_and(|backups| backups.iter().any(running))
+    }
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().expect("the program starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}

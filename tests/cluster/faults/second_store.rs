@@ -1,0 +1,95 @@
+//! A store that the user has already: `up --backup-s3`.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use super::{
+    PROFILE, all_is_well,
+    hand::{Hand, NAMESPACE},
+    store::fails_with,
+};
+use crate::{backups, backups::until, cli::Stackctl, objects::Objects, step};
+
+/// Small enough to be filled: room for one base backup and some log.
+const SIZE: &str = "900Mi";
+const PLACE: &str = "http://store.elsewhere.svc:7070,team/db,keys";
+
+pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
+    step("a store of the user's own: what is wrong with it is told before anything is changed");
+    start(hand);
+    let up = || stackctl.run(&["up", "--backup-s3", PLACE]);
+    let refused = up();
+    assert!(refused.code == 1 && refused.stderr.contains("user-app/keys"), "{}", refused.stderr);
+    hand.kubectl(&["create", "secret", "generic", "keys", "--from-literal=ACCESS_KEY_ID=mine"]);
+    let refused = up();
+    assert!(refused.code == 1 && refused.stderr.contains("lacks SECRET_ACCESS_KEY"), "{}", refused.stderr);
+    assert!(backups::line(stackctl).starts_with("log archived"), "{}", backups::line(stackctl));
+    hand.kubectl(&["delete", "secret", "keys"]);
+    let keys = ["--from-literal=ACCESS_KEY_ID=mine", "--from-literal=SECRET_ACCESS_KEY=only-for-this-test"];
+    hand.kubectl(&[&["create", "secret", "generic", "keys"], &keys[..]].concat());
+
+    step("the bucket is missing at first, then it is there: the log and base backups go to it");
+    stackctl.ok(&["up", "--backup-s3", PLACE]);
+    fails_with(stackctl, objects, "no-bucket", "the bucket of s3://team/db is not there");
+    shell(hand, "mkdir /data/team");
+    all_is_well(stackctl, &[]);
+    let left = hand.json(&["get", "statefulsets"]);
+    assert!(!left.to_string().contains("backup-store"), "the store in the cluster is still installed");
+
+    step("it is full: the database goes on, status says so, and the archive catches up when there is room");
+    let before = backups::backups(stackctl, "user-db");
+    shell(hand, "dd if=/dev/zero of=/data/filler bs=64k 2>/dev/null; df /data | tail -1");
+    fails_with(stackctl, objects, "full", "the store is full");
+    shell(hand, "rm /data/filler");
+    all_is_well(stackctl, &before);
+}
+
+fn shell(hand: &Hand, script: &str) {
+    println!("{}", hand.kubectl(&["-n", "elsewhere", "exec", "store", "--", "sh", "-c", script]));
+}
+
+/// Starts the same program in a namespace of its own, on a bounded volume, with one bucket less than wanted.
+fn start(hand: &Hand) {
+    let store = hand.json(&["get", "statefulset", "backup-store"]);
+    let image = store["spec"]["template"]["spec"]["containers"][0]["image"].as_str().expect("an image").to_owned();
+    let manifest = format!(
+        r#"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: elsewhere}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: store, namespace: elsewhere}}
+spec: {{selector: {{app: store}}, ports: [{{port: 7070}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: store, namespace: elsewhere, labels: {{app: store}}}}
+spec:
+  securityContext: {{runAsUser: 65532, runAsGroup: 65532, fsGroup: 65532}}
+  containers:
+    - name: store
+      image: {image}
+      imagePullPolicy: IfNotPresent
+      command: [versitygw, --quiet, --port, ":7070", --health, /health, posix, /data]
+      env:
+        - {{name: ROOT_ACCESS_KEY_ID, value: mine}}
+        - {{name: ROOT_SECRET_ACCESS_KEY, value: only-for-this-test}}
+      volumeMounts: [{{name: data, mountPath: /data}}]
+  volumes: [{{name: data, emptyDir: {{medium: Memory, sizeLimit: {SIZE}}}}}]
+"#
+    );
+    let mut apply = Command::new("kubectl")
+        .args(["--context", PROFILE, "apply", "-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("kubectl starts");
+    apply.stdin.take().expect("piped").write_all(manifest.as_bytes()).expect("kubectl reads");
+    assert!(apply.wait().expect("kubectl ends").success(), "the second store");
+    let pod = || hand.json(&["-n", "elsewhere", "get", "pod", "store"]);
+    until("the second store", || pod()["status"]["containerStatuses"][0]["ready"] == true);
+    assert_eq!(NAMESPACE, "user-app", "the errors below name it");
+}
