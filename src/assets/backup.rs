@@ -1,6 +1,7 @@
 //! What is particular about the manifests of backups: what is taken of the plugin's own release manifest, and
 //! what follows from where the backups go.
 
+use anyhow::Context as _;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
@@ -8,6 +9,7 @@ use super::{Part, render::kind};
 use crate::{
     backup::{KEY_ID, SECRET_KEY, STORE},
     config::{Backup, BackupStore},
+    error::Result,
 };
 
 /// Kinds of the plugin's release manifest that are applied as they are. The rest of it asks for images of its test
@@ -67,6 +69,20 @@ fn set_store(spec: &mut Value, backup: &Backup) {
         // Over a network the bytes cost more than their compression.
         configuration["data"]["compression"] = json!("lz4");
     }
+}
+
+/// The claim of a store's volume that is `live`, as it is applied: with the size that it has.
+///
+/// # Errors
+/// Only if an embedded file is broken.
+pub fn claim(live: &DynamicObject, class: Option<&str>) -> Result<DynamicObject> {
+    let mut objects = Part::Backup.embedded()?.into_iter();
+    let mut claim =
+        objects.find(|object| kind(object) == "PersistentVolumeClaim").context("no claim in the manifests")?;
+    let size = live.data["spec"]["resources"]["requests"]["storage"].as_str().unwrap_or_default();
+    set_claim(&mut claim.data["spec"], &BackupStore::InCluster { storage: size.into() }, class);
+    claim.metadata.namespace.clone_from(&live.metadata.namespace);
+    Ok(claim)
 }
 
 fn set_claim(spec: &mut Value, store: &BackupStore, class: Option<&str>) {
@@ -131,6 +147,19 @@ mod tests {
         assert_eq!(configuration["endpointURL"], "https://s3.example.com");
         assert_eq!(configuration["data"]["compression"], "lz4");
         assert_eq!(configuration["s3Credentials"]["secretAccessKey"], json!({"name": "mine", "key": SECRET_KEY}));
+    }
+
+    #[test]
+    fn a_volume_that_is_kept_is_applied_with_its_own_size() {
+        let mut objects = finished(Part::Backup, Some(&in_cluster())).into_iter();
+        let mut live = objects.find(|object| kind(object) == "PersistentVolumeClaim").unwrap();
+        live.metadata.namespace = Some("team-a".into());
+        live.data["spec"]["volumeName"] = json!("pvc-1");
+        let claim = claim(&live, Some("fast")).unwrap();
+        assert_eq!(claim.metadata.namespace.as_deref(), Some("team-a"));
+        let size = json!({"requests": {"storage": "9Gi"}});
+        let wanted = json!({"accessModes": ["ReadWriteOnce"], "resources": size, "storageClassName": "fast"});
+        assert_eq!(claim.data["spec"], wanted, "and nothing that the cluster filled in");
     }
 
     #[test]

@@ -149,8 +149,13 @@ fn refused(error: &str, message: &str, store: &str, secret: &str) -> Failure {
             .remedy("create the bucket, or name another one: stackctl up --backup-s3 ENDPOINT,BUCKET,SECRET"),
         "EndpointConnectionError" | "ConnectTimeoutError" | "ReadTimeoutError" | "ConnectionClosedError" => {
             failed(format!("the store of backups ({store}) does not answer: {message}"))
-                .remedy("stackctl status tells whether the store in the cluster runs")
+                .remedy("a store in the cluster: stackctl status tells whether it runs")
+                .remedy("a bucket of yours: its endpoint must be in reach of the cluster's pods")
         }
+        "SSLError" => failed(format!("the certificate of the store of backups ({store}) is not trusted: {message}"))
+            .remedy(
+                "name an endpoint with a certificate of a public authority, or http:// in a network that you trust",
+            ),
         _ => failed(format!("the store of backups ({store}) refuses: {message}")),
     }
 }

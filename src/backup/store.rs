@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{KEY_ID, OBJECT_STORE, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, catalog::Catalog};
+use super::{KEY_ID, OBJECT_STORE, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE, catalog::Catalog};
 use crate::{
     error::{Result, failed, timed_out},
     kube::{Kube, ObjectRef},
@@ -55,7 +55,8 @@ impl Store {
         Ok(kube.get(&object).await?.map(|object| Store::of(&object)))
     }
 
-    fn of(object: &DynamicObject) -> Store {
+    /// Reads it from the ObjectStore.
+    pub fn of(object: &DynamicObject) -> Store {
         let text = |pointer: &str| object.data.pointer(pointer).and_then(|value| value.as_str()).map(str::to_owned);
         Store {
             endpoint: text("/spec/configuration/endpointURL").unwrap_or_default(),
@@ -76,6 +77,11 @@ impl Store {
                 .remedy("stackctl up installs the store, without --without backup")
                 .into()
         })
+    }
+
+    /// Whether it is the one that stackctl installs.
+    pub fn is_in_cluster(&self) -> bool {
+        self.secret == STORE
     }
 
     /// For sentences: where it is.
@@ -189,16 +195,13 @@ async fn logs(kube: &Kube, namespace: &str, job: &str) -> Result<String> {
     pods.logs(&pod.name_any(), &LogParams::default()).await.context("cannot read what the store answered")
 }
 
-/// The credentials' Secret, if it is there and has both keys.
+/// The keys that the credentials' Secret lacks; `None` when it is not there.
 ///
 /// # Errors
 /// The API server does not answer.
-pub async fn lacks(kube: &Kube, namespace: &str, secret: &str) -> Result<Vec<&'static str>> {
+pub async fn lacks(kube: &Kube, namespace: &str, secret: &str) -> Result<Option<Vec<&'static str>>> {
     let there = kube.get(&ObjectRef::namespaced("v1", "Secret", namespace, secret)).await?;
-    let keys = match there {
-        Some(there) => there.try_parse::<Secret>().context("the Secret of the store cannot be read")?.data,
-        None => None,
-    };
-    let lacking = |key: &&str| keys.as_ref().is_none_or(|keys| !keys.contains_key(*key));
-    Ok([KEY_ID, SECRET_KEY].into_iter().filter(lacking).collect())
+    let Some(there) = there else { return Ok(None) };
+    let keys = there.try_parse::<Secret>().context("the Secret of the store cannot be read")?.data.unwrap_or_default();
+    Ok(Some([KEY_ID, SECRET_KEY].into_iter().filter(|key| !keys.contains_key(*key)).collect()))
 }

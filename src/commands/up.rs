@@ -6,6 +6,8 @@ use anyhow::Context as _;
 
 use super::interruptible;
 use crate::{
+    assets::Part,
+    backup::STORE,
     cli::{Global, Optional, UpArgs},
     config::{BackupStore, Config, Options, Target},
     context::Context,
@@ -169,6 +171,10 @@ async fn monitoring(cx: &Context) -> String {
 async fn backups(cx: &Context) -> String {
     let Some(backup) = backup::wanted(cx) else { return "none are taken".into() };
     let place = match backup.store {
+        BackupStore::Bucket { .. } if keeps_former(cx).await => format!(
+            "to {}; the earlier ones are kept on the volume {STORE} (up without --backup-s3 goes back to it)",
+            backup::describe(backup)
+        ),
         BackupStore::Bucket { .. } => format!("to {}", backup::describe(backup)),
         BackupStore::InCluster { .. } => {
             "to this cluster's own disk: they help against mistakes, not against losing the disk (--backup-s3)".into()
@@ -181,4 +187,10 @@ async fn backups(cx: &Context) -> String {
         Err(error) => one_line(&error),
     };
     format!("{place}; {state}")
+}
+
+/// Whether the volume of a store in the cluster is there still.
+async fn keeps_former(cx: &Context) -> bool {
+    let Ok(inventory) = cx.inventory().await else { return false };
+    inventory.entries(Part::Backup.name()).iter().any(|entry| backup::is_data(&entry.object))
 }

@@ -8,23 +8,22 @@ use jiff::Timestamp;
 use kube::core::DynamicObject;
 use sha2::{Digest as _, Sha256};
 
-use super::{Need, Phase, common};
+use super::{Need, Phase, bucket, common};
 use crate::{
     assets::{self, Part},
     backup::{
-        KEY_ID, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE,
+        PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, STORE,
         secrets::{self, Side},
-        store,
     },
     config::{Backup, BackupStore},
     context::Context,
     database,
-    error::{Result, failed},
+    error::Result,
     kube::ObjectRef,
     ui::Event,
 };
 
-const ID: &str = "backup";
+pub(super) const ID: &str = "backup";
 /// The operator's phase runs beside this one and makes the namespace first of all.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The pods are replaced when the certificates are: they read them when they start.
@@ -60,12 +59,16 @@ impl Phase for Backups {
                 cx.reporter.send(Event::Warning { phase: ID.into(), text });
                 return Ok("left out".into());
             };
-            check_secret(cx, backup).await?;
+            bucket::check_secret(cx, backup).await?;
+            let moved = bucket::is_new(cx).await?;
             namespace(cx).await?;
             let mut applied = common::apply(cx, ID, Part::Backup).await?;
             applied.refs.retain(|object| object.name == PLUGIN_DEPLOYMENT);
             applied.ready.retain(|(object, _)| object.name == PLUGIN_DEPLOYMENT);
             common::wait(cx, ID, &applied).await?;
+            if moved {
+                bucket::begin_anew(cx).await?;
+            }
             Ok(format!("{}, {}", describe(backup), common::changes(applied.changed)))
         })
     }
@@ -74,6 +77,9 @@ impl Phase for Backups {
         Box::pin(async {
             let mut steps = common::plan(cx, Part::Backup).await?;
             let wait = steps.pop();
+            if let Some(backup) = wanted(cx).filter(|backup| matches!(backup.store, BackupStore::Bucket { .. })) {
+                steps.insert(0, format!("ask whether {} can be used, if it is new to the stack", describe(backup)));
+            }
             for side in Side::ALL {
                 steps.push(format!("make {}, unless it is there", side.reference()));
             }
@@ -136,11 +142,14 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
     for plugin in objects.iter_mut().filter(|object| assets::kind(object) == "Deployment") {
         plugin.data["spec"]["template"]["metadata"]["annotations"][CERTIFICATES] = digest.clone().into();
     }
-    if matches!(backup.store, BackupStore::InCluster { .. }) {
-        let namespace = &cx.config.stack.namespace;
-        let there = kube.get(&ObjectRef::namespaced("v1", "Secret", namespace, STORE)).await?;
-        let secret = secrets::credentials(namespace, there.as_ref())?;
-        objects.extend(common::labelled(cx, Part::Backup, secret)?);
+    match backup.store {
+        BackupStore::InCluster { .. } => {
+            let namespace = &cx.config.stack.namespace;
+            let there = kube.get(&ObjectRef::namespaced("v1", "Secret", namespace, STORE)).await?;
+            let secret = secrets::credentials(namespace, there.as_ref())?;
+            objects.extend(common::labelled(cx, Part::Backup, secret)?);
+        }
+        BackupStore::Bucket { .. } => objects.extend(bucket::former(cx).await?),
     }
     Ok(objects)
 }
@@ -148,21 +157,6 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
 /// Whether `down --keep-data` leaves it: what the store has, and what opens it.
 pub fn is_data(object: &ObjectRef) -> bool {
     object.name == STORE && matches!(object.kind.as_str(), "PersistentVolumeClaim" | "Secret")
-}
-
-/// A Secret that is missing would only show as a database that never starts.
-async fn check_secret(cx: &Context, backup: &Backup) -> Result<()> {
-    let BackupStore::Bucket { secret, .. } = &backup.store else { return Ok(()) };
-    let namespace = &cx.config.stack.namespace;
-    let missing = store::lacks(cx.kube().await?, namespace, secret).await?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(failed(format!("Secret {namespace}/{secret}, which --backup-s3 names, lacks {}", missing.join(" and ")))
-        .remedy(format!(
-            "kubectl -n {namespace} create secret generic {secret} --from-file={KEY_ID}=FILE --from-file={SECRET_KEY}=FILE"
-        ))
-        .into())
 }
 
 /// Waits for the operator's namespace.

@@ -6,6 +6,7 @@
 
 pub mod autoscaling;
 pub mod backup;
+mod bucket;
 pub mod claim;
 pub mod cluster;
 pub mod common;

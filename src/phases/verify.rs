@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use futures::future::BoxFuture;
 
-use super::Phase;
+use super::{Phase, bucket};
 use crate::{
     context::Context,
     database,
@@ -38,6 +38,7 @@ impl Phase for Verify {
                     .remedy("stackctl status shows each instance; stackctl logs database says why")
                     .into());
             }
+            bucket::check_unused(cx).await?;
             Ok(format!("the app answers {answer}, {} synchronous standbys", replication.synchronous()))
         })
     }

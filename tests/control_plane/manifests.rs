@@ -6,7 +6,7 @@ use stackctl::{
     kube::{ApplyOptions, Change, Kube, ObjectRef, apply},
 };
 
-use crate::harness::{control_plane, options};
+use crate::harness::{control_plane, options, sandbox};
 
 /// A component's release manifest, of the version that is pinned.
 fn release_manifest(component: &str, file: &str) -> String {
@@ -159,4 +159,23 @@ async fn applying_app_and_monitoring_twice_changes_nothing() {
     assert!(changes.iter().all(|(_, change)| *change == Change::Unchanged), "{changes:?}");
     assert!(kube.requests() - requests <= 2 * web.len() as u64, "{} requests", kube.requests() - requests);
     assert_eq!(versions().await, before);
+}
+
+/// The volume of a store that a bucket has taken the place of is applied with what is known of it then: its own size.
+#[tokio::test]
+async fn a_volume_of_backups_is_left_as_it_is() {
+    let sandbox = sandbox("backup-volume").await;
+    let mut first = objects(Part::Backup, &sandbox.namespace);
+    first.retain(|object| object.types.as_ref().is_some_and(|types| types.kind == "PersistentVolumeClaim"));
+    assert_eq!(sandbox.apply(&first).await.unwrap(), [Change::Created]);
+    let live = sandbox.get(&sandbox.reference("v1", "PersistentVolumeClaim", "backup-store")).await.unwrap();
+    let stack = Stack {
+        namespace: sandbox.namespace.clone(),
+        instances: 3,
+        storage: "1Gi".into(),
+        storage_class: Some("any".into()),
+    };
+    let kept = backup::claim(&live, stack.storage_class.as_deref()).unwrap();
+    let kept = render(Part::Backup, vec![kept], &stack, &Images::default());
+    assert_eq!(sandbox.apply(&kept).await.unwrap(), [Change::Unchanged]);
 }

@@ -5,6 +5,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use serde_json::json;
+
 use super::{
     PROFILE, all_is_well,
     hand::{Hand, NAMESPACE},
@@ -19,24 +21,35 @@ const PLACE: &str = "http://store.elsewhere.svc:7070,team/db,keys";
 pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
     step("a store of the user's own: what is wrong with it is told before anything is changed");
     start(hand);
+    let former = backups::backups(stackctl, "user-db");
     let up = || stackctl.run(&["up", "--backup-s3", PLACE]);
     let refused = up();
-    assert!(refused.code == 1 && refused.stderr.contains("user-app/keys"), "{}", refused.stderr);
+    assert!(
+        refused.code == 1 && refused.stderr.contains("user-app/keys, which --backup-s3 names, is not there"),
+        "{}",
+        refused.stderr
+    );
     hand.kubectl(&["create", "secret", "generic", "keys", "--from-literal=ACCESS_KEY_ID=mine"]);
     let refused = up();
     assert!(refused.code == 1 && refused.stderr.contains("lacks SECRET_ACCESS_KEY"), "{}", refused.stderr);
+    hand.patch("secret/keys", &json!({"stringData": {"SECRET_ACCESS_KEY": "not-the-one"}}));
+    let refused = up();
+    assert!(refused.code == 1 && refused.stderr.contains("refuses the credentials"), "{}", refused.stderr);
+    hand.patch("secret/keys", &json!({"stringData": {"SECRET_ACCESS_KEY": "only-for-this-test"}}));
+    let refused = up();
+    assert!(refused.code == 1 && refused.stderr.contains("has no such bucket"), "{}", refused.stderr);
     assert!(backups::line(stackctl).starts_with("log archived"), "{}", backups::line(stackctl));
-    hand.kubectl(&["delete", "secret", "keys"]);
-    let keys = ["--from-literal=ACCESS_KEY_ID=mine", "--from-literal=SECRET_ACCESS_KEY=only-for-this-test"];
-    hand.kubectl(&[&["create", "secret", "generic", "keys"], &keys[..]].concat());
+    assert_eq!(backups::backups(stackctl, "user-db"), former, "where they were");
 
-    step("the bucket is missing at first, then it is there: the log and base backups go to it");
-    stackctl.ok(&["up", "--backup-s3", PLACE]);
-    fails_with(stackctl, objects, "no-bucket", "the bucket of s3://team/db is not there");
+    step("the log and base backups go to it, the first one at once; what the store in the cluster has is kept");
     shell(hand, "mkdir /data/team");
+    stackctl.ok(&["up", "--backup-s3", PLACE]);
+    stackctl.ok(&["diff", "--backup-s3", PLACE]);
+    until("the first base backup", || !backups::backups(stackctl, "user-db").is_empty());
     all_is_well(stackctl, &[]);
     let left = hand.json(&["get", "statefulsets"]);
     assert!(!left.to_string().contains("backup-store"), "the store in the cluster is still installed");
+    hand.kubectl(&["get", "persistentvolumeclaim/backup-store", "secret/backup-store"]);
 
     step("it is full: the database goes on, status says so, and the archive catches up when there is room");
     let before = backups::backups(stackctl, "user-db");
@@ -44,6 +57,12 @@ pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand
     fails_with(stackctl, objects, "full", "the store is full");
     shell(hand, "rm /data/filler");
     all_is_well(stackctl, &before);
+
+    step("back to the store in the cluster: what it had is listed still");
+    stackctl.ok(&["up"]);
+    until("the store", || stackctl.run(&["backup", "list"]).code == 0);
+    let listed = backups::backups(stackctl, "user-db");
+    assert!(former.iter().all(|id| listed.contains(id)), "{former:?} became {listed:?}");
 }
 
 fn shell(hand: &Hand, script: &str) {
