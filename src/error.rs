@@ -112,12 +112,12 @@ pub fn kind_of(error: &anyhow::Error) -> Kind {
 /// Every remedy in the chain, outermost first, none twice.
 pub fn remedies_of(error: &anyhow::Error) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        if let Some(failure) = cause.downcast_ref::<Failure>() {
-            for remedy in &failure.remedies {
-                if !all.contains(remedy) {
-                    all.push(remedy.clone());
-                }
+    // As in `outermost`: the chain does not reveal a Failure that is the outermost context.
+    let outer = error.downcast_ref::<Failure>().into_iter();
+    for failure in outer.chain(error.chain().filter_map(|cause| cause.downcast_ref::<Failure>())) {
+        for remedy in &failure.remedies {
+            if !all.contains(remedy) {
+                all.push(remedy.clone());
             }
         }
     }
@@ -157,6 +157,8 @@ mod tests {
         assert_eq!(kind_of(&error).exit_code(), 3);
         assert_eq!(remedies_of(&error), ["start Docker"]);
         assert_eq!(one_line(&error), "preflight failed: no Docker engine answers");
+        let wrapped = error.context(failed("up failed").remedy("stackctl doctor"));
+        assert_eq!(remedies_of(&wrapped), ["stackctl doctor", "start Docker"]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod database;
 pub mod drills;
 pub mod error;
 pub mod fetch;
+pub mod figures;
 pub mod kube;
 pub mod load;
 pub mod monitoring;

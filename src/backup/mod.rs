@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod catalog;
+pub mod cause;
 pub mod promotion;
 pub mod recovery;
 pub mod restored;
@@ -10,6 +11,7 @@ pub mod store;
 pub mod target;
 
 pub use catalog::{BaseBackup, Catalog, Server};
+pub use cause::Cause;
 pub use store::Store;
 pub use target::Target;
 

@@ -52,11 +52,7 @@ pub struct Promoted {
 /// There is no such Cluster of this stack, it does not replicate, or the API server does not answer.
 pub async fn check(cx: &Context, name: &str) -> Result<()> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
-    if !restored::list(kube, namespace, "").await?.iter().any(|one| one.name == name) {
-        return Err(usage(format!("there is no restored Cluster {name}"))
-            .remedy("stackctl restore --list shows those that there are; stackctl restore makes one")
-            .into());
-    }
+    restored::named(&restored::list(kube, namespace, "").await?, name)?;
     let found = kube.get(&reference(namespace, name)).await?;
     if found.is_some_and(|found| found.data.pointer("/spec/postgresql/synchronous").is_none()) {
         return Err(usage(format!("{name} has no standby that confirms commits: the app is not given it"))

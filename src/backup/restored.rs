@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{OBJECT_STORE, OURS, PLUGIN};
 use crate::{
     database,
-    error::Result,
+    error::{Result, usage},
     kube::{Kube, readiness},
 };
 
@@ -155,6 +155,19 @@ pub async fn list(kube: &Kube, namespace: &str, current: &str) -> Result<Vec<Res
             Restored::of(&object)
         })
         .collect())
+}
+
+/// Checks that the Cluster `name`, which the user gave, is among `all`.
+///
+/// # Errors
+/// It is not.
+pub fn named(all: &[Restored], name: &str) -> Result<()> {
+    if all.iter().any(|one| one.name == name) {
+        return Ok(());
+    }
+    Err(usage(format!("there is no restored Cluster {name}"))
+        .remedy("stackctl restore --list shows those that there are; stackctl restore makes one")
+        .into())
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use crate::{
     config::{Config, Options},
     drills::{
         history::Stream,
-        report::{Run, seconds, thousands},
+        report::{Run, seconds},
         store::{Kept, PAGE, Store},
         verdict::Wrong,
     },
     error::Result,
+    figures::thousands,
     ui,
 };
 

@@ -173,11 +173,7 @@ async fn discard(config: Config, name: &str, yes: bool, style: Style) -> Result<
             .remedy("have it use another one first: stackctl restore --promote NAME")
             .into());
     }
-    if !found.iter().any(|one| one.name == name) {
-        return Err(usage(format!("there is no restored Cluster {name}"))
-            .remedy("stackctl restore --list shows those that there are")
-            .into());
-    }
+    restored::named(&found, name)?;
     prompt::confirm(&format!("Delete the Cluster {name} with its volumes?"), yes)?;
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;

@@ -3,20 +3,17 @@
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
-    core::v1::Pod,
-};
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
-    api::{DynamicObject, ListParams, LogParams},
+    api::{DynamicObject, ListParams},
 };
 use serde::Deserialize;
 
 use super::{Health, Verdict};
 use crate::{
     backup::{
-        PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, STORE, Store,
+        Cause, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, Store, cause,
         secrets::{self, Side},
     },
     database::{self, Overview},
@@ -31,10 +28,6 @@ const QUERY: &str = "select json_build_object(\
     'waiting', (select count(*) from pg_ls_archive_statusdir() where name like '%.ready'), \
     'segment', pg_size_bytes(current_setting('wal_segment_size'))) from pg_stat_archiver";
 
-/// The container that archives.
-const SIDECAR: &str = "plugin-barman-cloud";
-/// Lines of the sidecar's log in which the cause of a failing archive is looked for.
-const LINES: i64 = 80;
 /// From so many days before its end on, a certificate is worth a word.
 const ENDS_SOON: i64 = 365;
 
@@ -67,7 +60,13 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
     }
     let text = database::query(kube, namespace, cluster, QUERY).await?;
     let archiver: Archiver = serde_json::from_str(&text).context("the database's answer cannot be read")?;
-    let cause = if archiver.failing { Some(cause(kube, namespace, cluster, &store).await?) } else { None };
+    let cause = match archiver.failing {
+        true => {
+            let primary = Overview::read(kube, namespace, cluster).await?.primary.unwrap_or_default();
+            Some(cause::read(kube, namespace, &primary, &store).await?)
+        }
+        false => None,
+    };
     let noted = store.noted.get(cluster).cloned().map(serde_json::from_value::<Noted>).transpose();
     let noted = noted.context("the ObjectStore's status cannot be read")?.unwrap_or_default();
     let first = noted.last_successful_backup_time.is_none() && under_way(kube, namespace).await?;
@@ -77,7 +76,7 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
         let end = secret.as_ref().and_then(secrets::not_after);
         days = days.into_iter().chain(end.map(|end| secrets::days(Timestamp::now(), end))).min();
     }
-    Ok(judge(&archiver, cause.as_deref(), &noted, first, days, Timestamp::now()))
+    Ok(judge(&archiver, cause.as_ref(), &noted, first, days, Timestamp::now()))
 }
 
 /// Whether a pod of the plugin is ready. Asked first: without one there may be no primary that could be asked.
@@ -96,7 +95,7 @@ fn without_plugin() -> String {
 
 fn judge(
     archiver: &Archiver,
-    cause: Option<&str>,
+    cause: Option<&Cause>,
     noted: &Noted,
     first_under_way: bool,
     days: Option<i64>,
@@ -109,11 +108,15 @@ fn judge(
             None => "the log was never archived".into(),
         };
         let bytes = human::bytes(archiver.waiting * archiver.segment);
-        let text = format!(
-            "{since}: {}; the database goes on, {} segments ({bytes}) wait on its volume",
-            cause.unwrap_or("the cause is not known"),
-            archiver.waiting
-        );
+        let waiting = match archiver.waiting {
+            1 => format!("1 segment ({bytes}) waits"),
+            n => format!("{n} segments ({bytes}) wait"),
+        };
+        let what = cause.map_or("the cause is not known", |cause| &cause.what);
+        let mut text = format!("{since}: {what}; the database goes on, {waiting} on its volume");
+        if let Some(cause) = cause {
+            text.push_str(&format!("; {}", cause.remedy));
+        }
         return (Health::Degraded, text);
     }
     let log = match archiver.archived {
@@ -146,44 +149,6 @@ async fn under_way(kube: &Kube, namespace: &str) -> Result<bool> {
         object.data.pointer("/status/phase").and_then(|phase| phase.as_str().map(str::to_owned))
     };
     Ok(list.items.iter().any(|backup| !matches!(phase(backup).as_deref(), Some("completed" | "failed"))))
-}
-
-/// Why the log is not archived, in words.
-async fn cause(kube: &Kube, namespace: &str, cluster: &str, store: &Store) -> Result<String> {
-    if store.secret == STORE {
-        let stores: Api<StatefulSet> = Api::namespaced(kube.client(), namespace);
-        let ready = stores.get_opt(STORE).await?.and_then(|found| found.status?.ready_replicas).unwrap_or(0);
-        if ready == 0 {
-            return Ok("the store in the cluster does not run".into());
-        }
-    }
-    let primary = Overview::read(kube, namespace, cluster).await?.primary.unwrap_or_default();
-    let params = LogParams { container: Some(SIDECAR.into()), tail_lines: Some(LINES), ..LogParams::default() };
-    let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
-    let log = pods.logs(&primary, &params).await.with_context(|| format!("cannot read the log of {primary}"))?;
-    let found = log.lines().rev().find_map(|line| in_words(line, store));
-    Ok(found.unwrap_or_else(|| format!("kubectl -n {namespace} logs {primary} -c {SIDECAR} tells why")))
-}
-
-/// What a line of the sidecar's log means, if it is one of the known ones.
-fn in_words(line: &str, store: &Store) -> Option<String> {
-    let any = |words: &[&str]| words.iter().any(|word| line.contains(word));
-    if any(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "(403)"]) {
-        Some(format!("the store refuses the credentials of Secret {}", store.secret))
-    } else if any(&["NoSuchBucket", "(404)"]) {
-        Some(format!("the bucket of {} is not there", store.destination))
-    } else if any(&["no space left", "No space left", "QuotaExceeded", "InsufficientStorage"]) {
-        Some("the store is full".into())
-    } else if any(&["Expected empty archive"]) {
-        Some(format!("{} has the log of another database under this name already", store.destination))
-    } else if any(&["Could not connect", "EndpointConnectionError", "Connect timeout", "Read timeout", "closed before"])
-    {
-        Some(format!("the store at {} does not answer", store.endpoint))
-    } else if line.contains("secrets") && line.contains("not found") {
-        Some(format!("the Secret {} is not there", store.secret))
-    } else {
-        None
-    }
 }
 
 #[cfg(test)]
@@ -219,12 +184,15 @@ mod tests {
 
     #[test]
     fn a_failing_archive_tells_why_and_that_the_database_goes_on() {
-        let (health, text) =
-            judge(&archiver(true), Some("the store does not answer"), &noted(), false, Some(1800), now());
+        let cause = Cause { what: "the store is full".into(), remedy: "make room".into() };
+        let judged = |archiver: &Archiver| judge(archiver, Some(&cause), &noted(), false, Some(1800), now());
+        let (health, text) = judged(&archiver(true));
         assert_eq!(health, Health::Degraded);
-        let wanted = "the log was last archived 12s ago: the store does not answer; the database goes on, \
-                      3 segments (48.0 MiB) wait on its volume";
+        let wanted = "the log was last archived 12s ago: the store is full; the database goes on, \
+                      3 segments (48.0 MiB) wait on its volume; make room";
         assert_eq!(text, wanted);
+        let (_, text) = judged(&Archiver { waiting: 1, ..archiver(true) });
+        assert!(text.contains("1 segment (16.0 MiB) waits on its volume"), "{text}");
     }
 
     #[test]
@@ -237,23 +205,5 @@ mod tests {
         assert!(health == Health::Degraded && text.contains("the base backup of 5m0s ago failed"), "{text}");
         let (health, text) = judged(&noted(), 300);
         assert!(health == Health::Degraded && text.contains("ends in 300 days"), "{text}");
-    }
-
-    #[test]
-    fn causes_are_put_into_words() {
-        let store = Store {
-            endpoint: "http://s:7070".into(),
-            destination: "s3://b/".into(),
-            secret: "keys".into(),
-            keep: None,
-            noted: serde_json::Value::Null,
-        };
-        let words = |line: &str| in_words(line, &store).unwrap_or_default();
-        assert!(
-            words("An error occurred (403) when calling the HeadBucket operation: Forbidden").contains("Secret keys")
-        );
-        assert!(words("botocore: Could not connect to the endpoint URL").contains("does not answer"));
-        assert!(words("WAL archive check failed: Expected empty archive").contains("another database"));
-        assert_eq!(words("Backup completed"), "");
     }
 }

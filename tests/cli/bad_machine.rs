@@ -136,6 +136,7 @@ fn when_minikube_gives_up_its_reason_and_advice_are_shown() {
     -- stderr
     [cluster] Kubernetes cluster: FAILED after [TIME]
     error: Kubernetes cluster failed: the minikube cluster did not start: `minikube start` failed (exit status: 80): minikube: Failed to start host: no room
+      try: stackctl doctor
       try: Run minikube delete
     "#);
 }
@@ -155,6 +156,7 @@ fn when_minikube_dies_without_a_reason_its_last_lines_are_shown() {
     [cluster] Kubernetes cluster: FAILED after [TIME]
     error: Kubernetes cluster failed: the minikube cluster did not start: `minikube start` failed (exit status: 2): minikube (exit status: 2) said:
     panic: something
+      try: stackctl doctor
     "#);
 }
 

@@ -7,6 +7,7 @@ mod compile;
 mod dashboards;
 mod drills;
 mod engine;
+#[path = "../../src/figures.rs"]
 mod figures;
 mod plan;
 mod run;

@@ -2,16 +2,17 @@
 
 use std::time::Instant;
 
+use anyhow::Context as _;
 use serde_json::json;
 
 use crate::{
-    backup::{BaseBackup, Store, base},
+    backup::{BaseBackup, Cause, Store, base, cause},
     cli::Global,
     config::{Config, Options},
     context::Context,
     database,
-    error::{Result, failed},
-    kube::wait_ready,
+    error::{Kind, Result, failed, kind_of},
+    kube::{ObjectRef, wait_ready},
     phases::common,
     ui::{self, Event, Style, human},
 };
@@ -48,9 +49,10 @@ async fn create(cx: &Context) -> Result<(String, BaseBackup, f64)> {
     cx.reporter.send(Event::PhaseStarted { phase: phase.clone(), title: title.clone() });
 
     let object = base::request(kube, namespace, &cluster).await?;
-    wait_ready(kube, std::slice::from_ref(&object), cx.deadline, &common::observer(&cx.reporter, ID)).await.map_err(
-        |error| error.context("the backup failed; the database goes on, and earlier backups are as they were"),
-    )?;
+    let observer = common::observer(&cx.reporter, ID);
+    if let Err(error) = wait_ready(kube, std::slice::from_ref(&object), cx.deadline, &observer).await {
+        return Err(explained(cx, &object, &store, error).await);
+    }
     let seconds = began.elapsed();
     cx.doing(ID, "asking the store what it has now");
     let done = kube.get(&object).await?;
@@ -64,4 +66,30 @@ async fn create(cx: &Context) -> Result<(String, BaseBackup, f64)> {
     let outcome = format!("{} in the store", human::bytes(found.stored));
     cx.reporter.send(Event::PhaseDone { phase, title, outcome, elapsed: seconds });
     Ok((id.to_owned(), found, seconds.as_secs_f64()))
+}
+
+/// Adds to the `error` of a backup why it failed, as the instance that took it logged it: the operator has no more than
+/// a program's exit code.
+async fn explained(cx: &Context, object: &ObjectRef, store: &Store, error: anyhow::Error) -> anyhow::Error {
+    const UNHARMED: &str = "the database goes on, and earlier backups are as they were";
+    if kind_of(&error) != Kind::Failed {
+        return error.context(format!("the backup failed; {UNHARMED}"));
+    }
+    match why(cx, object, store).await {
+        Ok(Cause { what, remedy }) => {
+            error.context(failed(format!("the backup failed: {what}; {UNHARMED}")).remedy(remedy))
+        }
+        Err(_) => error.context(
+            failed(format!("the backup failed; {UNHARMED}"))
+                .remedy("stackctl status tells how the store and the database are"),
+        ),
+    }
+}
+
+async fn why(cx: &Context, object: &ObjectRef, store: &Store) -> Result<Cause> {
+    let kube = cx.kube().await?;
+    let failed = kube.get(object).await?;
+    let pod = failed.as_ref().and_then(|failed| failed.data.pointer("/status/instanceID/podName")?.as_str());
+    let pod = pod.context("no instance took it")?;
+    cause::read(kube, &cx.config.stack.namespace, pod, store).await
 }

@@ -7,8 +7,9 @@ use super::{
     Environment, Report, Run,
     junit::escape,
     svg::timeline,
-    text::{distribution, seconds, thousands},
+    text::{distribution, seconds},
 };
+use crate::figures::thousands;
 
 const STYLE: &str = include_str!("report.css");
 /// Findings on the page; all of them are in the JSON report.

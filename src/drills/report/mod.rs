@@ -7,7 +7,7 @@ mod text;
 
 pub use html::html;
 pub use junit::junit;
-pub use text::{distribution, seconds, summary, thousands};
+pub use text::{distribution, seconds, summary};
 
 use serde::{Deserialize, Serialize};
 

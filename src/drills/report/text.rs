@@ -4,6 +4,7 @@ use super::{
     super::{history::Stream, verdict::Wrong},
     Run,
 };
+use crate::figures::{median, thousands};
 
 /// The summary of one run: what a manager needs first, then what an engineer asks for.
 pub fn summary(run: &Run) -> String {
@@ -118,15 +119,6 @@ pub fn distribution(runs: &[Run]) -> String {
     lines.join("\n")
 }
 
-/// The middle of sorted values; of the two middle ones their mean.
-pub fn median(sorted: &[f64]) -> f64 {
-    match sorted.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => sorted[n / 2],
-        n => f64::midpoint(sorted[n / 2 - 1], sorted[n / 2]),
-    }
-}
-
 /// `0.004 s`, `2.94 s`, `12.4 s`.
 pub fn seconds(millis: f64) -> String {
     let seconds = millis / 1000.0;
@@ -135,17 +127,4 @@ pub fn seconds(millis: f64) -> String {
         s if s < 10.0 => format!("{seconds:.2} s"),
         _ => format!("{seconds:.1} s"),
     }
-}
-
-/// `1,234,567`.
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

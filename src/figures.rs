@@ -1,4 +1,4 @@
-//! What tables of measured values have in common.
+//! What tables of measured values have in common; developers' tasks (xtask) have them from this same file.
 
 /// The middle of the values; of the two middle ones their mean; not a number when there are none.
 pub fn median(values: &[f64]) -> f64 {
