@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod apply;
+mod backups;
 mod connect;
 mod diff;
 mod drills;
