@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{backups, backups::until, cli::Stackctl, objects::Objects, step};
 
-/// Small enough to be filled: room for one base backup and some log.
-const SIZE: &str = "900Mi";
+/// Small enough to be filled: room for a few base backups.
+const SIZE: &str = "2Gi";
 const PLACE: &str = "http://store.elsewhere.svc:7070,team/db,keys";
 
 pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
