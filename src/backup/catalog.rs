@@ -49,6 +49,9 @@ pub struct BaseBackup {
     pub stored: u64,
     /// Why it failed.
     pub error: Option<String>,
+    /// The log that it begins with is not in the store, though later log is: it was archived elsewhere, or lost.
+    #[serde(skip_deserializing)]
+    pub without_log: bool,
 }
 
 /// The archived log of a server.
@@ -71,11 +74,31 @@ pub struct Wal {
 impl BaseBackup {
     /// Whether it can be restored.
     pub fn complete(&self) -> bool {
-        self.status.as_deref() == Some("DONE") && self.ended.is_some()
+        self.status.as_deref() == Some("DONE") && self.ended.is_some() && !self.without_log
+    }
+
+    /// Whether it can be restored, or else why not.
+    pub fn state(&self) -> &str {
+        match &self.error {
+            _ if self.complete() => "complete",
+            Some(error) => error,
+            None if self.without_log => "its log is not there",
+            None => "unfinished",
+        }
     }
 }
 
 impl Server {
+    /// Looks for the log that each base backup begins with. One that no later log has come after may still be archived:
+    /// a standby's backup ends before its primary has the segment full.
+    fn look_for_log(&mut self) {
+        let Some(wal) = &self.wal else { return };
+        for backup in &mut self.backups {
+            let Some(begin) = &backup.begin_wal else { continue };
+            backup.without_log = !wal.segments.contains(begin) && wal.segments.iter().any(|segment| segment > begin);
+        }
+    }
+
     /// The base backups that can be restored, the oldest first.
     pub fn complete(&self) -> impl DoubleEndedIterator<Item = &BaseBackup> {
         self.backups.iter().filter(|backup| backup.complete())
@@ -133,7 +156,10 @@ impl Catalog {
     /// The store did not answer or refused, in words for the user.
     pub fn parse(text: &str, store: &str, secret: &str) -> Result<Catalog> {
         match serde_json::from_str(text.trim()).context("the list of backups cannot be read")? {
-            Answer::Servers { servers } => Ok(Catalog { servers }),
+            Answer::Servers { mut servers } => {
+                servers.values_mut().for_each(Server::look_for_log);
+                Ok(Catalog { servers })
+            }
             Answer::Refused { error, message } => Err(refused(&error, &message, store, secret).into()),
         }
     }
@@ -216,6 +242,22 @@ mod tests {
         let mut whole = server();
         whole.wal.as_mut().unwrap().segments.push("000000020000000000000007".into());
         assert_eq!(whole.missing_segments(), 0);
+    }
+
+    #[test]
+    fn a_backup_whose_first_log_is_elsewhere_is_not_complete() {
+        let with = |segments: &[&str]| {
+            let mut server = server();
+            let all = segments.iter().map(|segment| format!("0000000100000000000000{segment}"));
+            server.wal.as_mut().unwrap().segments = all.collect();
+            server.look_for_log();
+            server
+        };
+        assert_eq!(with(&["05", "06"]).backups[1].state(), "complete");
+        let lost = with(&["06", "07"]);
+        assert_eq!(lost.backups[1].state(), "its log is not there");
+        assert!(lost.first_moment().is_none() && lost.backups[0].state() == "no");
+        assert_eq!(with(&["03", "04"]).backups[1].state(), "complete", "its first segment is not full yet");
     }
 
     #[test]

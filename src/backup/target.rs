@@ -84,12 +84,9 @@ fn find<'a>(server: &'a Server, name: &str) -> Result<&'a BaseBackup> {
     let named = |backup: &&BaseBackup| backup.id == name || backup.name.as_deref() == Some(name);
     match server.backups.iter().find(named) {
         Some(backup) if backup.complete() => Ok(backup),
-        Some(backup) => {
-            let why = backup.error.as_deref().unwrap_or("it was not finished");
-            Err(failed(format!("backup {name} cannot be restored: {why}"))
-                .remedy("stackctl backup list shows the others")
-                .into())
-        }
+        Some(backup) => Err(failed(format!("backup {name} cannot be restored: {}", backup.state()))
+            .remedy("stackctl backup list shows the others")
+            .into()),
         None => {
             let ids: Vec<_> = server.complete().map(|backup| backup.id.as_str()).collect();
             Err(usage(format!("there is no backup {name}")).remedy(format!("there are {}", ids.join(", "))).into())

@@ -64,11 +64,7 @@ fn as_text(store: &Store, catalog: &Catalog, now: Timestamp) -> String {
         for backup in server.backups.iter().rev() {
             let ended = backup.ended.map_or_else(|| "-".into(), second);
             let age = backup.ended.map_or_else(|| "-".into(), |ended| human::age(now, ended));
-            let state = match (backup.complete(), &backup.error) {
-                (true, _) => "complete",
-                (false, Some(error)) => error,
-                (false, None) => "unfinished",
-            };
+            let state = backup.state();
             let stored = human::bytes(backup.stored);
             text.push_str(&format!("{:<17} {ended:<21} {age:>8} {stored:>11}  {state}\n", backup.id));
         }
