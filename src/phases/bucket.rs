@@ -102,7 +102,7 @@ async fn wanted(cx: &Context) -> Result<Option<Store>> {
 /// the next is due at night. What the plugin noted of the former place is struck out.
 ///
 /// # Errors
-/// The API server refuses.
+/// The API server refuses, or the primary cannot be asked.
 pub async fn begin_anew(cx: &Context) -> Result<()> {
     let (kube, namespace, cluster) = (cx.kube().await?, &cx.config.stack.namespace, cx.database().await?);
     if kube.get(&database::reference(namespace, &cluster)).await?.is_none() {
@@ -115,6 +115,8 @@ pub async fn begin_anew(cx: &Context) -> Result<()> {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let patched = kube.api(&store).await?.patch_status(OBJECT_STORE, &params, &noted).await;
     patched.with_context(|| format!("cannot write the status of {store}"))?;
+    // A base backup starts at the last checkpoint: at one before this, the log that it needs is in the former place.
+    database::query(kube, namespace, &cluster, "checkpoint").await?;
     base::request(kube, namespace, &cluster).await?;
     Ok(())
 }
