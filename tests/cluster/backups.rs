@@ -130,10 +130,14 @@ pub fn ask<'a>(stackctl: &Stackctl, cluster: impl Into<Option<&'a str>>, sql: &s
 
 /// What `status` says of backups.
 pub fn line(stackctl: &Stackctl) -> String {
-    let status: Value = serde_json::from_str(&stackctl.run(&["status", "-o", "json"]).stdout).unwrap();
-    let parts = status["parts"].as_array().unwrap();
-    let line = parts.iter().find(|part| part["part"] == "backups").unwrap();
-    line["detail"].as_str().unwrap().to_owned()
+    part(stackctl, "backups")["detail"].as_str().unwrap().to_owned()
+}
+
+/// What `status` says of a part; null while it says nothing of it.
+pub fn part(stackctl: &Stackctl, name: &str) -> Value {
+    let status: Value = serde_json::from_str(&stackctl.run(&["status", "-o", "json"]).stdout).unwrap_or_default();
+    let parts = status["parts"].as_array().cloned().unwrap_or_default();
+    parts.into_iter().find(|part| part["part"] == name).unwrap_or_default()
 }
 
 pub fn until(what: &str, done: impl Fn() -> bool) {

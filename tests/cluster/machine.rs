@@ -2,6 +2,21 @@
 
 use std::process::Command;
 
+use crate::{cli::Stackctl, step};
+
+/// Deletes what an interrupted earlier run left; its outcome is checked by the step after it.
+pub fn begin(stackctl: &Stackctl) {
+    stackctl.run(&["down", "--cluster", "--yes"]);
+    assert_eq!(Leftovers::of(stackctl.profile()), Leftovers::default(), "before the test");
+}
+
+/// Deletes the profile, of which nothing is left then.
+pub fn end(stackctl: &Stackctl) {
+    step("down --cluster leaves nothing on this machine");
+    stackctl.ok(&["down", "--cluster", "--yes"]);
+    assert_eq!(Leftovers::of(stackctl.profile()), Leftovers::default(), "after down --cluster");
+}
+
 /// Everything of a profile that exists outside the cluster.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {

@@ -25,9 +25,7 @@ const PROFILE: &str = "stackctl-test";
 #[ignore = "needs a Docker engine and minutes: cargo xtask test runs it"]
 fn from_nothing_to_a_registered_user_and_back_to_nothing() {
     let stackctl = Stackctl::new(PROFILE);
-    // What an interrupted earlier run left; its outcome is checked by the step after it.
-    stackctl.run(&["down", "--cluster", "--yes"]);
-    assert_eq!(Leftovers::of(PROFILE), Leftovers::default(), "before the test");
+    machine::begin(&stackctl);
 
     step("a dry run prints the plan and makes nothing");
     let plan = stackctl.ok(&["up", "--dry-run"]);
@@ -120,9 +118,7 @@ fn from_nothing_to_a_registered_user_and_back_to_nothing() {
     stackctl.ok(&["down", "--yes"]);
     assert_eq!(objects.remaining(), Vec::<String>::new(), "left after down");
 
-    step("down --cluster leaves nothing on this machine");
-    stackctl.ok(&["down", "--cluster", "--yes"]);
-    assert_eq!(Leftovers::of(PROFILE), Leftovers::default(), "after down --cluster");
+    machine::end(&stackctl);
 }
 
 fn step(what: &str) {

@@ -15,9 +15,12 @@ fn release_manifest(component: &str, file: &str) -> String {
     crate::harness::release_manifest(&format!("{file}-{version}.yaml"))
 }
 
+fn stack(namespace: &str) -> Stack {
+    Stack { namespace: namespace.into(), instances: 3, storage: "1Gi".into(), storage_class: Some("any".into()) }
+}
+
 fn objects(part: Part, namespace: &str) -> Vec<DynamicObject> {
-    let stack =
-        Stack { namespace: namespace.into(), instances: 3, storage: "1Gi".into(), storage_class: Some("any".into()) };
+    let stack = stack(namespace);
     let images = Images::new(&components().unwrap(), |_| None, "user-app:0123456789ab".into());
     let mut objects = Vec::new();
     match part {
@@ -169,12 +172,7 @@ async fn a_volume_of_backups_is_left_as_it_is() {
     first.retain(|object| object.types.as_ref().is_some_and(|types| types.kind == "PersistentVolumeClaim"));
     assert_eq!(sandbox.apply(&first).await.unwrap(), [Change::Created]);
     let live = sandbox.get(&sandbox.reference("v1", "PersistentVolumeClaim", "backup-store")).await.unwrap();
-    let stack = Stack {
-        namespace: sandbox.namespace.clone(),
-        instances: 3,
-        storage: "1Gi".into(),
-        storage_class: Some("any".into()),
-    };
+    let stack = stack(&sandbox.namespace);
     let kept = backup::claim(&live, stack.storage_class.as_deref()).unwrap();
     let kept = render(Part::Backup, vec![kept], &stack, &Images::default());
     assert_eq!(sandbox.apply(&kept).await.unwrap(), [Change::Unchanged]);

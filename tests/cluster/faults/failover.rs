@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{all_is_well, hand::Hand, healthy};
+use super::{all_is_well, disturbed, hand::Hand, healthy};
 use crate::{
     backups::{self, until},
     cli::Stackctl,
@@ -18,13 +18,9 @@ pub fn in_the_middle_of_a_base_backup(stackctl: &Stackctl, hand: &Hand) {
     step("the primary is deleted in the middle of a base backup");
     let before = backups::backups(stackctl, "user-db");
     let primary = hand.primary();
-    let created = std::thread::scope(|scope| {
-        let created = scope.spawn(|| stackctl.run(&["backup", "create"]));
-        until("the copy", || hand.copying());
+    let created = disturbed(stackctl, hand, || {
         hand.kubectl(&["delete", "pod", &primary, "--grace-period", "1", "--wait=false"]);
-        created.join().expect("stackctl ends")
     });
-    println!("the backup that was disturbed ended with exit code {}", created.code);
     assert!(created.code <= 1, "{}", created.stderr);
     assert_ne!(hand.primary(), primary, "nobody took over");
     healthy(stackctl);

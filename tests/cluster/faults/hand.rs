@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cli::Stackctl;
 
 /// Of the stack.
-pub const NAMESPACE: &str = "user-app";
+const NAMESPACE: &str = "user-app";
 
 /// kubectl on the profile's cluster, and docker on its node.
 pub struct Hand {
@@ -15,9 +15,8 @@ pub struct Hand {
 }
 
 impl Hand {
-    pub fn new(stackctl: &Stackctl, profile: &'static str) -> Self {
-        assert_eq!(stackctl.profile(), profile);
-        Hand { profile }
+    pub fn new(stackctl: &Stackctl) -> Self {
+        Hand { profile: stackctl.profile() }
     }
 
     /// Runs kubectl in the stack's namespace, expects that it works, and returns what it printed.

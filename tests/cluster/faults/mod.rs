@@ -9,7 +9,13 @@ mod store;
 
 use std::time::Duration;
 
-use crate::{backups, cli::Stackctl, machine::Leftovers, objects::Objects, step};
+use crate::{
+    backups,
+    cli::{Output, Stackctl},
+    machine,
+    objects::Objects,
+    step,
+};
 use hand::Hand;
 
 /// A profile of its own: a developer's cluster, and that of the other test, are left alone.
@@ -21,11 +27,10 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(180);
 #[ignore = "needs a Docker engine and half an hour: cargo xtask backups runs it"]
 fn backups_survive_what_befalls_their_store() {
     let stackctl = Stackctl::new(PROFILE);
-    stackctl.run(&["down", "--cluster", "--yes"]);
-    assert_eq!(Leftovers::of(PROFILE), Leftovers::default(), "before the test");
+    machine::begin(&stackctl);
     stackctl.ok(&["up"]);
     let objects = Objects::connect(&stackctl);
-    let hand = Hand::new(&stackctl, PROFILE);
+    let hand = Hand::new(&stackctl);
     backups::until("the first base backup", || !backups::backups(&stackctl, "user-db").is_empty());
     fill(&stackctl);
 
@@ -39,9 +44,7 @@ fn backups_survive_what_befalls_their_store() {
     retention::removes_what_it_should_and_nothing_else(&stackctl, &hand);
     second_store::is_used_and_gets_full(&stackctl, &objects, &hand);
 
-    step("down --cluster leaves nothing on this machine");
-    stackctl.ok(&["down", "--cluster", "--yes"]);
-    assert_eq!(Leftovers::of(PROFILE), Leftovers::default(), "after down --cluster");
+    machine::end(&stackctl);
 }
 
 /// So much that a base backup takes long enough to be disturbed: 300 MiB that compress little.
@@ -49,7 +52,6 @@ fn fill(stackctl: &Stackctl) {
     step("the database gets 300 MiB");
     let sql = "create table filling as select string_agg(md5(random()::text), '') as text \
                from generate_series(1, 38400) row, generate_series(1, 250) digest group by row";
-    backups::ask(stackctl, "user-db", "alter database app set default_toast_compression = 'pglz'");
     backups::ask(stackctl, "user-db", sql);
 }
 
@@ -70,12 +72,19 @@ fn all_is_well(stackctl: &Stackctl, before: &[String]) {
     assert!(verified.stdout.contains("the backups are sound"), "{}", verified.stdout);
 }
 
+/// Takes a base backup, and has `fault` disturb it while it is copied.
+fn disturbed(stackctl: &Stackctl, hand: &Hand, fault: impl FnOnce()) -> Output {
+    let created = std::thread::scope(|scope| {
+        let created = scope.spawn(|| stackctl.run(&["backup", "create"]));
+        backups::until("the copy", || hand.copying());
+        fault();
+        created.join().expect("stackctl ends")
+    });
+    println!("the backup that was disturbed ended with exit code {}", created.code);
+    created
+}
+
 /// Waits for three instances that are ready, whoever is the primary.
 fn healthy(stackctl: &Stackctl) {
-    backups::within(HEALTHY_WITHIN, "full redundancy", || {
-        let status: serde_json::Value =
-            serde_json::from_str(&stackctl.run(&["status", "-o", "json"]).stdout).unwrap_or_default();
-        let parts = status["parts"].as_array().cloned().unwrap_or_default();
-        parts.iter().any(|part| part["part"] == "database" && part["health"] == "healthy")
-    });
+    backups::within(HEALTHY_WITHIN, "full redundancy", || backups::part(stackctl, "database")["health"] == "healthy");
 }

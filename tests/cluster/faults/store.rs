@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{all_is_well, goes_on, hand::Hand};
+use super::{all_is_well, disturbed, goes_on, hand::Hand};
 use crate::{
     backups::{self, ask, line, until, within},
     cli::Stackctl,
@@ -19,14 +19,10 @@ const AWAY: Duration = Duration::from_secs(10 * 60);
 pub fn killed_during_a_base_backup(stackctl: &Stackctl, hand: &Hand) {
     step("the store is killed in the middle of a base backup");
     let before = backups::backups(stackctl, "user-db");
-    let created = std::thread::scope(|scope| {
-        let created = scope.spawn(|| stackctl.run(&["backup", "create"]));
-        until("the copy", || hand.copying());
+    let created = disturbed(stackctl, hand, || {
         std::thread::sleep(Duration::from_millis(700));
         hand.kill("versitygw");
-        created.join().expect("stackctl ends")
     });
-    println!("the backup that was disturbed ended with exit code {}", created.code);
     if created.code != 0 {
         assert!(created.code == 1 && created.stderr.contains("the database goes on"), "{}", created.stderr);
     }
