@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 
-use super::{Phase, common};
+use super::{Phase, common, sidecar};
 use crate::{assets::Part, context::Context, database, error::Result, kube::keep_data};
 
 /// Installs the database and waits for every instance.
@@ -30,8 +30,12 @@ impl Phase for Database {
             let kube = cx.kube().await?;
             let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
             keep_data::wake(kube, namespace, &cluster, cx.deadline).await?;
-            let applied = common::apply(cx, self.id(), Part::Database).await?;
+            let mut applied = common::apply(cx, self.id(), Part::Database).await?;
             common::wait(cx, self.id(), &applied).await?;
+            if sidecar::settle(cx, self.id(), &cluster).await? {
+                applied.ready.clear();
+                common::wait(cx, self.id(), &applied).await?;
+            }
             let overview = database::Overview::read(kube, namespace, &cluster).await?;
             Ok(format!("{}, {}", overview.describe(), common::changes(applied.changed)))
         })

@@ -16,6 +16,7 @@ pub mod monitoring;
 pub mod operator;
 pub mod preflight;
 mod runner;
+mod sidecar;
 pub mod verify;
 pub mod web;
 

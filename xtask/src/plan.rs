@@ -77,8 +77,8 @@ impl Plan {
         if let Some(why) = self.bundle {
             lines.push(format!(
                 "build Kubernetes, minikube, the operator, PostgreSQL's image and the rest from sources and Debian \
-                 packages, {why} (what is built already is not built again; the first time it takes about 20 \
-                 minutes on 2 cores, and some 20 GB of your cache folders and the engine's)"
+                 packages, {why} (what is built already is not built again; the first time it takes about half \
+                 an hour on 2 cores, and some 25 GB of your cache folders and the engine's)"
             ));
         }
         lines

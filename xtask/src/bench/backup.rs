@@ -2,7 +2,7 @@
 //! `pg_basebackup` of the same instance, restores to random moments compared row by row, and a large one.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
@@ -19,8 +19,8 @@ use crate::stackctl::RELEASE;
 const RESTORE: u64 = 900;
 /// Seconds of everything else.
 const PATIENCE: u64 = 300;
-/// What the restored databases are called.
-const SCRATCH: &str = "user-db-bench";
+/// What the names of the restored databases begin with.
+const SCRATCH: &str = "bench";
 /// Pods whose memory is that of backups, by namespace and the beginning of their names.
 const OURS: [(&str, &str); 2] = [("user-app", "backup-store"), ("cnpg-system", "barman-cloud")];
 /// The sidecar of each instance, which is told apart: it comes with every instance.
@@ -90,8 +90,6 @@ pub fn bench(args: &Args) -> Result<()> {
         context: args.context.clone(),
     };
     let outcome = measure(&stack, args);
-    // It may not be there.
-    let _ = stack.stackctl(&["restore", "--discard", SCRATCH, "--yes"], PATIENCE);
     let _ = stack.sql(None, "drop table if exists bench_backup, bench_markers, bench_fill");
     let results = outcome?;
     print(&results);
@@ -119,9 +117,8 @@ fn measure(stack: &Stack, args: &Args) -> Result<Results> {
     }
     results.ratio = median(&results.base_backup) / median(&results.pg_basebackup);
     say("restoring all of it");
-    let began = Instant::now();
-    stack.stackctl(&["restore", "--to", "latest", "--name", SCRATCH], RESTORE)?;
-    results.restore_seconds = Some(began.elapsed().as_secs_f64());
+    let (seconds, _) = stack.restored("latest", "3", |_| Ok(()))?;
+    results.restore_seconds = Some(seconds);
     Ok(results)
 }
 
@@ -175,7 +172,7 @@ fn markers(stack: &Stack, count: usize) -> Result<Vec<Marker>> {
         &format!(
             "do $$ declare due int[]; moment timestamptz; begin \
              select array_agg(id) into due from (select id from generate_series(5, {rows}) id order by random() \
-             limit {count}) some; \
+             limit {count}) chosen; \
              for row in 1..{rows} loop \
              insert into bench_backup (text) values (md5(random()::text)); commit; perform pg_sleep(0.1); \
              if row = any(due) then moment := clock_timestamp(); perform pg_sleep(0.1); \
@@ -193,13 +190,10 @@ fn markers(stack: &Stack, count: usize) -> Result<Vec<Marker>> {
     for (number, line) in noted.lines().enumerate() {
         let [moment, rows, digest] = line.split('|').collect::<Vec<_>>()[..] else { bail!("{line:?} is no marker") };
         say(&format!("restoring {moment}, {} of {count}", number + 1));
-        let began = Instant::now();
-        stack.stackctl(&["restore", "--to", moment, "--name", SCRATCH, "--instances", "1"], RESTORE)?;
-        let seconds = began.elapsed().as_secs_f64();
         let sql = "select count(*), md5(string_agg(id || text, ',' order by id)) from bench_backup";
-        let equal = stack.sql(Some(SCRATCH), sql)? == format!("{rows}|{digest}");
+        let (seconds, found) = stack.restored(moment, "1", |name| stack.sql(Some(name), sql))?;
+        let equal = found == format!("{rows}|{digest}");
         markers.push(Marker { moment: moment.to_owned(), rows: rows.parse()?, equal, seconds });
-        stack.stackctl(&["restore", "--discard", SCRATCH, "--yes"], PATIENCE)?;
     }
     if markers.len() != count {
         bail!("{} of {count} moments were noted", markers.len());
@@ -295,6 +289,20 @@ struct Stack {
 impl Stack {
     fn stackctl(&self, args: &[&str], seconds: u64) -> Result<String> {
         Run::new(Path::new(&self.stackctl), seconds).args(["--context", &self.context]).args(args).output()
+    }
+
+    /// Restores, has a look, and deletes it again. The seconds of the first, and what was seen.
+    fn restored<T>(&self, to: &str, instances: &str, look: impl FnOnce(&str) -> Result<T>) -> Result<(f64, T)> {
+        // A name of its own each time: what a restored database archives stays in the store.
+        let name = format!("{SCRATCH}-{}", SystemTime::UNIX_EPOCH.elapsed()?.as_secs());
+        let began = Instant::now();
+        let restored = self.stackctl(&["restore", "--to", to, "--name", &name, "--instances", instances], RESTORE);
+        let seconds = began.elapsed().as_secs_f64();
+        let seen = restored.and_then(|_| look(&name));
+        let discarded = self.stackctl(&["restore", "--discard", &name, "--yes"], PATIENCE);
+        let seen = seen?;
+        discarded?;
+        Ok((seconds, seen))
     }
 
     fn kubectl(&self, args: &[&str]) -> Result<String> {

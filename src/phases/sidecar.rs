@@ -1,0 +1,124 @@
+//! The backup plugin's container in each instance. What it runs with is no part of the Cluster, so the operator does
+//! not see that it is to be another one; it replaces the instances, one by one, when it next looks for another reason.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
+use super::{backup, common};
+use crate::{
+    assets::{self, Part},
+    context::Context,
+    database,
+    error::Result,
+    kube::FIELD_MANAGER,
+};
+
+/// Its name in the pods: the plugin's `pkg/metadata`.
+const NAME: &str = "plugin-barman-cloud";
+/// How often the pods are looked at while they are replaced.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Makes the operator look at a Cluster, as every change of it does.
+const LOOKED_AT: &str = "stackctl/looked-at";
+
+/// What it is to run with.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    image: Value,
+    resources: Value,
+}
+
+/// Waits until every instance runs with the sidecar that is wanted, or without, if no backups are; has the operator
+/// replace those that do not. Returns whether there were any: the newest may not be ready yet.
+///
+/// # Errors
+/// The API server refuses or does not answer.
+pub async fn settle(cx: &Context, phase: &str, cluster: &str) -> Result<bool> {
+    let wanted = wanted(cx).await?;
+    let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
+    let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
+    let instances = ListParams::default().labels(&database::instances(cluster));
+    let mut asked = false;
+    loop {
+        let found = pods.list(&instances).await.context("cannot list the instances")?.items;
+        let stale = found.iter().filter(|pod| !fits(pod, wanted.as_ref())).count();
+        if stale == 0 {
+            return Ok(asked);
+        }
+        cx.doing(phase, format!("{stale} of {} instances are yet to be replaced: their sidecar is another", found.len()));
+        if !asked {
+            let reference = database::reference(namespace, cluster);
+            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs().to_string();
+            let look = Patch::Merge(json!({"metadata": {"annotations": {LOOKED_AT: now}}}));
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            let patched = kube.api(&reference).await?.patch(cluster, &params, &look).await;
+            patched.with_context(|| format!("cannot annotate {reference}"))?;
+            asked = true;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// As the manifests have it; `None` without backups.
+async fn wanted(cx: &Context) -> Result<Option<Wanted>> {
+    if backup::wanted(cx).is_none() {
+        return Ok(None);
+    }
+    let objects = common::objects(cx, Part::Backup).await?;
+    let of = |kind: &str, path: &str| {
+        let found = objects.iter().filter(|object| assets::kind(object) == kind).find_map(|one| one.data.pointer(path));
+        found.cloned().with_context(|| format!("the manifests have no {kind} with {path}"))
+    };
+    let env = of("Deployment", "/spec/template/spec/containers/0/env")?;
+    let image = env.as_array().into_iter().flatten().find(|variable| variable["name"] == "SIDECAR_IMAGE");
+    let image = image.map(|variable| variable["value"].clone()).unwrap_or_default();
+    Ok(Some(Wanted { image, resources: of("ObjectStore", "/spec/instanceSidecarConfiguration/resources")? }))
+}
+
+/// Whether a pod's sidecar is the wanted one; one that is on its way out is not.
+fn fits(pod: &Pod, wanted: Option<&Wanted>) -> bool {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return false;
+    }
+    let started = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
+    let sidecar = started.and_then(|all| all.iter().find(|container| container.name == NAME));
+    sidecar.map(runs_with).as_ref() == wanted
+}
+
+fn runs_with(sidecar: &Container) -> Wanted {
+    Wanted { image: json!(sidecar.image), resources: json!(sidecar.resources) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(containers: Value) -> Pod {
+        serde_json::from_value(json!({"spec": {"containers": [], "initContainers": containers}})).unwrap()
+    }
+
+    #[test]
+    fn a_sidecar_fits_by_its_image_and_its_resources() {
+        let resources = json!({"limits": {"memory": "512Mi"}, "requests": {"cpu": "50m", "memory": "40Mi"}});
+        let wanted = Wanted { image: json!("a:1"), resources: resources.clone() };
+        let with = |image: &str, cpu: &str| {
+            let mut resources = resources.clone();
+            resources["requests"]["cpu"] = json!(cpu);
+            pod(json!([{"name": "bootstrap"}, {"name": NAME, "image": image, "resources": resources}]))
+        };
+        assert!(fits(&with("a:1", "50m"), Some(&wanted)));
+        assert!(!fits(&with("a:2", "50m"), Some(&wanted)) && !fits(&with("a:1", "60m"), Some(&wanted)));
+        assert!(!fits(&with("a:1", "50m"), None), "it is to go");
+        let without = pod(json!([{"name": "bootstrap"}]));
+        assert!(fits(&without, None) && !fits(&without, Some(&wanted)));
+        let mut leaving = with("a:1", "50m");
+        leaving.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-24T11:00:00Z")).unwrap();
+        assert!(!fits(&leaving, Some(&wanted)), "its successor is what counts");
+    }
+}
