@@ -51,7 +51,10 @@ pub async fn settle(cx: &Context, phase: &str, cluster: &str) -> Result<bool> {
         if stale == 0 {
             return Ok(asked);
         }
-        cx.doing(phase, format!("{stale} of {} instances are yet to be replaced: their sidecar is another", found.len()));
+        cx.doing(
+            phase,
+            format!("{stale} of {} instances are yet to be replaced: their sidecar is another", found.len()),
+        );
         if !asked {
             let reference = database::reference(namespace, cluster);
             let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs().to_string();
@@ -99,7 +102,7 @@ fn runs_with(sidecar: &Container) -> Wanted {
 mod tests {
     use super::*;
 
-    fn pod(containers: Value) -> Pod {
+    fn pod(containers: &Value) -> Pod {
         serde_json::from_value(json!({"spec": {"containers": [], "initContainers": containers}})).unwrap()
     }
 
@@ -110,12 +113,12 @@ mod tests {
         let with = |image: &str, cpu: &str| {
             let mut resources = resources.clone();
             resources["requests"]["cpu"] = json!(cpu);
-            pod(json!([{"name": "bootstrap"}, {"name": NAME, "image": image, "resources": resources}]))
+            pod(&json!([{"name": "bootstrap"}, {"name": NAME, "image": image, "resources": resources}]))
         };
         assert!(fits(&with("a:1", "50m"), Some(&wanted)));
         assert!(!fits(&with("a:2", "50m"), Some(&wanted)) && !fits(&with("a:1", "60m"), Some(&wanted)));
         assert!(!fits(&with("a:1", "50m"), None), "it is to go");
-        let without = pod(json!([{"name": "bootstrap"}]));
+        let without = pod(&json!([{"name": "bootstrap"}]));
         assert!(fits(&without, None) && !fits(&without, Some(&wanted)));
         let mut leaving = with("a:1", "50m");
         leaving.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-24T11:00:00Z")).unwrap();

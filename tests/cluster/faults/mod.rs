@@ -3,6 +3,7 @@
 
 mod failover;
 mod hand;
+mod left_out;
 mod retention;
 mod second_store;
 mod store;
@@ -42,6 +43,7 @@ fn backups_survive_what_befalls_their_store() {
     failover::in_the_middle_of_a_base_backup(&stackctl, &hand);
     failover::while_no_plugin_answers(&stackctl, &objects, &hand);
     retention::removes_what_it_should_and_nothing_else(&stackctl, &hand);
+    left_out::and_taken_up_again(&stackctl, &hand);
     second_store::is_used_and_gets_full(&stackctl, &objects, &hand);
 
     machine::end(&stackctl);
