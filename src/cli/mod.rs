@@ -201,6 +201,8 @@ pub enum Optional {
     /// Prometheus, kube-state-metrics and Grafana.
     Monitoring,
     /// The archive of the log, base backups and their store.
+    #[value(alias = "backups")]
+    #[serde(alias = "backups")]
     Backup,
 }
 
