@@ -109,16 +109,29 @@ impl Server {
         self.complete().filter_map(|backup| backup.ended).min()
     }
 
-    /// Until when everything that was committed is in the store for sure.
+    /// Until when everything that was committed can be restored for sure: to the newest segment, or, where the log has a
+    /// gap after the newest usable base backup, to that one.
     pub fn last_moment(&self) -> Option<Timestamp> {
-        self.first_moment().and(self.wal.as_ref()).map(|wal| wal.archived)
+        let wal = self.wal.as_ref()?;
+        let newest = self.complete().filter_map(|backup| backup.ended).max()?;
+        Some(if self.gap() == 0 { wal.archived } else { newest })
+    }
+
+    /// Segments that the log lacks after the newest usable base backup: nothing that came after them can be restored.
+    /// A primary that loses its volume leaves such a gap: its last full segment was on that volume only, as standbys
+    /// do not archive what they are sent (`archive_mode = on`).
+    pub fn gap(&self) -> u64 {
+        self.missing_from(self.complete().filter_map(|backup| backup.begin_wal.as_deref()).max())
     }
 
     /// Segments that the log lacks from the oldest usable base backup on: moments after such a gap can only be
     /// restored from a younger base backup.
     pub fn missing_segments(&self) -> u64 {
+        self.missing_from(self.complete().filter_map(|backup| backup.begin_wal.as_deref()).min())
+    }
+
+    fn missing_from(&self, begin: Option<&str>) -> u64 {
         let Some(wal) = &self.wal else { return 0 };
-        let begin = self.complete().filter_map(|backup| backup.begin_wal.as_deref()).min();
         let mut numbers: Vec<u64> = wal
             .segments
             .iter()
@@ -233,15 +246,37 @@ mod tests {
         let server = server();
         assert_eq!(server.complete().map(|backup| backup.id.as_str()).collect::<Vec<_>>(), ["20261124T110000"]);
         assert_eq!(server.first_moment().unwrap().to_string(), "2026-11-24T11:00:07Z");
+        assert_eq!(
+            server.last_moment().unwrap().to_string(),
+            "2026-11-24T11:00:07Z",
+            "7 is missing: no later for sure"
+        );
+        let whole = whole();
+        assert_eq!(whole.last_moment().unwrap().to_string(), "2026-11-24T11:05:00.25Z");
+    }
+
+    #[test]
+    fn a_gap_before_the_newest_backup_is_no_loss() {
+        let mut server = server();
+        assert_eq!((server.missing_segments(), server.gap()), (1, 1));
+        let mut later = server.backups[1].clone();
+        later.begin_wal = Some("000000020000000000000008".into());
+        later.ended = Some("2026-11-24T11:04:00Z".parse().unwrap());
+        server.backups.push(later);
+        assert_eq!((server.missing_segments(), server.gap()), (1, 0));
         assert_eq!(server.last_moment().unwrap().to_string(), "2026-11-24T11:05:00.25Z");
+    }
+
+    fn whole() -> Server {
+        let mut whole = server();
+        whole.wal.as_mut().unwrap().segments.push("000000020000000000000007".into());
+        whole
     }
 
     #[test]
     fn a_gap_counts_from_the_oldest_usable_backup_on() {
         assert_eq!(server().missing_segments(), 1, "7 is missing; 2 to 4 are of no use");
-        let mut whole = server();
-        whole.wal.as_mut().unwrap().segments.push("000000020000000000000007".into());
-        assert_eq!(whole.missing_segments(), 0);
+        assert_eq!(whole().missing_segments(), 0);
     }
 
     #[test]

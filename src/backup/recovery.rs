@@ -72,6 +72,13 @@ pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duratio
             .into());
     }
     let held = find(&catalog.servers, server)?;
+    if matches!(order.target, Target::Latest) && held.gap() > 0 {
+        let text = format!(
+            "after the newest base backup of {server}, log is missing in the store: what was written after that is not \
+             restored"
+        );
+        cx.reporter.send(Event::Warning { phase: phase.into(), text });
+    }
     let template = template(cx).await?;
     let as_many = template.data["spec"]["instances"].as_u64().and_then(|count| u32::try_from(count).ok());
     let wanted = Wanted {

@@ -18,14 +18,15 @@ use super::{
     prober::{Flow, Live, Place},
     record::{self, Running, undo},
     report::{self, Run},
-    scenarios::{Scenario, Scene, Stage, cast, disturbed, steps::node_of},
+    scenarios::{Scenario, Scene, Stage, cast, disaster, disturbed, steps::node_of},
     schedule::Load,
     stack::Stack,
     times,
     verdict::judge,
 };
 use crate::{
-    error::{Result, failed},
+    backup::Store,
+    error::{Result, failed, one_line},
     ui::{Event as UiEvent, Reporter},
 };
 
@@ -104,6 +105,16 @@ pub async fn run(
     flow.finish().await?;
     doing("reading every instance");
     let state = stack.read(name).await.context("cannot read the rows after the drill")?;
+    if scenario.loses_log && Store::read(&stack.kube, &stack.namespace).await?.is_some() {
+        doing("taking a base backup: log that was on the volume only is missing in the archive");
+        if let Err(error) = disaster::back_up(stack).await {
+            let text = format!(
+                "moments after this drill cannot be restored before a base backup is taken: {}",
+                one_line(&error)
+            );
+            reporter.send(UiEvent::Warning { phase: PHASE.into(), text });
+        }
+    }
     let clock_error = times::millis(live.clock_error());
     let findings = scene.findings();
     drop(observer);

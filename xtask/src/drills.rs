@@ -52,7 +52,7 @@ pub struct Args {
 /// Runs them, writes the reports, and prints them as a table in Markdown. Fails if a drill does.
 ///
 /// # Errors
-/// When a drill can't be run; the profile is deleted all the same.
+/// When there is no cluster to run them on; the profile is deleted all the same.
 pub fn drills(args: &Args) -> Result<ExitCode> {
     if let Some(file) = &args.from {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -67,18 +67,28 @@ pub fn drills(args: &Args) -> Result<ExitCode> {
     let runner = Runner { program: RELEASE.build()?, profile: args.profile.clone(), bundle: folder };
     let file = args.out.clone().unwrap_or_else(|| target_folder().join("drills.json"));
 
-    let mut reports = Vec::new();
+    let mut outcome = Outcome::default();
     let clusters = if args.nodes.is_empty() { vec![1, 3] } else { args.nodes.clone() };
     for nodes in clusters {
+        let ran = runner.cluster(nodes, args, &mut outcome, &file);
         runner.delete()?;
-        let outcome = runner.cluster(nodes, args, &mut reports, &file);
-        runner.delete()?;
-        outcome?;
+        ran?;
     }
-    tell(&table::markdown(&reports));
+    tell(&table::markdown(&outcome.reports));
+    for why in &outcome.not_run {
+        tell(why);
+    }
     say(&format!("written to {}", file.display()));
-    let passed = reports.iter().flat_map(table::runs).all(|run| run["pass"] == true);
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let passed = outcome.reports.iter().flat_map(table::runs).all(|run| run["pass"] == true);
+    Ok(if passed && outcome.not_run.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What came of all the drills.
+#[derive(Default)]
+struct Outcome {
+    reports: Vec<Value>,
+    /// Drills that gave no report, each with the reason.
+    not_run: Vec<String>,
 }
 
 struct Runner {
@@ -96,11 +106,17 @@ impl Runner {
         self.run(UP_SECONDS).args(["down", "--cluster", "--yes"]).go()
     }
 
+    /// A new cluster of so many nodes with the stack in it.
+    fn make(&self, nodes: u32) -> Result<()> {
+        say(&format!("a cluster of {nodes} {}", if nodes == 1 { "node" } else { "nodes" }));
+        self.delete()?;
+        self.run(UP_SECONDS).args(["up", "--nodes", &nodes.to_string()]).go()
+    }
+
     /// The scenarios that run on a cluster of so many nodes, the negative control first: a checker that finds
     /// nothing would make the others worthless.
-    fn cluster(&self, nodes: u32, args: &Args, reports: &mut Vec<Value>, file: &Path) -> Result<()> {
-        say(&format!("a cluster of {nodes} {}", if nodes == 1 { "node" } else { "nodes" }));
-        self.run(UP_SECONDS).args(["up", "--nodes", &nodes.to_string()]).go()?;
+    fn cluster(&self, nodes: u32, args: &Args, outcome: &mut Outcome, file: &Path) -> Result<()> {
+        self.make(nodes)?;
         let list = self.run(60).args(["failover-drill", "--list"]).output()?;
         let mut scenarios = scenarios(&list, nodes);
         scenarios.sort_by_key(|id| *id != "control");
@@ -108,28 +124,45 @@ impl Runner {
             if !args.scenario.is_empty() && id != "control" && !args.scenario.iter().any(|wanted| wanted == id) {
                 continue;
             }
-            for run in 1..=if id == "control" { 1 } else { args.runs } {
-                say(&format!("{id}, {run} of {}", args.runs));
-                reports.push(self.drill(id)?);
+            let runs = if id == "control" { 1 } else { args.runs };
+            for run in 1..=runs {
+                say(&format!("{id}, {run} of {runs}"));
+                match self.drill(id)? {
+                    Ok(report) => outcome.reports.push(report),
+                    Err(why) => {
+                        say(&why);
+                        outcome.not_run.push(why);
+                        // It may have left the stack as no drill begins with: the others are to be measured all the same.
+                        self.make(nodes)?;
+                    }
+                }
                 // Written each time: what was measured is kept, whatever comes after it.
-                write(reports, file)?;
+                write(&outcome.reports, file)?;
             }
         }
         Ok(())
     }
 
-    fn drill(&self, id: &str) -> Result<Value> {
+    /// The report of one drill, or why there is none.
+    fn drill(&self, id: &str) -> Result<Result<Value, String>> {
         let which = if id == "control" { vec!["--control"] } else { vec![id] };
         let run = self.run(DRILL_SECONDS).args(["failover-drill", "--yes", "-o", "json"]).args(which);
-        let mut report = None;
+        let (mut report, mut error) = (None, None);
         let code = run.lines(|line| {
-            let value: Option<Value> = serde_json::from_str(line).ok();
-            report = value.filter(|value| value["schema"] == "stackctl/drill-report").or(report.take());
+            let value: Value = serde_json::from_str(line).unwrap_or_default();
+            if value["schema"] == "stackctl/drill-report" {
+                report = Some(value);
+            } else if value["event"] == "error" {
+                error = value["message"].as_str().map(str::to_owned);
+            }
         })?;
-        match report {
+        Ok(match report {
             Some(report) if code == 0 || code == VERDICT => Ok(report),
-            _ => bail!("the drill {id} could not be run: stackctl ended with exit code {code}"),
-        }
+            _ => Err(format!(
+                "the drill {id} gave no report, stackctl ended with exit code {code}: {}",
+                error.as_deref().unwrap_or("no reason was given")
+            )),
+        })
     }
 }
 

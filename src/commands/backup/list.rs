@@ -37,6 +37,7 @@ fn as_json(store: &Store, catalog: &Catalog) -> serde_json::Value {
     let servers = catalog.servers.iter().map(|(name, server)| {
         let value = json!({
             "backups": server.backups, "wal": server.wal, "missing_segments": server.missing_segments(),
+            "gap": server.gap(),
             "first_restorable": server.first_moment(), "last_restorable": server.last_moment(),
         });
         (name.clone(), value)
@@ -74,6 +75,12 @@ fn as_text(store: &Store, catalog: &Catalog, now: Timestamp) -> String {
 
 fn restorable(server: &Server, now: Timestamp) -> String {
     match (server.first_moment(), server.last_moment()) {
+        (Some(first), Some(last)) if server.gap() > 0 => format!(
+            "restorable  from {} to {} for sure; nothing after the log that is missing, until a base backup is taken: \
+             stackctl backup create\n",
+            second(first),
+            second(last)
+        ),
         (Some(first), Some(last)) => {
             format!("restorable  from {} to {} ({} ago)\n", second(first), second(last), human::age(now, last))
         }
@@ -141,7 +148,7 @@ mod tests {
         store       s3://backups/ at http://backup-store:7070, every moment of the last 7d is kept
 
         server      user-db
-        restorable  from 2026-11-24T03:00:07Z to 2026-11-24T11:04:48Z (12s ago)
+        restorable  from 2026-11-24T03:00:07Z to 2026-11-24T03:00:07Z for sure; nothing after the log that is missing, until a base backup is taken: stackctl backup create
         log         000000010000000000000001 to 000000010000000000000005, 4 segments, 58.6 KiB, 1 segment is missing; the newest came 12s ago
 
         BACKUP            ENDED                      AGE      STORED  STATE
@@ -162,6 +169,7 @@ mod tests {
         let server = &value["servers"]["user-db"];
         assert_eq!(server["first_restorable"], "2026-11-24T03:00:07Z");
         assert_eq!(server["missing_segments"], 1);
+        assert_eq!(server["gap"], 1);
         assert_eq!(server["backups"][1]["stored"], 4_823_449);
     }
 }

@@ -27,6 +27,7 @@ pub static CONTROL: Scenario = Scenario {
     undone: "a standby takes over, synchronous replication is turned on again, the standbys run again",
     role: Role::Moves,
     control: true,
+    loses_log: true,
     undo: |s| Box::pin(settings(s)),
     inject: |s| Box::pin(weaken(s)),
     then: |s| Box::pin(take_over(s)),

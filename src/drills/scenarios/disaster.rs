@@ -64,16 +64,25 @@ fn restored_name(run: &str) -> String {
     format!("{CLUSTER}-{}", run.chars().take("20261124-110000".len()).collect::<String>())
 }
 
-/// Makes sure that there is a base backup to start from.
+/// Makes sure that there is a base backup to start from, and all the log since.
 async fn backed_up(stage: &Stage<'_>) -> Result<()> {
-    let (kube, namespace, database) = (&stage.stack.kube, &stage.stack.namespace, stage.stack.database.get());
-    let store = Store::required(kube, namespace).await?;
-    if store.noted[&database]["lastSuccessfulBackupTime"].is_string() {
+    let stack = stage.stack;
+    let store = Store::required(&stack.kube, &stack.namespace).await?;
+    let catalog = store.catalog(&stack.kube, &stack.namespace, Instant::now() + BACKUP_WITHIN).await?;
+    let server = catalog.servers.get(&stack.database.get());
+    if server.is_some_and(|server| server.first_moment().is_some() && server.gap() == 0) {
         return Ok(());
     }
-    let backup = base::request(kube, namespace, &database).await?;
-    let taken = wait_ready(kube, &[backup], Instant::now() + BACKUP_WITHIN, &|_| {}).await;
-    taken.context("there is no base backup, and none can be taken")
+    back_up(stack).await.context("there is no base backup to restore from, and none can be taken")
+}
+
+/// Takes a base backup.
+///
+/// # Errors
+/// It fails, or is not done in time.
+pub async fn back_up(stack: &Stack) -> Result<()> {
+    let backup = base::request(&stack.kube, &stack.namespace, &stack.database.get()).await?;
+    wait_ready(&stack.kube, &[backup], Instant::now() + BACKUP_WITHIN, &|_| {}).await
 }
 
 async fn lose_everything(scene: &Scene<'_>) -> Result<String> {

@@ -111,6 +111,9 @@ pub struct Scenario {
     pub streams: &'static [Stream],
     /// How long before the fault what is lost may have been acknowledged. `None`: nothing may be lost.
     pub loses: Option<Duration>,
+    /// Whether a volume is destroyed, and with it log that was not archived yet: a base backup is taken afterwards, as
+    /// nothing after that gap could be restored without.
+    pub loses_log: bool,
     /// How far ahead writes are handed out to the prober: for so long they go on without the API server.
     pub ahead: Duration,
     /// Brings the stack into the state in which the fault is to meet it, before the writes begin.
@@ -159,6 +162,7 @@ const COMMON: Scenario = Scenario {
     refused: false,
     streams: &Stream::ALL,
     loses: None,
+    loses_log: false,
     ahead: Duration::from_secs(2),
     prepare: |_| Box::pin(async { Ok(()) }),
     undo: |_| Box::pin(async { Ok(Vec::new()) }),

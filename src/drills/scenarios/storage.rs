@@ -27,8 +27,10 @@ pub static PVC_LOSS: Scenario = Scenario {
     title: "The primary loses its volume",
     does: "deletes the primary's volume claim together with its pod",
     must: "a standby is promoted, a new instance is made from it",
-    undone: "by the operator, which makes a new instance",
+    undone: "by the operator, which makes a new instance; a base backup is taken, as the log that was on the volume only \
+             is missing in the archive",
     role: Role::Moves,
+    loses_log: true,
     inject: |s| Box::pin(lose_volume(s)),
     ..COMMON
 };
