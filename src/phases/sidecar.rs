@@ -1,7 +1,7 @@
 //! The backup plugin's container in each instance. What it runs with is no part of the Cluster, so the operator does
 //! not see that it is to be another one; it replaces the instances, one by one, when it next looks for another reason.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -18,12 +18,16 @@ use crate::{
     database,
     error::Result,
     kube::FIELD_MANAGER,
+    ui::Event,
 };
 
 /// Its name in the pods: the plugin's `pkg/metadata`.
 const NAME: &str = "plugin-barman-cloud";
 /// How often the pods are looked at while they are replaced.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// So long after the last instance was replaced the operator is taken to be content: something else, such as a policy of
+/// the cluster's, may have changed what the pods are given.
+const CONTENT_AFTER: Duration = Duration::from_secs(180);
 /// Makes the operator look at a Cluster, as every change of it does.
 const LOOKED_AT: &str = "stackctl/looked-at";
 
@@ -35,7 +39,8 @@ struct Wanted {
 }
 
 /// Waits until every instance runs with the sidecar that is wanted, or without, if no backups are; has the operator
-/// replace those that do not. Returns whether there were any: the newest may not be ready yet.
+/// replace those that do not. Returns whether there were any: the newest may not be ready yet. Those that stay as they are
+/// get a warning.
 ///
 /// # Errors
 /// The API server refuses or does not answer.
@@ -44,11 +49,19 @@ pub async fn settle(cx: &Context, phase: &str, cluster: &str) -> Result<bool> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
     let instances = ListParams::default().labels(&database::instances(cluster));
-    let mut asked = false;
+    let (mut asked, mut since, mut before) = (false, Instant::now(), usize::MAX);
     loop {
         let found = pods.list(&instances).await.context("cannot list the instances")?.items;
         let stale = found.iter().filter(|pod| !fits(pod, wanted.as_ref())).count();
         if stale == 0 {
+            return Ok(asked);
+        }
+        if stale != before {
+            (since, before) = (Instant::now(), stale);
+        }
+        if since.elapsed() > CONTENT_AFTER {
+            let text = format!("{stale} instances go on with another backup sidecar than the one that was asked for");
+            cx.reporter.send(Event::Warning { phase: phase.into(), text });
             return Ok(asked);
         }
         cx.doing(
