@@ -114,7 +114,7 @@ impl Server {
     pub fn last_moment(&self) -> Option<Timestamp> {
         let wal = self.wal.as_ref()?;
         let newest = self.complete().filter_map(|backup| backup.ended).max()?;
-        Some(if self.gap() == 0 { wal.archived } else { newest })
+        Some(if self.gap() == 0 { wal.archived.max(newest) } else { newest })
     }
 
     /// Segments that the log lacks after the newest usable base backup: nothing that came after them can be restored.
@@ -253,6 +253,9 @@ mod tests {
         );
         let whole = whole();
         assert_eq!(whole.last_moment().unwrap().to_string(), "2026-11-24T11:05:00.25Z");
+        let mut new = whole;
+        new.wal.as_mut().unwrap().archived = "2026-11-24T11:00:00Z".parse().unwrap();
+        assert_eq!(new.last_moment(), new.first_moment(), "no segment came after it yet");
     }
 
     #[test]
