@@ -164,6 +164,7 @@ async fn script(
         }
         observer.note(Kind::Started, format!("primary {}", scene.primary));
         tokio::time::sleep(STEADY).await;
+        stack.quorum_known(&scene.primary).await?;
         let (before, before_name) = (seen.borrow().clone(), stack.database.get());
 
         let what = (scenario.inject)(scene).await?;
