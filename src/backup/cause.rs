@@ -8,8 +8,8 @@ use kube::{Api, api::LogParams};
 use super::{STORE, Store};
 use crate::{error::Result, kube::Kube};
 
-/// The container that archives and takes base backups.
-const SIDECAR: &str = "plugin-barman-cloud";
+/// The container in each instance that archives and takes base backups: its name in the plugin's `pkg/metadata`.
+pub const SIDECAR: &str = "plugin-barman-cloud";
 /// Lines of its log that are looked into.
 const LINES: i64 = 80;
 

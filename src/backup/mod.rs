@@ -11,7 +11,7 @@ pub mod store;
 pub mod target;
 
 pub use catalog::{BaseBackup, Catalog, Server};
-pub use cause::Cause;
+pub use cause::{Cause, SIDECAR};
 pub use store::Store;
 pub use target::Target;
 

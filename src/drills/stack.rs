@@ -35,10 +35,8 @@ pub const WEB: &str = "user-app";
 const DATABASE: &str = "app";
 /// The field manager of a drill's own changes.
 pub const MANAGER: &str = "stackctl-drill";
-/// Why a drill would try something else than what it is about.
-const QUORUM_UNKNOWN: &str = "the operator does not know how many standbys confirm a commit, and would not promote";
 /// How long the stack may take to recover from a drill that was interrupted.
-const SETTLE: Duration = Duration::from_secs(180);
+pub const SETTLE: Duration = Duration::from_secs(180);
 /// How long the standbys may take to replay what the primary has.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
@@ -163,7 +161,9 @@ impl Stack {
             return refuse(format!("{streaming} of {} standbys stream as synchronous candidates", instances - 1));
         }
         if !self.quorum_is_known(primary).await? {
-            return refuse(QUORUM_UNKNOWN.into());
+            return refuse(
+                "the operator does not know how many standbys confirm a commit, and would not promote".into(),
+            );
         }
         let weak = self
             .psql(
@@ -187,30 +187,16 @@ impl Stack {
 
     /// The primary writes down which standbys confirm its commits, and removes it around every change of its
     /// configuration: meanwhile the operator promotes nobody.
-    async fn quorum_is_known(&self, primary: &str) -> Result<bool> {
+    ///
+    /// # Errors
+    /// The API server refuses or does not answer.
+    pub async fn quorum_is_known(&self, primary: &str) -> Result<bool> {
         let name = self.database.get();
         let reference = ObjectRef::namespaced("postgresql.cnpg.io/v1", "FailoverQuorum", &self.namespace, &name);
         let found = self.kube.get(&reference).await?;
         Ok(found.is_some_and(|quorum| {
             number(&quorum, "/status/standbyNumber") > 0 && text(&quorum, "/status/primary") == primary
         }))
-    }
-
-    /// Waits until the primary has written that down, which it also removes a few seconds after the last instance came
-    /// back, as the order of the standbys in its configuration changes then. Were it lost at that moment, nobody would be
-    /// promoted any more: the operator leaves that to a human, and a drill would try that and not what it is about.
-    ///
-    /// # Errors
-    /// It does not in time.
-    pub async fn quorum_known(&self, primary: &str) -> Result<()> {
-        let deadline = Instant::now() + SETTLE;
-        while !self.quorum_is_known(primary).await? {
-            if Instant::now() > deadline {
-                return Err(failed(format!("the stack is not fit for a drill: {QUORUM_UNKNOWN}")).into());
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
-        Ok(())
     }
 
     /// As [`Stack::fit`], but gives the stack time to become so.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{backup, common};
 use crate::{
     assets::{self, Part},
+    backup::SIDECAR,
     context::Context,
     database,
     error::Result,
@@ -21,8 +22,6 @@ use crate::{
     ui::Event,
 };
 
-/// Its name in the pods: the plugin's `pkg/metadata`.
-const NAME: &str = "plugin-barman-cloud";
 /// How often the pods are looked at while they are replaced.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// So long after the last instance was replaced the operator is taken to be content: something else, such as a policy of
@@ -103,7 +102,7 @@ fn fits(pod: &Pod, wanted: Option<&Wanted>) -> bool {
         return false;
     }
     let started = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
-    let sidecar = started.and_then(|all| all.iter().find(|container| container.name == NAME));
+    let sidecar = started.and_then(|all| all.iter().find(|container| container.name == SIDECAR));
     sidecar.map(runs_with).as_ref() == wanted
 }
 
@@ -126,7 +125,7 @@ mod tests {
         let with = |image: &str, cpu: &str| {
             let mut resources = resources.clone();
             resources["requests"]["cpu"] = json!(cpu);
-            pod(&json!([{"name": "bootstrap"}, {"name": NAME, "image": image, "resources": resources}]))
+            pod(&json!([{"name": "bootstrap"}, {"name": SIDECAR, "image": image, "resources": resources}]))
         };
         assert!(fits(&with("a:1", "50m"), Some(&wanted)));
         assert!(!fits(&with("a:2", "50m"), Some(&wanted)) && !fits(&with("a:1", "60m"), Some(&wanted)));
