@@ -1,13 +1,25 @@
 //! Asking for a base backup.
 
+use std::time::{Duration, Instant};
+
 use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
 
 use super::{PLUGIN, stamp};
 use crate::{
     error::{Result, failed},
-    kube::{Kube, ObjectRef},
+    kube::{Kube, ObjectRef, wait_ready},
 };
+
+/// Has a base backup of `cluster` taken, and waits until it is.
+///
+/// # Errors
+/// As [`request`]; the backup fails, or is not done `within` this time.
+pub async fn take(kube: &Kube, namespace: &str, cluster: &str, within: Duration) -> Result<()> {
+    let deadline = Instant::now() + within;
+    let backup = request(kube, namespace, cluster).await?;
+    wait_ready(kube, &[backup], deadline, &|_| {}).await
+}
 
 /// Asks the operator for a base backup of `cluster`, and names the object that tells how it goes.
 ///

@@ -1,10 +1,12 @@
 //! What the database says of itself: roles, replication and lag, read by SQL on the primary.
 
 mod overview;
+mod quorum;
 mod replication;
 mod sql;
 
 pub use overview::{Instance, Overview};
+pub use quorum::quorum_is_known;
 pub use replication::{Replication, Standby};
 pub use sql::{primary, query, query_on, size};
 

@@ -19,7 +19,7 @@ use super::{
     record::{self, Running, undo},
     report::{self, Run},
     scenarios::{
-        Scenario, Scene, Stage, cast, disaster, disturbed,
+        Scenario, Scene, Stage, cast, disturbed,
         steps::{node_of, poll},
     },
     schedule::Load,
@@ -110,7 +110,7 @@ pub async fn run(
     let state = stack.read(name).await.context("cannot read the rows after the drill")?;
     if scenario.loses_log && Store::read(&stack.kube, &stack.namespace).await?.is_some() {
         doing("taking a base backup: log that was on the volume only is missing in the archive");
-        if let Err(error) = disaster::back_up(stack).await {
+        if let Err(error) = stack.back_up().await {
             let text = format!(
                 "moments after this drill cannot be restored before a base backup is taken: {}",
                 one_line(&error)

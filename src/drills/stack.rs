@@ -23,10 +23,11 @@ use super::{
     verdict::{FinalState, Fork, Instance},
 };
 use crate::{
+    backup::base,
     config::Config,
     database,
     error::{Result, failed, timed_out},
-    kube::{Kube, ObjectRef},
+    kube::Kube,
 };
 
 /// The web app's Deployment and Service.
@@ -39,6 +40,8 @@ pub const MANAGER: &str = "stackctl-drill";
 pub const SETTLE: Duration = Duration::from_secs(180);
 /// How long the standbys may take to replay what the primary has.
 const CATCH_UP: Duration = Duration::from_secs(60);
+/// How long a base backup may take.
+pub const BACKUP_WITHIN: Duration = Duration::from_secs(120);
 
 /// The name of the CloudNativePG Cluster that the app uses. When a restored one takes its place, every copy of the
 /// [`Stack`] is about that one.
@@ -185,18 +188,12 @@ impl Stack {
         Ok(primary.to_owned())
     }
 
-    /// The primary writes down which standbys confirm its commits, and removes it around every change of its
-    /// configuration: meanwhile the operator promotes nobody.
+    /// As [`database::quorum_is_known`].
     ///
     /// # Errors
-    /// The API server refuses or does not answer.
+    /// As there.
     pub async fn quorum_is_known(&self, primary: &str) -> Result<bool> {
-        let name = self.database.get();
-        let reference = ObjectRef::namespaced("postgresql.cnpg.io/v1", "FailoverQuorum", &self.namespace, &name);
-        let found = self.kube.get(&reference).await?;
-        Ok(found.is_some_and(|quorum| {
-            number(&quorum, "/status/standbyNumber") > 0 && text(&quorum, "/status/primary") == primary
-        }))
+        database::quorum_is_known(&self.kube, &self.namespace, &self.database.get(), primary).await
     }
 
     /// As [`Stack::fit`], but gives the stack time to become so.
@@ -211,6 +208,14 @@ impl Stack {
                 other => return other,
             }
         }
+    }
+
+    /// Takes a base backup.
+    ///
+    /// # Errors
+    /// As [`base::take`].
+    pub async fn back_up(&self) -> Result<()> {
+        base::take(&self.kube, &self.namespace, &self.database.get(), BACKUP_WITHIN).await
     }
 
     /// Standbys that stream and count for the synchronous quorum.

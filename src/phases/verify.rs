@@ -1,6 +1,8 @@
 //! Asks the parts themselves, rather than what the cluster says of them: the app answers through its
 //! Service, and no commit is acknowledged before a standby has it.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context as _;
 use futures::future::BoxFuture;
 
@@ -8,8 +10,13 @@ use super::{Phase, bucket};
 use crate::{
     context::Context,
     database,
-    error::{Result, failed},
+    error::{Result, failed, timed_out},
 };
+
+/// How long the operator may not know which standbys confirm commits: it loses sight of them for some seconds after
+/// every change of the database's configuration, the last one being that all instances are there.
+const KNOWS_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Checks the running stack from the outside.
 pub struct Verify;
@@ -38,6 +45,7 @@ impl Phase for Verify {
                     .remedy("stackctl status shows each instance; stackctl logs database says why")
                     .into());
             }
+            promotable(cx, namespace, &cluster).await?;
             bucket::check_unused(cx).await?;
             Ok(format!("the app answers {answer}, {} synchronous standbys", replication.synchronous()))
         })
@@ -47,9 +55,29 @@ impl Phase for Verify {
         Box::pin(async {
             Ok(vec![
                 "ask the app for its list of users through its Service".into(),
-                "ask the primary whether its standbys confirm commits".into(),
+                "ask the primary whether its standbys confirm commits, and the operator's FailoverQuorum which do"
+                    .into(),
             ])
         })
+    }
+}
+
+/// Waits until the operator would promote a standby, were the primary lost now.
+async fn promotable(cx: &Context, namespace: &str, cluster: &str) -> Result<()> {
+    let (kube, until) = (cx.kube().await?, Instant::now() + KNOWS_WITHIN);
+    loop {
+        let primary = database::primary(kube, namespace, cluster).await?;
+        if database::quorum_is_known(kube, namespace, cluster, &primary).await? {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            let why = "the operator does not know which standbys confirm commits, and would promote nobody";
+            return Err(timed_out(format!("{why}: that did not change within {KNOWS_WITHIN:?}"))
+                .remedy("stackctl logs operator and stackctl logs database say why")
+                .into());
+        }
+        cx.doing("verify", "the operator is yet to know which standbys confirm commits");
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

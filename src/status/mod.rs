@@ -121,10 +121,14 @@ async fn database(cx: &Context, cluster: &str) -> (Verdict, Vec<Member>) {
         let overview = Overview::read(kube, namespace, cluster).await?;
         let pods = parts::instances(kube, namespace, cluster).await?;
         // Without a primary there is nobody to ask: the overview says so already.
-        let replication = database::Replication::read(kube, namespace, cluster).await;
-        Ok::<_, anyhow::Error>((overview, pods, replication))
+        let primary = overview.primary.as_deref().unwrap_or_default();
+        let (replication, quorum) = tokio::join!(
+            database::Replication::read(kube, namespace, cluster),
+            database::quorum_is_known(kube, namespace, cluster, primary),
+        );
+        Ok::<_, anyhow::Error>((overview, pods, replication, quorum?))
     };
-    let (overview, pods, replication) = match read.await {
+    let (overview, pods, replication, quorum) = match read.await {
         Ok(read) => read,
         Err(error) => return (Err(error), Vec::new()),
     };
@@ -144,16 +148,23 @@ async fn database(cx: &Context, cluster: &str) -> (Verdict, Vec<Member>) {
         .collect();
     let verdict = replication.map_or_else(
         |error| (Health::Unhealthy, format!("{}; {}", overview.describe(), crate::error::one_line(&error))),
-        |replication| judge(&overview, replication.synchronous()),
+        |replication| judge(&overview, replication.synchronous(), quorum),
     );
     (Ok(verdict), members)
 }
 
-fn judge(overview: &Overview, synchronous: usize) -> (Health, String) {
-    let detail = format!("{}, {synchronous} synchronous standbys, {}", overview.describe(), overview.phase);
+/// `quorum`: whether the operator knows which standbys confirm commits.
+fn judge(overview: &Overview, synchronous: usize, quorum: bool) -> (Health, String) {
+    let mut detail = format!("{}, {synchronous} synchronous standbys, {}", overview.describe(), overview.phase);
+    if !quorum {
+        detail.push_str(
+            "; nobody would be promoted now: the operator does not know which standbys confirm commits (it does again \
+             a few seconds after a change; if not, stackctl logs operator and stackctl logs database say why)",
+        );
+    }
     let health = if overview.primary.is_none() || synchronous == 0 {
         Health::Unhealthy
-    } else if overview.healthy() {
+    } else if overview.healthy() && quorum {
         Health::Healthy
     } else {
         Health::Degraded
@@ -178,8 +189,15 @@ mod tests {
 
     #[test]
     fn a_missing_instance_degrades_and_no_synchronous_standby_is_unhealthy() {
-        assert_eq!(judge(&overview(3), 2).0, Health::Healthy);
-        assert_eq!(judge(&overview(2), 1).0, Health::Degraded);
-        assert_eq!(judge(&overview(3), 0).0, Health::Unhealthy);
+        assert_eq!(judge(&overview(3), 2, true).0, Health::Healthy);
+        assert_eq!(judge(&overview(2), 1, true).0, Health::Degraded);
+        assert_eq!(judge(&overview(3), 0, true).0, Health::Unhealthy);
+    }
+
+    #[test]
+    fn an_operator_that_would_promote_nobody_degrades() {
+        let (health, detail) = judge(&overview(3), 2, false);
+        assert_eq!(health, Health::Degraded);
+        assert!(detail.contains("nobody would be promoted now"), "{detail}");
     }
 }

@@ -41,9 +41,10 @@ pub struct Args {
     /// The reports as JSON [default: drills.json in Cargo's target folder].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Run nothing: print the table of these reports, e.g. of `stackctl drill-history -o json`.
+    /// Run nothing: print the table of these reports, e.g. of `stackctl drill-history -o json`; can be given several
+    /// times, for one table of them all.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["runs", "scenario", "nodes", "out"])]
-    from: Option<PathBuf>,
+    from: Vec<PathBuf>,
     /// Do not ask before installing and starting things on this machine.
     #[arg(short, long)]
     yes: bool,
@@ -54,9 +55,11 @@ pub struct Args {
 /// # Errors
 /// When there is no cluster to run them on; the profile is deleted all the same.
 pub fn drills(args: &Args) -> Result<ExitCode> {
-    if let Some(file) = &args.from {
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let reports: Vec<Value> = serde_json::from_str(&text).context("it is not a list of reports")?;
+    if !args.from.is_empty() {
+        let mut reports = Vec::new();
+        for file in &args.from {
+            reports.extend(read(file)?);
+        }
         tell(&table::markdown(&reports));
         return Ok(ExitCode::SUCCESS);
     }
@@ -120,13 +123,14 @@ impl Runner {
         let list = self.run(60).args(["failover-drill", "--list"]).output()?;
         let mut scenarios = scenarios(&list, nodes);
         scenarios.sort_by_key(|id| *id != "control");
-        for id in scenarios {
-            if !args.scenario.is_empty() && id != "control" && !args.scenario.iter().any(|wanted| wanted == id) {
-                continue;
-            }
-            let runs = if id == "control" { 1 } else { args.runs };
-            for run in 1..=runs {
-                say(&format!("{id}, {run} of {runs}"));
+        scenarios.retain(|id| {
+            args.scenario.is_empty() || *id == "control" || args.scenario.iter().any(|wanted| wanted == id)
+        });
+        // In rounds: a run of a scenario does not follow another of the same, which may still have its effect (a container
+        // that is killed twice in ten minutes is restarted later), and whatever else changes meanwhile meets all alike.
+        for round in 1..=args.runs {
+            for id in scenarios.iter().filter(|id| round == 1 || **id != "control") {
+                say(&format!("{id}, round {round} of {}", args.runs));
                 match self.drill(id)? {
                     Ok(report) => outcome.reports.push(report),
                     Err(why) => {
@@ -183,6 +187,11 @@ fn scenarios(list: &str, nodes: u32) -> Vec<&str> {
         }
     }
     found
+}
+
+fn read(file: &Path) -> Result<Vec<Value>> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not a list of reports", file.display()))
 }
 
 fn write(reports: &[Value], file: &Path) -> Result<()> {

@@ -11,7 +11,7 @@ use kube::api::DeleteParams;
 use super::{COMMON, Scenario, Scene, Stage};
 use crate::{
     backup::{
-        Store, Target, base, promotion,
+        Store, Target, promotion,
         recovery::{self, Order},
     },
     context::Context,
@@ -21,10 +21,9 @@ use crate::{
         ground::Needs,
         history::Stream,
         record::Undo,
-        stack::{Stack, text},
+        stack::{BACKUP_WITHIN, Stack, text},
     },
     error::Result,
-    kube::wait_ready,
     ui::Reporter,
 };
 
@@ -33,8 +32,6 @@ use crate::{
 const MAY_BE_LOST: Duration = Duration::from_secs(60 + 5);
 /// Writes before the fault: older ones than may be lost must be among them.
 const BEFORE: Duration = Duration::from_secs(70);
-/// How long a base backup may take, if there is none yet.
-const BACKUP_WITHIN: Duration = Duration::from_secs(120);
 /// How long the restore may take, with the change of the app to the new database.
 const BACK_WITHIN: Duration = Duration::from_secs(600);
 /// The phase's id in events, which nobody reads here.
@@ -73,16 +70,7 @@ async fn backed_up(stage: &Stage<'_>) -> Result<()> {
     if server.is_some_and(|server| server.first_moment().is_some() && server.gap() == 0) {
         return Ok(());
     }
-    back_up(stack).await.context("there is no base backup to restore from, and none can be taken")
-}
-
-/// Takes a base backup.
-///
-/// # Errors
-/// It fails, or is not done in time.
-pub async fn back_up(stack: &Stack) -> Result<()> {
-    let backup = base::request(&stack.kube, &stack.namespace, &stack.database.get()).await?;
-    wait_ready(&stack.kube, &[backup], Instant::now() + BACKUP_WITHIN, &|_| {}).await
+    stack.back_up().await.context("there is no base backup to restore from, and none can be taken")
 }
 
 async fn lose_everything(scene: &Scene<'_>) -> Result<String> {

@@ -126,13 +126,14 @@ pub struct Scenario {
     pub then: for<'a> fn(&'a Scene<'a>) -> LocalBoxFuture<'a, Result<()>>,
 }
 
-/// Every scenario; the first is the default, the control is last.
+/// Every scenario; the first is the default, the control is last. Two that kill a container have one between them that
+/// moves the primary: the kubelet restarts a container that is killed again only after a pause.
 pub static ALL: [&Scenario; 18] = [
     &pods::PRIMARY_DELETE,
     &processes::PRIMARY_KILL,
-    &processes::POSTMASTER_CRASH,
     &pods::STANDBY_LOSS,
     &planned::SWITCHOVER,
+    &processes::POSTMASTER_CRASH,
     &planned::ROLLING_RESTART,
     &operator::OPERATOR_DOWN,
     &pods::DOUBLE_FAULT,
