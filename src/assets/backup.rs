@@ -68,6 +68,8 @@ fn set_store(spec: &mut Value, backup: &Backup) {
         });
         // Over a network the bytes cost more than their compression.
         configuration["data"]["compression"] = json!("lz4");
+        // And more goes wrong on the way.
+        spec["instanceSidecarConfiguration"]["env"] = json!([{"name": "AWS_MAX_ATTEMPTS", "value": "3"}]);
     }
 }
 
@@ -146,6 +148,8 @@ mod tests {
         assert_eq!(configuration["destinationPath"], "s3://b/team");
         assert_eq!(configuration["endpointURL"], "https://s3.example.com");
         assert_eq!(configuration["data"]["compression"], "lz4");
+        let sidecar = &spec(&objects, "ObjectStore")["instanceSidecarConfiguration"];
+        assert_eq!(sidecar["env"][0], json!({"name": "AWS_MAX_ATTEMPTS", "value": "3"}));
         assert_eq!(configuration["s3Credentials"]["secretAccessKey"], json!({"name": "mine", "key": SECRET_KEY}));
     }
 

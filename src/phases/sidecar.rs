@@ -31,10 +31,21 @@ const CONTENT_AFTER: Duration = Duration::from_secs(180);
 const LOOKED_AT: &str = "stackctl/looked-at";
 
 /// What it is to run with.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Wanted {
     image: Value,
     resources: Value,
+    /// Variables that it must have; the plugin gives it others too.
+    env: Vec<Value>,
+}
+
+impl Wanted {
+    fn is(&self, sidecar: &Container) -> bool {
+        let has = json!(sidecar.env);
+        self.image == json!(sidecar.image)
+            && self.resources == json!(sidecar.resources)
+            && self.env.iter().all(|variable| has.as_array().is_some_and(|all| all.contains(variable)))
+    }
 }
 
 /// Waits until every instance runs with the sidecar that is wanted, or without, if no backups are; has the operator
@@ -93,7 +104,9 @@ async fn wanted(cx: &Context) -> Result<Option<Wanted>> {
     let env = of("Deployment", "/spec/template/spec/containers/0/env")?;
     let image = env.as_array().into_iter().flatten().find(|variable| variable["name"] == "SIDECAR_IMAGE");
     let image = image.map(|variable| variable["value"].clone()).unwrap_or_default();
-    Ok(Some(Wanted { image, resources: of("ObjectStore", "/spec/instanceSidecarConfiguration/resources")? }))
+    let resources = of("ObjectStore", "/spec/instanceSidecarConfiguration/resources")?;
+    let env = of("ObjectStore", "/spec/instanceSidecarConfiguration/env")?;
+    Ok(Some(Wanted { image, resources, env: env.as_array().cloned().unwrap_or_default() }))
 }
 
 /// Whether a pod's sidecar is the wanted one; one that is on its way out is not.
@@ -103,11 +116,10 @@ fn fits(pod: &Pod, wanted: Option<&Wanted>) -> bool {
     }
     let started = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
     let sidecar = started.and_then(|all| all.iter().find(|container| container.name == SIDECAR));
-    sidecar.map(runs_with).as_ref() == wanted
-}
-
-fn runs_with(sidecar: &Container) -> Wanted {
-    Wanted { image: json!(sidecar.image), resources: json!(sidecar.resources) }
+    match (sidecar, wanted) {
+        (Some(sidecar), Some(wanted)) => wanted.is(sidecar),
+        (sidecar, wanted) => sidecar.is_none() && wanted.is_none(),
+    }
 }
 
 #[cfg(test)]
@@ -121,12 +133,19 @@ mod tests {
     #[test]
     fn a_sidecar_fits_by_its_image_and_its_resources() {
         let resources = json!({"limits": {"memory": "512Mi"}, "requests": {"cpu": "50m", "memory": "40Mi"}});
-        let wanted = Wanted { image: json!("a:1"), resources: resources.clone() };
+        let attempts = json!({"name": "AWS_MAX_ATTEMPTS", "value": "2"});
+        let wanted = Wanted { image: json!("a:1"), resources: resources.clone(), env: vec![attempts.clone()] };
         let with = |image: &str, cpu: &str| {
             let mut resources = resources.clone();
             resources["requests"]["cpu"] = json!(cpu);
-            pod(&json!([{"name": "bootstrap"}, {"name": SIDECAR, "image": image, "resources": resources}]))
+            let env = json!([{"name": "SPOOL_DIRECTORY", "value": "/spool"}, attempts]);
+            pod(&json!([{"name": "bootstrap"}, {"name": SIDECAR, "image": image, "resources": resources, "env": env}]))
         };
+        let mut former = with("a:1", "50m");
+        if let Some(all) = former.spec.as_mut().and_then(|spec| spec.init_containers.as_mut()) {
+            all[1].env = None;
+        }
+        assert!(!fits(&former, Some(&wanted)), "it tries more often");
         assert!(fits(&with("a:1", "50m"), Some(&wanted)));
         assert!(!fits(&with("a:2", "50m"), Some(&wanted)) && !fits(&with("a:1", "60m"), Some(&wanted)));
         assert!(!fits(&with("a:1", "50m"), None), "it is to go");

@@ -5,6 +5,8 @@ mod table;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -20,6 +22,9 @@ use crate::target_folder;
 const UP_SECONDS: u64 = 1800;
 /// A run of any scenario is over by then.
 const DRILL_SECONDS: u64 = 900;
+/// How long the stack may take to be healthy before a drill; then it is the drill that says what is amiss.
+const SETTLE: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The exit code of a drill whose verdict is "fail": it has a report all the same.
 const VERDICT: i32 = 4;
 
@@ -147,8 +152,18 @@ impl Runner {
         Ok(())
     }
 
+    /// Gives the stack time to be as a drill begins with: after an outage of the API server the operator, for one, takes
+    /// a while to see the instances again, and a drill refuses to begin.
+    fn settle(&self) {
+        let until = Instant::now() + SETTLE;
+        while Instant::now() < until && !self.run(60).args(["status"]).works() {
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
     /// The report of one drill, or why there is none.
     fn drill(&self, id: &str) -> Result<Result<Value, String>> {
+        self.settle();
         let which = if id == "control" { vec!["--control"] } else { vec![id] };
         let run = self.run(DRILL_SECONDS).args(["failover-drill", "--yes", "-o", "json"]).args(which);
         let (mut report, mut error) = (None, None);
