@@ -149,7 +149,7 @@ impl Server {
 }
 
 /// How many segments of 16 MiB came before this one, whatever its timeline.
-fn number(segment: &str) -> Option<u64> {
+pub(super) fn number(segment: &str) -> Option<u64> {
     let log = u64::from_str_radix(segment.get(8..16)?, 16).ok()?;
     let offset = u64::from_str_radix(segment.get(16..24)?, 16).ok()?;
     Some(log * SEGMENTS + offset)

@@ -4,6 +4,7 @@ pub mod base;
 pub mod catalog;
 pub mod cause;
 pub mod promotion;
+pub mod reached;
 pub mod recovery;
 pub mod restored;
 pub mod secrets;
