@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::bundle;
@@ -204,9 +204,14 @@ fn scenarios(list: &str, nodes: u32) -> Vec<&str> {
     found
 }
 
+/// The reports in a file: a list of them, as `--out` writes it, or one, as `stackctl failover-drill --report` does.
 fn read(file: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not a list of reports", file.display()))
+    match serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))? {
+        Value::Array(reports) => Ok(reports),
+        report if report["runs"].is_array() => Ok(vec![report]),
+        _ => bail!("{} holds no report of a drill", file.display()),
+    }
 }
 
 fn write(reports: &[Value], file: &Path) -> Result<()> {
