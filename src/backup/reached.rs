@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use super::{Server, catalog::number};
 use crate::{
     database,
+    drills::history::Lsn,
     error::{Result, failed},
     kube::Kube,
 };
@@ -33,7 +34,7 @@ struct End {
 /// # Errors
 /// It ends before the newest segment of the store, or its primary does not answer.
 pub async fn newest(kube: &Kube, namespace: &str, cluster: &str, server: &Server) -> Result<()> {
-    let Some(newest) = server.wal.as_ref().and_then(|wal| wal.segments.iter().max()) else { return Ok(()) };
+    let Some(newest) = server.wal.as_ref().map(|wal| &wal.last) else { return Ok(()) };
     let history = database::query(kube, namespace, cluster, HISTORY).await?;
     let end = end(&history).with_context(|| format!("the history of {cluster}'s log cannot be read: {history:?}"))?;
     if holds(end, newest).with_context(|| format!("{newest} is no segment's name"))? {
@@ -50,9 +51,7 @@ fn end(history: &str) -> Option<End> {
     let line = history.lines().rfind(|line| !line.trim().is_empty())?;
     let mut words = line.split_whitespace();
     let timeline = words.next()?.parse().ok()?;
-    let (high, low) = words.next()?.split_once('/')?;
-    let position = (u64::from_str_radix(high, 16).ok()? << 32) + u64::from_str_radix(low, 16).ok()?;
-    Some(End { timeline, position })
+    Some(End { timeline, position: words.next()?.parse::<Lsn>().ok()?.0 })
 }
 
 /// Whether a log that ends there has what `segment` holds; of a timeline that came after `segment`'s it is not asked.
