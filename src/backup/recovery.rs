@@ -73,7 +73,8 @@ pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duratio
             .into());
     }
     let held = find(&catalog.servers, server)?;
-    if matches!(order.target, Target::Latest) && held.gap() > 0 {
+    let (latest, gap) = (matches!(order.target, Target::Latest), held.gap());
+    if latest && gap > 0 {
         let text = format!(
             "after the newest base backup of {server}, log is missing in the store: what was written after that is not \
              restored"
@@ -94,7 +95,7 @@ pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duratio
     let began = Instant::now();
     make(cx, phase, cluster, &reference, order.deadline).await?;
     // Beyond a gap nobody can read: that was told above.
-    if matches!(order.target, Target::Latest) && held.gap() == 0 {
+    if latest && gap == 0 {
         reached::newest(kube, namespace, &order.name, held).await?;
     }
     Ok(began.elapsed())

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::signal;
 use crate::{
+    backup,
     cli::{DrillArgs, Global, Output},
     config::{Config, Options, parse_duration},
     context::Context,
     drills::{
         engine,
         ground::Ground,
-        record::{self, machine::Machine},
+        record::{self, Running, machine::Machine},
         report::{Report, distribution, summary},
         scenarios::{ALL, Scenario},
         stack::{Name, Stack},
@@ -120,6 +121,9 @@ async fn drill_and_undo(
     };
     // Whatever the outcome: a drill never leaves a fault behind.
     let undone = record::recover(&stack).await;
+    if let (Err(_), Ok(Some(left))) = (&outcome, &undone) {
+        say_if_log_may_lack(cx, &stack, left).await;
+    }
     let report = outcome?;
     undone?;
     Ok(report)
@@ -133,9 +137,10 @@ async fn drill(
     options: &engine::Options,
 ) -> Result<Report> {
     stack.cluster().await?;
-    if let Some(run) = record::recover(stack).await? {
-        let text = format!("what the interrupted drill {run} had left was undone");
+    if let Some(left) = record::recover(stack).await? {
+        let text = format!("what the interrupted drill {} had left was undone", left.run);
         cx.reporter.send(Event::Warning { phase: "drill".into(), text });
+        say_if_log_may_lack(cx, stack, &left).await;
         stack.settled().await?;
     }
     let primary = stack.fit().await?;
@@ -170,6 +175,19 @@ async fn drill(
         }
     }
     Ok(report)
+}
+
+/// A drill that destroys a volume takes a base backup at its end. One that did not come to its end says so.
+async fn say_if_log_may_lack(cx: &Context, stack: &Stack, left: &Running) {
+    let lossy = ALL.iter().any(|scenario| scenario.id == left.scenario && scenario.loses_log);
+    // A store that can't be asked for may be there.
+    let has_store =
+        async || backup::Store::read(&stack.kube, &stack.namespace).await.map_or(true, |store| store.is_some());
+    if lossy && has_store().await {
+        let text = "if the drill destroyed the volume already, moments after it cannot be restored before a base \
+                    backup is taken: stackctl backup create";
+        cx.reporter.send(Event::Warning { phase: "drill".into(), text: text.into() });
+    }
 }
 
 /// Of several, those that the cluster allows; the others are named with the reason. A single one that it does

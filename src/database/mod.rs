@@ -1,10 +1,12 @@
-//! What the database says of itself: roles, replication and lag, read by SQL on the primary.
+//! What the database says of itself: roles, replication, lag and timelines, read by SQL on the primary.
 
+mod log;
 mod overview;
 mod quorum;
 mod replication;
 mod sql;
 
+pub use log::{Fork, HISTORY, Lsn, forks};
 pub use overview::{Instance, Overview};
 pub use quorum::quorum_is_known;
 pub use replication::{Replication, Standby};

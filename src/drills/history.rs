@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
+use crate::database::Lsn;
+
 /// Microseconds since the run began, on the CLI's monotonic clock.
 pub type Micros = u64;
 
@@ -33,40 +35,6 @@ impl Stream {
 impl fmt::Display for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// A position in the write-ahead log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
-pub struct Lsn(pub u64);
-
-impl std::str::FromStr for Lsn {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = text.split_once('/').and_then(|(high, low)| {
-            let (high, low) = (u32::from_str_radix(high, 16).ok()?, u32::from_str_radix(low, 16).ok()?);
-            Some(Lsn(u64::from(high) << 32 | u64::from(low)))
-        });
-        parsed.ok_or_else(|| anyhow::anyhow!("{text:?} is not a WAL position"))
-    }
-}
-
-impl fmt::Display for Lsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
-    }
-}
-
-impl Serialize for Lsn {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Lsn {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -160,21 +128,5 @@ impl History {
         let mut times: Vec<Micros> = self.of(stream).filter(|a| a.acknowledged()).filter_map(|a| a.done).collect();
         times.sort_unstable();
         times
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wal_positions_read_and_write_as_postgresql_does() {
-        for (text, value) in [("0/0", 0), ("0/3000148", 0x300_0148), ("1/0", 1 << 32), ("A/FFFFFFFF", 0xA_FFFF_FFFF)] {
-            assert_eq!(text.parse::<Lsn>().unwrap(), Lsn(value));
-            assert_eq!(Lsn(value).to_string(), text);
-        }
-        for text in ["", "/", "0", "0/", "x/0", "0/123456789", "-1/0"] {
-            assert!(text.parse::<Lsn>().is_err(), "{text}");
-        }
     }
 }

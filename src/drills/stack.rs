@@ -17,15 +17,14 @@ use tokio::time::Instant;
 
 use super::{
     access,
-    history::Lsn,
     record::machine::Machine,
     report::Environment,
-    verdict::{FinalState, Fork, Instance},
+    verdict::{FinalState, Instance},
 };
 use crate::{
     backup::base,
     config::Config,
-    database,
+    database::{self, Lsn},
     error::{Result, failed, timed_out},
     kube::Kube,
 };
@@ -273,7 +272,8 @@ impl Stack {
             }
             instances.push(Instance { rows: self.rows(&name, run).await?, name });
         }
-        Ok(FinalState { instances, forks: self.forks(&primary).await? })
+        let forks = database::forks(&self.psql(&primary, database::HISTORY).await?)?;
+        Ok(FinalState { instances, forks })
     }
 
     async fn caught_up(&self, standby: &str, end: Lsn) -> Result<()> {
@@ -305,14 +305,6 @@ impl Stack {
             *rows.entry(key.parse()?).or_insert(0) += count.parse::<u32>()?;
         }
         Ok(rows)
-    }
-
-    /// Where each timeline of the primary's history left its parent.
-    async fn forks(&self, primary: &str) -> Result<Vec<Fork>> {
-        let sql = "SELECT pg_read_file('pg_wal/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) \
-                   || '.history', true)";
-        let history = self.psql(primary, sql).await?;
-        Ok(history.lines().filter_map(fork).collect())
     }
 
     /// Where a drill runs, for its report.
@@ -351,23 +343,5 @@ impl Stack {
             web_pods: web.and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
             settings,
         })
-    }
-}
-
-/// A line of a timeline history file: `parent<TAB>position<TAB>reason`.
-fn fork(line: &str) -> Option<Fork> {
-    let mut fields = line.split_whitespace();
-    Some(Fork { parent: fields.next()?.parse().ok()?, at: fields.next()?.parse().ok()? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_history_file_tells_the_forks() {
-        let text = "1\t0/5000A28\tno recovery target specified\n\n2\t0/70000A0\tno recovery target specified\n";
-        let forks: Vec<Fork> = text.lines().filter_map(fork).collect();
-        assert_eq!(forks, [Fork { parent: 1, at: Lsn(0x500_0A28) }, Fork { parent: 2, at: Lsn(0x700_00A0) }]);
     }
 }

@@ -7,7 +7,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::history::{History, Lsn, Micros, Outcome, Place, Stream};
+use super::history::{History, Micros, Outcome, Place, Stream};
+use crate::database::Fork;
 
 /// What one instance holds after recovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,15 +17,6 @@ pub struct Instance {
     pub name: String,
     /// How often each key of the run is there.
     pub rows: BTreeMap<u64, u32>,
-}
-
-/// Where a timeline left its parent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fork {
-    /// The timeline that was left.
-    pub parent: u32,
-    /// The position up to which the parent's log is also the child's.
-    pub at: Lsn,
 }
 
 /// What was read after full redundancy was back.

@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::{
-    history::{Attempt, History, Lsn, Micros, Outcome, Place, Stream},
-    verdict::{FinalState, Fork, Instance, Verdict, Wrong, judge},
+    history::{Attempt, History, Micros, Outcome, Place, Stream},
+    verdict::{FinalState, Instance, Verdict, Wrong, judge},
 };
+use crate::database::{Fork, Lsn};
 
 /// One write as it may go in a correct cluster.
 #[derive(Debug, Clone)]

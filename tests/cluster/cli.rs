@@ -68,7 +68,12 @@ impl Stackctl {
     /// Runs it and expects exit code 0.
     pub fn ok(&self, args: &[&str]) -> Output {
         let output = self.run(args);
-        assert_eq!(output.code, 0, "stackctl {args:?}: {}{}", output.stdout, output.stderr);
+        if output.code != 0 {
+            // Of a drill it is the end that says why, not what was told every second until then.
+            let told = output.stdout.lines().filter(|line| !line.starts_with(r#"{"event":"doing""#));
+            let told: Vec<&str> = told.collect();
+            panic!("stackctl {args:?}: exit code {}\n{}\n{}", output.code, told.join("\n"), output.stderr);
+        }
         output
     }
 

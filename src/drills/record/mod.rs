@@ -80,12 +80,12 @@ pub async fn read(stack: &Stack) -> Result<Option<Running>> {
     text.map(|text| serde_json::from_str(&text).context("the record of a drill can't be read")).transpose()
 }
 
-/// Undoes what a drill has left behind, and removes its rows, its prober and its record; the run's name.
+/// Undoes what a drill has left behind, and removes its rows, its prober and its record, which is returned.
 /// `None`: there was nothing.
 ///
 /// # Errors
 /// What can't be undone within 90 s; the record stays, so that the next drill tries again.
-pub async fn recover(stack: &Stack) -> Result<Option<String>> {
+pub async fn recover(stack: &Stack) -> Result<Option<Running>> {
     // First what may be the reason why the API does not answer.
     let patience = if stack.machine.undo().await? { PATIENCE } else { Duration::ZERO };
     let began = Instant::now();
@@ -123,7 +123,7 @@ pub async fn recover(stack: &Stack) -> Result<Option<String>> {
         .await
         .context("cannot remove the drill's record")?;
     stack.machine.remove()?;
-    Ok(Some(running.run))
+    Ok(Some(running))
 }
 
 /// Undoes every change, the latest first.

@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::undo::{self, Undo};
 use crate::{
+    database::Lsn,
     drills::{
-        history::Lsn,
         scenarios::steps::{cast, poll, promote},
         stack::{Stack, text},
     },

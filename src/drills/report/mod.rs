@@ -15,8 +15,9 @@ use super::{
     events::Event,
     history::{History, Micros, Outcome, Stream},
     times::{Times, millis, percentile},
-    verdict::{Fork, Verdict},
+    verdict::Verdict,
 };
+use crate::database::Fork;
 
 /// The name of the JSON report's schema.
 pub const SCHEMA: &str = "stackctl/drill-report";

@@ -1,11 +1,14 @@
 //! The reports of a run whose figures are known.
 
 use super::*;
-use crate::drills::{
-    events::Kind,
-    history::{Attempt, Lsn, Place},
-    times::measure,
-    verdict::{FinalState, Instance, judge},
+use crate::{
+    database::Lsn,
+    drills::{
+        events::Kind,
+        history::{Attempt, Place},
+        times::measure,
+        verdict::{FinalState, Instance, judge},
+    },
 };
 
 const SECOND: Micros = 1_000_000;

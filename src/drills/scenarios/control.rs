@@ -15,14 +15,16 @@ use crate::{
     error::{Result, timed_out},
 };
 
+/// How long the primary stands still at most, should its pod not be deleted.
+const STANDS_STILL: Duration = Duration::from_secs(60);
 /// How long a standby may take to take over, the time included in which the operator refuses it.
 const TAKEN_OVER: Duration = Duration::from_secs(120);
 
 pub static CONTROL: Scenario = Scenario {
     id: "control",
     title: "Negative control: a loss that must be found",
-    does: "turns synchronous replication off, stops the standbys, goes on writing, then destroys the primary's \
-           volume and lets a standby take over",
+    does: "turns synchronous replication off, stops the standbys, goes on writing, then halts the primary, destroys \
+           its volume and lets a standby take over",
     must: "acknowledged writes are lost, and the checker finds it",
     undone: "a standby takes over, synchronous replication is turned on again, the standbys run again",
     role: Role::Moves,
@@ -37,7 +39,8 @@ pub static CONTROL: Scenario = Scenario {
 async fn settings(scene: &Scene<'_>) -> Result<Vec<Undo>> {
     let cluster = scene.stack.cluster().await?;
     let value = cluster.data.pointer("/spec/postgresql/synchronous").cloned().context("it is not synchronous")?;
-    Ok(vec![Undo::Synchronous { value }, Undo::Unfence, Undo::TakeOver { from: scene.primary.clone() }])
+    let from = scene.primary.clone();
+    Ok(vec![Undo::Synchronous { value }, Undo::Unfence, Undo::TakeOver { from }, Undo::Continue])
 }
 
 /// Everything that keeps an acknowledged write safe is turned off, one after the other.
@@ -58,8 +61,12 @@ async fn weaken(scene: &Scene<'_>) -> Result<String> {
     })
     .await?;
     scene.observer.note(Kind::Note, "the standbys are stopped");
+    // The next segment of the log goes to the archive when it is full or a minute old, which is not before the end.
+    stack.psql(&scene.primary, "SELECT pg_switch_wal()").await?;
     // These writes are acknowledged by the primary alone.
     tokio::time::sleep(Duration::from_secs(5)).await;
+    // A primary that is told to end archives its last segment, if it is fast enough: nothing would be lost.
+    undo::freeze(stack, &scene.primary, STANDS_STILL).await?;
     lose_volume(scene).await
 }
 
