@@ -85,7 +85,8 @@ pub async fn make(stack: &Stack, volume: &Bounded) -> Result<()> {
     volumes.create(&params, &object).await.context("cannot make the volume of bounded size")?;
     replace(stack, &volume.instance).await?;
     let late = format!("{} does not come up on the volume of bounded size", volume.instance);
-    poll(CHANGE, &late, async || Ok(volume.in_use(stack).await? && stack.fit().await.is_ok())).await?;
+    poll(CHANGE, &late, async || volume.in_use(stack).await).await?;
+    stack.settled().await.context(late)?;
     make_primary(stack, &volume.instance).await
 }
 
@@ -95,8 +96,7 @@ pub async fn make(stack: &Stack, volume: &Bounded) -> Result<()> {
 /// As [`make`].
 pub async fn remove(stack: &Stack, volume: &Bounded) -> Result<()> {
     if volume.in_use(stack).await? {
-        poll(CHANGE, "the stack does not become healthy", async || Ok(stack.fit().await.is_ok())).await?;
-        let primary = stack.fit().await?;
+        let primary = stack.settled().await?;
         if primary == volume.instance {
             let standbys = cast(stack, &primary).await?;
             make_primary(stack, standbys.first().context("there is no standby")?).await?;
@@ -110,7 +110,7 @@ pub async fn remove(stack: &Stack, volume: &Bounded) -> Result<()> {
         other => drop(other.context("cannot remove the volume of bounded size")?),
     }
     unmount(volume).await?;
-    poll(CHANGE, "the stack does not become healthy", async || Ok(stack.fit().await.is_ok())).await
+    stack.settled().await.map(drop)
 }
 
 /// The container that used it may end a moment after its pod.

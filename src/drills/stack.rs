@@ -195,16 +195,16 @@ impl Stack {
         database::quorum_is_known(&self.kube, &self.namespace, &self.database.get(), primary).await
     }
 
-    /// As [`Stack::fit`], but gives the stack time to become so.
+    /// As [`Stack::fit`], but gives the stack time to become so: [`SETTLE`].
     ///
     /// # Errors
-    /// What is still amiss at the end.
+    /// What is still amiss at the end, as a timeout.
     pub async fn settled(&self) -> Result<String> {
         let deadline = Instant::now() + SETTLE;
         loop {
             match self.fit().await {
-                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_secs(1)).await,
-                other => return other,
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(500)).await,
+                other => return other.with_context(|| timed_out(format!("gave up after {} s", SETTLE.as_secs()))),
             }
         }
     }

@@ -48,11 +48,10 @@ pub async fn promote(stack: &Stack, target: &str) -> Result<()> {
 /// Makes an instance the primary and waits until everything is well again.
 pub async fn make_primary(stack: &Stack, target: &str) -> Result<()> {
     promote(stack, target).await?;
-    poll(CHANGE, &format!("{target} does not become the primary"), async || {
-        // Answers fail while the roles change.
-        Ok(stack.fit().await.is_ok_and(|primary| primary == target))
-    })
-    .await
+    let late = format!("{target} does not become the primary");
+    poll(CHANGE, &late, async || Ok(text(&stack.cluster().await?, "/status/currentPrimary") == target)).await?;
+    stack.settled().await.context(late)?;
+    Ok(())
 }
 
 /// The node of a pod.
