@@ -21,14 +21,14 @@ use crate::{
 
 /// Where the nodes' Leases are.
 const NAMESPACE: &str = "kube-node-lease";
-/// The length of a node's Lease in seconds: it is renewed every 2 s.
-const LEASE: i32 = 8;
+/// The length of a node's Lease in seconds: it is renewed every 1.5 s.
+const LEASE: i32 = 6;
 /// A kubelet makes its Lease a moment after it has started.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// For `minikube start`: a node that has missed four renewals is dead. The control plane looks every second.
 pub const NOTICE_DEAD_NODES: [&str; 2] =
-    ["controller-manager.node-monitor-grace-period=8s", "controller-manager.node-monitor-period=1s"];
+    ["controller-manager.node-monitor-grace-period=6s", "controller-manager.node-monitor-period=1s"];
 
 /// Those of the nodes that do not renew often enough.
 ///
