@@ -71,7 +71,7 @@ pub async fn load(node: &str, name: &str, source: Source<'_>, expected: &Identit
 /// The node does not answer.
 pub async fn configure_kubelet(node: &str, key: &str, value: &str) -> Result<()> {
     let script = format!(
-        "f=/var/lib/kubelet/config.yaml; grep -qx '{key}: {value}' $f || {{ sed -i '/^{key}:/d' $f && \
+        "f=/var/lib/kubelet/config.yaml; grep -qxF '{key}: {value}' $f || {{ sed -i '/^{key}:/d' $f && \
          echo '{key}: {value}' >>$f && systemctl restart kubelet; }}"
     );
     docker::exec(node, ["sh", "-c", &script]).timeout(Duration::from_secs(60)).run().await.map(drop)

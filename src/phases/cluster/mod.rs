@@ -3,6 +3,7 @@
 
 mod delete;
 mod heartbeat;
+mod restarts;
 mod start;
 mod state;
 mod watch;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{ID, delete::clear, heartbeat, state::Step, watch::Watch};
+use super::{ID, delete::clear, heartbeat, restarts, state::Step, watch::Watch};
 use crate::{
     assets,
     bundle::{Bundle, cannot_write},
@@ -37,7 +37,10 @@ pub fn describe(cx: &Context, wanted: &Wanted, step: &Step) -> String {
         },
         Step::Start(why) => format!("start the minikube profile {profile} ({why})"),
         Step::Wait(nodes) => format!("wait for {}", nodes.join(", ")),
-        Step::Heartbeats(nodes) => format!("have the kubelets of {} renew their Leases every 2 s", nodes.join(", ")),
+        Step::Heartbeats(nodes) => format!("have the kubelets of {} renew their Leases every 1.5 s", nodes.join(", ")),
+        Step::Restarts(nodes) => {
+            format!("have the kubelets of {} restart a container after a second at most", nodes.join(", "))
+        }
         Step::AddNode => format!("add a node to the minikube profile {profile}"),
         Step::Storage => format!("enable minikube's addon {STORAGE_ADDON}"),
         Step::UseContext => format!("make {profile} the current context of the kubeconfig"),
@@ -56,6 +59,10 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
         cx.doing(ID, "making dead nodes be noticed in seconds");
         return heartbeat::quicken(cx.kube().await?, nodes).await;
     }
+    if let Step::Restarts(nodes) = step {
+        cx.doing(ID, "making ended containers be restarted in a second");
+        return restarts::quicken(cx.kube().await?, nodes).await;
+    }
     if let Step::Delete(why) = step {
         cx.doing(ID, format!("deleting the profile {} ({why})", wanted.profile));
         // minikube alone would leave the helpers of an interrupted start.
@@ -64,7 +71,7 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
     let minikube = Minikube::locate(cx, ID).await?;
     let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID.into(), line: line.into() });
     match step {
-        Step::Wait(_) | Step::Heartbeats(_) | Step::Delete(_) => Ok(()),
+        Step::Wait(_) | Step::Heartbeats(_) | Step::Restarts(_) | Step::Delete(_) => Ok(()),
         Step::Make => {
             if let Some(bundle) = &cx.bundle {
                 unpack(cx, bundle).await?;

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-use super::{delete, heartbeat, start};
+use super::{delete, heartbeat, restarts, start};
 
 const INTERRUPTED: &str = "an earlier run was interrupted while it was made";
 
@@ -26,6 +26,8 @@ pub enum Step {
     Start(String),
     /// Have these nodes say more often that they are there.
     Heartbeats(Vec<String>),
+    /// Have these nodes restart a container soon, also one that ends again and again.
+    Restarts(Vec<String>),
     /// Wait until these nodes are ready.
     Wait(Vec<String>),
     /// Add a node.
@@ -97,6 +99,8 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
 
     let mut todo = Vec::new();
     let kube = cx.kube().await?;
+    let slow = restarts::slow(kube, &containers).await;
+    todo.extend((!slow.is_empty()).then_some(Step::Restarts(slow)));
     if nodes > 1 {
         let slow = heartbeat::slow(kube, &containers).await?;
         todo.extend((!slow.is_empty()).then_some(Step::Heartbeats(slow)));
