@@ -60,6 +60,20 @@ impl Kube {
         Ok(nodes.items.iter().map(|node| (node.name_any(), ready(node))).collect())
     }
 
+    /// The configuration that the node's kubelet works with, as it tells it: `{"kubeletconfig": {…}}`. Asked once.
+    ///
+    /// # Errors
+    /// The kubelet does not answer, or the API refuses.
+    pub async fn kubelet_configuration(&self, node: &str) -> Result<Value> {
+        let client = self.client();
+        let read = async {
+            let path = format!("/api/v1/nodes/{node}/proxy/configz");
+            let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+            client.request(request).await
+        };
+        self.bounded(&format!("read the configuration of {node}'s kubelet"), read).await
+    }
+
     /// Whether the API server lets us do that.
     ///
     /// # Errors

@@ -56,9 +56,7 @@ pub async fn quicken(kube: &Kube, nodes: &[String]) -> Result<()> {
 
 /// Whether the node's kubelet may wait longer; `None`: it does not answer, or does not know the setting.
 async fn is_slow(kube: &Kube, node: &str) -> Option<bool> {
-    let path = format!("/api/v1/nodes/{node}/proxy/configz");
-    let request = http::Request::get(path).body(Vec::new()).ok()?;
-    waits_longer(&kube.client().request::<Value>(request).await.ok()?)
+    waits_longer(&kube.kubelet_configuration(node).await.ok()?)
 }
 
 /// The same of what a kubelet says of its configuration. One that knows the setting tells its default, too.
