@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::{
     cli::{Global, Output},
     config::{Config, Options},
-    drills::{
+    drills::model::{
         history::Stream,
         report::{Run, seconds},
         store::{Kept, PAGE, Store},

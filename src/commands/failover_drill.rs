@@ -9,13 +9,18 @@ use crate::{
     config::{Config, Options, parse_duration},
     context::Context,
     drills::{
-        engine,
-        ground::Ground,
-        record::{self, Running, machine::Machine},
-        report::{Report, distribution, summary},
+        journal::{
+            cluster::{self as record, Running},
+            local::Machine,
+        },
+        model::{
+            report::{Report, distribution, summary},
+            requirement::Ground,
+            store::{Store, publish},
+        },
+        runner,
         scenarios::{ALL, Scenario},
-        stack::{Name, Stack},
-        store::{Store, publish},
+        target::{Name, Stack},
     },
     error::{Failure, Kind, Result, failed, usage},
     ui::{self, Event, Style, prompt},
@@ -42,7 +47,7 @@ pub async fn run(global: &Global, args: &DrillArgs, style: Style) -> Result<u8> 
     let config = Config::load(global, &Options::default())?;
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
-    let options = engine::Options { rate: args.rate, max_rto };
+    let options = runner::Options { rate: args.rate, max_rto };
     let outcome = match begin(&cx).await {
         Ok(()) => drill_and_undo(&cx, args, &chosen, &options).await,
         // Someone else's drill may be running: what is in the cluster is theirs to undo.
@@ -109,7 +114,7 @@ async fn drill_and_undo(
     cx: &Context,
     args: &DrillArgs,
     chosen: &[&'static Scenario],
-    options: &engine::Options,
+    options: &runner::Options,
 ) -> Result<Report> {
     let namespace = cx.config.stack.namespace.clone();
     let database = Name::new(cx.database().await?);
@@ -134,7 +139,7 @@ async fn drill(
     stack: &Stack,
     args: &DrillArgs,
     chosen: &[&'static Scenario],
-    options: &engine::Options,
+    options: &runner::Options,
 ) -> Result<Report> {
     stack.cluster().await?;
     if let Some(left) = record::recover(stack).await? {
@@ -166,7 +171,7 @@ async fn drill(
             let name = format!("{}-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"), scenario.id);
             let (title, began) = (scenario.title.to_owned(), Instant::now());
             cx.reporter.send(Event::PhaseStarted { phase: "drill".into(), title: title.clone() });
-            let run = engine::run(stack, &ground, scenario, options, &cx.reporter, &name, &store.begin(&name)?).await?;
+            let run = runner::run(stack, &ground, scenario, options, &cx.reporter, &name, &store.begin(&name)?).await?;
             record::recover(stack).await?;
             let outcome = format!("{}, {}", if run.pass { "passed" } else { "FAILED" }, run.run);
             cx.reporter.send(Event::PhaseDone { phase: "drill".into(), title, outcome, elapsed: began.elapsed() });

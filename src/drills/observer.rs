@@ -16,12 +16,14 @@ use kube::{
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    clock::Clock,
-    events::{Event, Kind},
-    history::Micros,
-    ledger::{Ledger, Record},
+    model::{
+        clock::Clock,
+        events::{Event, Kind},
+        history::Micros,
+        ledger::{Ledger, Record},
+    },
     scenarios::{OPERATOR_NAMESPACE, OPERATOR_PODS},
-    stack::{Stack, number, text},
+    target::{Stack, number, text},
 };
 use crate::database;
 

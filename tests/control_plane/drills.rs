@@ -3,8 +3,12 @@ use stackctl::{
     cli::Global,
     config::{Config, Options},
     drills::{
-        record::{self, Running, Undo, machine::Machine, undo},
-        stack::{Name, Stack},
+        journal::{
+            cluster::{self as record, Running},
+            local::Machine,
+        },
+        target::{Name, Stack},
+        undo::{self, Undo},
     },
     kube::ObjectRef,
 };

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{COMMON, Role, Scenario, Scene, steps::poll};
+use super::{COMMON, Role, Scenario, Scene};
+use crate::drills::actions::switchover::poll;
 use crate::{
     drills::{
-        events::Kind,
-        ground::Needs,
-        record::{Undo, undo},
+        model::events::Kind,
+        model::requirement::Needs,
+        undo::{self, Undo},
     },
     error::{Result, failed},
     tools::faults,

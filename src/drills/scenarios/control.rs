@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{COMMON, Role, Scenario, Scene, steps::soon, storage::lose_volume};
+use super::{COMMON, Role, Scenario, Scene, storage::lose_volume};
+use crate::drills::actions::switchover::soon;
 use crate::{
     drills::{
-        events::Kind,
-        record::{Undo, undo},
+        model::events::Kind,
+        undo::{self, Undo},
     },
     error::{Result, timed_out},
 };

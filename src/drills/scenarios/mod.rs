@@ -8,7 +8,6 @@ mod operator;
 mod planned;
 mod pods;
 mod processes;
-pub mod steps;
 mod storage;
 
 use std::{
@@ -19,15 +18,17 @@ use std::{
 use futures::future::LocalBoxFuture;
 
 pub use operator::{OPERATOR, OPERATOR_NAMESPACE, OPERATOR_PODS};
-pub use steps::{cast, disturbed};
 
 use super::{
-    ground::{Ground, Needs},
-    history::Stream,
+    journal::cluster::Running,
+    model::{
+        history::Stream,
+        report::Criterion,
+        requirement::{Ground, Needs},
+    },
     observer::Observer,
-    record::{Running, Undo},
-    report::Criterion,
-    stack::Stack,
+    target::Stack,
+    undo::Undo,
 };
 use crate::error::Result;
 

@@ -12,14 +12,14 @@ use kube::{
 use super::{
     COMMON, Role, Scenario, Scene, Stage,
     operator::{OPERATOR_NAMESPACE, OPERATOR_PODS},
-    steps::{cast, make_primary, moved, node_of, poll},
 };
+use crate::drills::actions::switchover::{cast, make_primary, moved, node_of, poll};
 use crate::{
     drills::{
-        access::CONTAINER,
-        events::Kind,
-        ground::Needs,
-        record::{Undo, undo::cordon},
+        actions::postgres::CONTAINER,
+        model::events::Kind,
+        model::requirement::Needs,
+        undo::{Undo, cordon},
     },
     error::{Result, failed},
     tools::{docker, faults},

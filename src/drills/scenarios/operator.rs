@@ -6,14 +6,12 @@ use anyhow::Context as _;
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use kube::{Api, api::ListParams};
 
-use super::{
-    COMMON, Role, Scenario, Scene,
-    steps::{kill, soon},
-};
+use super::{COMMON, Role, Scenario, Scene};
+use crate::drills::actions::switchover::{kill, soon};
 use crate::{
     drills::{
-        events::Kind,
-        record::{Undo, undo::scale},
+        model::events::Kind,
+        undo::{Undo, scale},
     },
     error::Result,
 };

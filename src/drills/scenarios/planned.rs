@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use super::{COMMON, Role, Scenario, Scene, steps::promote};
-use crate::{drills::events::Kind, error::Result};
+use super::{COMMON, Role, Scenario, Scene};
+use crate::drills::actions::switchover::promote;
+use crate::{drills::model::events::Kind, error::Result};
 
 pub static SWITCHOVER: Scenario = Scenario {
     id: "switchover",

@@ -6,12 +6,10 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 
-use super::{
-    COMMON, Role, Scenario, Scene,
-    steps::{kill, soon},
-};
+use super::{COMMON, Role, Scenario, Scene};
+use crate::drills::actions::switchover::{kill, soon};
 use crate::{
-    drills::{events::Kind, stack::WEB},
+    drills::{model::events::Kind, target::WEB},
     error::Result,
 };
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::{COMMON, Scenario, Scene, steps::moved};
+use super::{COMMON, Scenario, Scene};
+use crate::drills::actions::switchover::moved;
 use crate::{
     drills::{
-        access::CONTAINER,
-        events::Kind,
-        ground::Needs,
-        record::{Undo, undo},
+        actions::postgres::CONTAINER,
+        model::events::Kind,
+        model::requirement::Needs,
+        undo::{self, Undo},
     },
     error::Result,
     tools::faults,

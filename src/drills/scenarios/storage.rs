@@ -6,14 +6,18 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::DeleteParams;
 
-use super::{COMMON, Role, Scenario, Scene, Stage, steps::kill};
+use super::{COMMON, Role, Scenario, Scene, Stage};
+use crate::drills::actions::switchover::kill;
 use crate::{
     drills::{
-        access,
-        bounded_volume::{self, Bounded},
-        events::Kind,
-        ground::Needs,
-        record::{self, Undo},
+        actions::{
+            postgres,
+            volumes::{self, Bounded},
+        },
+        journal::cluster as record,
+        model::events::Kind,
+        model::requirement::Needs,
+        undo::Undo,
     },
     error::{Result, failed},
     tools::faults,
@@ -64,11 +68,11 @@ async fn move_to_bounded_volume(stage: &mut Stage<'_>) -> Result<()> {
     let stack = stage.stack;
     let volume = Bounded::of_a_standby(stack).await?;
     record::add(stack, &mut stage.running, [Undo::BoundedVolume { volume: volume.clone() }]).await?;
-    bounded_volume::make(stack, &volume).await
+    volumes::make(stack, &volume).await
 }
 
 fn bounded(scene: &Scene<'_>) -> Bounded {
-    Bounded { node: scene.node.clone(), folder: bounded_volume::FOLDER.into(), instance: scene.primary.clone() }
+    Bounded { node: scene.node.clone(), folder: volumes::FOLDER.into(), instance: scene.primary.clone() }
 }
 
 async fn room(scene: &Scene<'_>) -> Result<Vec<Undo>> {
@@ -79,7 +83,7 @@ async fn fill(scene: &Scene<'_>) -> Result<String> {
     let volume = bounded(scene);
     let (stack, df) = (scene.stack, "df -P \"$PGDATA\" | tail -n 1");
     let limit = Duration::from_secs(15);
-    let mounted = access::run(&stack.kube, &stack.namespace, &scene.primary, &["sh", "-c", df], limit).await?;
+    let mounted = postgres::run(&stack.kube, &stack.namespace, &scene.primary, &["sh", "-c", df], limit).await?;
     if !mounted.starts_with(faults::BOUNDED) {
         return Err(
             failed(format!("{} is not on the volume of bounded size: {}", scene.primary, mounted.trim())).into()

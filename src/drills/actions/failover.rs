@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use super::undo::{self, Undo};
+use super::switchover::{cast, poll, promote};
 use crate::{
     database::Lsn,
     drills::{
-        scenarios::steps::{cast, poll, promote},
-        stack::{Stack, text},
+        target::{Stack, text},
+        undo::{self, Undo},
     },
     error::Result,
 };

@@ -16,10 +16,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    access,
-    record::machine::Machine,
-    report::Environment,
-    verdict::{FinalState, Instance},
+    actions::postgres,
+    journal::local::Machine,
+    model::{
+        report::Environment,
+        verdict::{FinalState, Instance},
+    },
 };
 use crate::{
     backup::base,
@@ -138,9 +140,9 @@ impl Stack {
     /// SQL as the superuser in an instance.
     ///
     /// # Errors
-    /// As [`access::psql`].
+    /// As [`postgres::psql`].
     pub async fn psql(&self, pod: &str, sql: &str) -> Result<String> {
-        access::psql(&self.kube, &self.namespace, pod, DATABASE, sql).await
+        postgres::psql(&self.kube, &self.namespace, pod, DATABASE, sql).await
     }
 
     /// Checks that the stack is in the state that a drill must start from. Returns the primary.

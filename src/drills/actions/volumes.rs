@@ -15,11 +15,12 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{
-    scenarios::steps::{CHANGE, cast, make_primary, node_of, poll},
-    stack::{MANAGER, Stack},
+use super::switchover::{CHANGE, cast, make_primary, node_of, poll};
+use crate::{
+    drills::target::{MANAGER, Stack},
+    error::Result,
+    tools::faults,
 };
-use crate::{error::Result, tools::faults};
 
 /// The volume's name.
 const VOLUME: &str = "stackctl-drill-disk";

@@ -254,7 +254,7 @@ fn record(line: &str) -> Result<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drills::{events::Kind, history::Place};
+    use crate::drills::model::{events::Kind, history::Place};
 
     fn intent(key: u64) -> Record {
         Record::Intent { key, stream: Stream::Sql, due: key * 10 }

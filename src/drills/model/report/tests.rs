@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     database::Lsn,
-    drills::{
+    drills::model::{
         events::Kind,
         history::{Attempt, Place},
         times::measure,

@@ -4,8 +4,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt, api::ListParams};
 
-use super::stack::Stack;
-use crate::{backup::Store, config::Target, error::Result, tools::docker};
+use crate::{backup::Store, config::Target, drills::target::Stack, error::Result, tools::docker};
 
 /// The label of the control plane's nodes.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{
     events::{Event, Kind},
     report::Criterion,
-    scenarios::{Role, Scenario},
     times::Times,
     verdict::{Verdict, Wrong},
 };
+use crate::drills::scenarios::{Role, Scenario};
 
 /// The longest pause of writes that users do not notice.
 const CALM: Duration = Duration::from_secs(3);
@@ -128,10 +128,12 @@ fn refusal(times: &Times) -> Criterion {
 mod tests {
     use super::*;
     use crate::drills::{
-        history::{History, Stream},
+        model::{
+            history::{History, Stream},
+            times::{Interruption, PhaseLatency, Step},
+            verdict::{FinalState, judge},
+        },
         scenarios::ALL,
-        times::{Interruption, PhaseLatency, Step},
-        verdict::{FinalState, judge},
     };
 
     fn scenario(id: &str) -> &'static Scenario {

@@ -1,10 +1,6 @@
 //! The record of a running drill, kept in the cluster: whoever comes after a crash finds there what is to be
 //! undone. Written before the fault, removed after everything is as it was.
 
-pub mod machine;
-mod take_over;
-pub mod undo;
-
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-pub use undo::Undo;
-
-use super::{
-    pod,
-    stack::{MANAGER, Stack, text},
+use crate::{
+    drills::{
+        pod,
+        target::{MANAGER, Stack, text},
+        undo::{self, Undo},
+    },
+    error::{Result, failed},
 };
-use crate::error::{Result, failed};
 
 /// The ConfigMap's name.
 const NAME: &str = "stackctl-drill";

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{events::Kind, history::Stream, observer::Seen};
+use super::{
+    model::{events::Kind, history::Stream},
+    observer::Seen,
+};
 
 /// Counts writes between one look and the next.
 #[derive(Debug, Default)]

@@ -176,7 +176,7 @@ pub fn percentile(sorted: &[Micros], percent: usize) -> Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drills::history::Outcome;
+    use crate::drills::model::history::Outcome;
 
     const SECOND: Micros = 1_000_000;
 

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::{Running, undo};
-use crate::error::{Result, failed};
+use super::cluster::Running;
+use crate::{
+    drills::undo,
+    error::{Result, failed},
+};
 
 /// Where the records of this machine are; one a cluster.
 #[derive(Debug, Clone)]

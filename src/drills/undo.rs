@@ -11,15 +11,16 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::take_over;
+use super::{
+    actions::{
+        failover, postgres,
+        volumes::{self, Bounded},
+    },
+    scenarios::disaster,
+    target::{MANAGER, Stack},
+};
 use crate::{
     database,
-    drills::{
-        access,
-        bounded_volume::{self, Bounded},
-        scenarios::disaster,
-        stack::{MANAGER, Stack},
-    },
     error::Result,
     kube::{self, ObjectRef},
     tools::faults,
@@ -119,7 +120,7 @@ pub async fn one(stack: &Stack, undo: &Undo) -> Result<()> {
         Undo::Scale { namespace, name, replicas } => scale(stack, namespace, name, *replicas).await,
         Undo::Synchronous { value } => stack.patch(&json!({"spec": {"postgresql": {"synchronous": value}}})).await,
         Undo::Unfence => stack.patch(&json!({"metadata": {"annotations": {FENCING: null}}})).await,
-        Undo::TakeOver { from } => take_over::from(stack, from).await,
+        Undo::TakeOver { from } => failover::from(stack, from).await,
         Undo::Continue => {
             // A pod that is gone, or was made again, has nothing that stands still.
             let instances = ListParams::default().labels(&database::instances(&stack.database.get()));
@@ -132,7 +133,7 @@ pub async fn one(stack: &Stack, undo: &Undo) -> Result<()> {
             Ok(())
         }
         Undo::Uncordon { node } => cordon(stack, node, false).await,
-        Undo::BoundedVolume { volume } => bounded_volume::remove(stack, volume).await,
+        Undo::BoundedVolume { volume } => volumes::remove(stack, volume).await,
         Undo::Restore { lost, name } => disaster::bring_back(stack, lost, name, &|_| {}).await,
         Undo::ApiServer { .. } | Undo::Rejoin { .. } | Undo::StartNode { .. } | Undo::MakeRoom { .. } => {
             past_the_api(undo).await
@@ -168,7 +169,7 @@ const PROCESSES: &str = "p=$(head -n1 \"$PGDATA/postmaster.pid\") || exit 0; all
 /// Sends a signal to every PostgreSQL process of an instance.
 ///
 /// # Errors
-/// As [`access::run`].
+/// As [`postgres::run`].
 pub async fn signal(stack: &Stack, pod: &str, signal: &str) -> Result<()> {
     sh(stack, pod, &format!("{PROCESSES}; kill -{signal} $all 2>/dev/null; true")).await
 }
@@ -177,7 +178,7 @@ pub async fn signal(stack: &Stack, pod: &str, signal: &str) -> Result<()> {
 /// to before: the pod itself sees to it.
 ///
 /// # Errors
-/// As [`access::run`].
+/// As [`postgres::run`].
 pub async fn freeze(stack: &Stack, pod: &str, limit: Duration) -> Result<()> {
     let go_on = format!("sleep {}; kill -CONT $0 $*", limit.as_secs());
     let script = format!(
@@ -188,5 +189,5 @@ pub async fn freeze(stack: &Stack, pod: &str, limit: Duration) -> Result<()> {
 
 async fn sh(stack: &Stack, pod: &str, script: &str) -> Result<()> {
     let limit = Duration::from_secs(15);
-    access::run(&stack.kube, &stack.namespace, pod, &["sh", "-c", script], limit).await.map(drop)
+    postgres::run(&stack.kube, &stack.namespace, pod, &["sh", "-c", script], limit).await.map(drop)
 }

@@ -6,26 +6,27 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::{
-    clock::Clock,
-    criteria::criteria,
-    events::Kind,
-    ground::Ground,
-    history::Stream,
-    ledger::{self, Ledger},
-    live::View,
+    actions::switchover::{cast, disturbed, node_of, poll},
+    journal::cluster::{self as record, Running},
+    live_view::View,
+    model::{
+        clock::Clock,
+        criteria::criteria,
+        events::Kind,
+        history::Stream,
+        ledger::{self, Ledger},
+        report::{self, Run},
+        requirement::Ground,
+        times,
+        verdict::judge,
+    },
     observer::{Observer, wait},
     pod,
     prober::{Flow, Live, Place},
-    record::{self, Running, undo},
-    report::{self, Run},
-    scenarios::{
-        Scenario, Scene, Stage, cast, disturbed,
-        steps::{node_of, poll},
-    },
+    scenarios::{Scenario, Scene, Stage},
     schedule::Load,
-    stack::{SETTLE, Stack},
-    times,
-    verdict::judge,
+    target::{SETTLE, Stack},
+    undo::{self, Undo},
 };
 use crate::{
     backup::Store,
@@ -154,7 +155,7 @@ async fn script(
     stack: &Stack,
     scenario: &Scenario,
     scene: &Scene<'_>,
-    changes: &[record::Undo],
+    changes: &[Undo],
     live: &Live,
     reporter: &Reporter,
 ) -> Result<()> {

@@ -8,12 +8,12 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::Scene;
 use crate::{
     drills::{
-        events::Kind,
+        model::events::Kind,
         observer::{Seen, wait},
-        stack::{MANAGER, Stack, text},
+        scenarios::Scene,
+        target::{MANAGER, Stack, text},
     },
     error::{Result, timed_out},
 };
