@@ -36,11 +36,9 @@ pub mod status;
 pub mod tools;
 pub mod ui;
 
-use clap::Parser;
-
 /// Runs the command line of this process; the number is the exit code.
 pub async fn run() -> u8 {
-    let cli = match cli::Cli::try_parse() {
+    let cli = match cli::Cli::from_process() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are "errors" of clap that go to stdout with code 0; usage errors exit with 2.

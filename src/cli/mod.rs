@@ -1,6 +1,7 @@
 //! The command line: types only. What they mean is in [`crate::config`] and [`crate::commands`].
 
 mod database;
+mod parse;
 
 use std::path::PathBuf;
 
@@ -40,6 +41,10 @@ pub struct Global {
     /// Name of the minikube profile [default: stackctl].
     #[arg(long, global = true, value_name = "NAME", env = "STACKCTL_PROFILE")]
     pub profile: Option<String>,
+    /// Whether the profile was named nearer to the command than any context: it is the target, whatever the configuration
+    /// file says.
+    #[arg(skip)]
+    pub profile_wins: bool,
     /// Namespace of the app and its database [default: user-app].
     #[arg(short, long, global = true, value_name = "NAME", env = "STACKCTL_NAMESPACE")]
     pub namespace: Option<String>,

@@ -41,7 +41,11 @@ pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
             ui::out(&format!("{pod}  {line}"));
         }
     };
-    logs::print(cx.kube().await?, &source, args.tail, args.follow, &mut print).await?;
+    let printing = logs::print(cx.kube().await?, &source, args.tail, args.follow, &mut print);
+    tokio::select! {
+        ended = printing => ended?,
+        () = ui::stdout_closed() => {}
+    }
     Ok(0)
 }
 

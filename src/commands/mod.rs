@@ -34,7 +34,11 @@ pub async fn run(cli: Cli) -> u8 {
     if let Some(level) = cli.global.log {
         log::start(level);
     }
-    match dispatch(cli, style).await {
+    let outcome = dispatch(cli, style).await.and_then(|code| match ui::write_failure() {
+        Some(reason) if code == 0 => Err(error::failed(format!("the output could not be written: {reason}")).into()),
+        _ => Ok(code),
+    });
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             show(&error, style);

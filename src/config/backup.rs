@@ -1,6 +1,6 @@
 //! How the database is backed up.
 
-use super::{File, check_name, parse_mebibytes};
+use super::{File, names, parse_mebibytes};
 use crate::{
     cli::StackArgs,
     error::{Result, usage},
@@ -72,9 +72,15 @@ fn parse_bucket(text: &str) -> Result<BackupStore> {
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     if let [endpoint, bucket, secret] = parts[..] {
         let address = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
-        if address.is_some_and(|address| !address.is_empty()) && !bucket.is_empty() && !secret.is_empty() {
-            check_name("Secret", secret)?;
-            let (endpoint, bucket) = (endpoint.trim_end_matches('/').into(), bucket.trim_matches('/').into());
+        if address.is_some_and(|address| !address.is_empty())
+            && !bucket.is_empty()
+            && !secret.is_empty()
+            && bucket != "s3://"
+        {
+            names::check_subdomain("Secret", secret)?;
+            // As the tools of S3 write it: `s3://backups/team-a`.
+            let bucket = bucket.strip_prefix("s3://").unwrap_or(bucket).trim_matches('/');
+            let (endpoint, bucket) = (endpoint.trim_end_matches('/').into(), bucket.into());
             return Ok(BackupStore::Bucket { endpoint, bucket, secret: secret.into() });
         }
     }
@@ -96,7 +102,17 @@ mod tests {
         let store = parse_bucket("https://s3.example.com/, /backups/team-a/ ,keys").unwrap();
         let (endpoint, bucket, secret) = ("https://s3.example.com".into(), "backups/team-a".into(), "keys".into());
         assert_eq!(store, BackupStore::Bucket { endpoint, bucket, secret });
-        for text in ["", "a,b", "s3.example.com,b,c", "https://,b,c", "https://a,,c", "https://a,b,Not_A_Name"] {
+        assert_eq!(store, parse_bucket("https://s3.example.com,s3://backups/team-a,keys").unwrap());
+        assert!(parse_bucket("https://s3.example.com,backups,minio.creds").is_ok(), "a Secret's name may have dots");
+        for text in [
+            "",
+            "a,b",
+            "s3.example.com,b,c",
+            "https://,b,c",
+            "https://a,,c",
+            "https://a,s3://,c",
+            "https://a,b,Not_A_Name",
+        ] {
             assert!(parse_bucket(text).is_err(), "{text}");
         }
     }

@@ -1,6 +1,7 @@
 //! One typed configuration: flags, then environment (both by clap), then the file, then defaults.
 
 mod backup;
+mod names;
 
 use std::{
     path::{Path, PathBuf},
@@ -155,8 +156,8 @@ impl Config {
 
         let namespace = global.namespace.clone().or(file.namespace).unwrap_or_else(|| "user-app".into());
         let profile = global.profile.clone().or(file.profile).unwrap_or_else(|| "stackctl".into());
-        check_name("namespace", &namespace)?;
-        check_name("profile", &profile)?;
+        names::check_namespace(&namespace)?;
+        names::check_name("profile", &profile)?;
 
         let memory = up.and_then(|up| up.memory.clone()).or(file.memory).unwrap_or_else(|| "4Gi".into());
         let nodes = up.and_then(|up| up.nodes).or(file.nodes).unwrap_or(1);
@@ -169,7 +170,7 @@ impl Config {
                 .remedy("with fewer than 3, losing one instance stops every write or loses data")
                 .into());
         }
-        let target = match global.context.clone().or(file.context) {
+        let target = match global.context.clone().or(file.context.filter(|_| !global.profile_wins)) {
             Some(context) if context.is_empty() => {
                 return Err(usage("--context is empty").remedy("kubectl config get-contexts lists their names").into());
             }
@@ -188,6 +189,8 @@ impl Config {
             None | Some([]) => file.without,
             Some(asked) => asked.to_vec(),
         };
+        let registry = stack.and_then(|stack| stack.registry.clone()).or(file.registry);
+        let registry = registry.as_deref().map(names::parse_registry).transpose()?;
         let timeout = global.timeout.clone().or(file.timeout).unwrap_or_else(|| "15m".into());
 
         Ok(Config {
@@ -201,7 +204,7 @@ impl Config {
             },
             backup: (!without.contains(&Optional::Backup)).then_some(backup),
             bundle: source.and_then(|source| source.bundle.clone()).or(file.bundle),
-            registry: stack.and_then(|stack| stack.registry.clone()).or(file.registry),
+            registry,
             without,
             force_conflicts: up.is_some_and(|up| up.force_conflicts),
             timeout: parse_duration("--timeout", &timeout)?,
@@ -232,20 +235,6 @@ fn xdg(variable: &str, default: &str) -> Result<PathBuf> {
     }
     let home = std::env::home_dir().context("cannot tell the home folder: HOME is not set")?;
     Ok(home.join(default).join("stackctl"))
-}
-
-/// RFC 1123 label: what Kubernetes takes for a namespace, and minikube for a profile.
-fn check_name(what: &str, name: &str) -> Result<()> {
-    let ok = !name.is_empty()
-        && name.len() <= 63
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        && !name.starts_with('-')
-        && !name.ends_with('-');
-    if ok {
-        return Ok(());
-    }
-    Err(usage(format!("the {what} {name:?} is not a valid name: lower-case letters, digits and '-', 63 at most"))
-        .into())
 }
 
 /// Parses `90s`, `10m`, `1h30m`, or a bare number of seconds.
@@ -322,14 +311,6 @@ mod tests {
     }
 
     #[test]
-    fn names() {
-        assert!(check_name("namespace", "user-app").is_ok());
-        for name in ["", "User", "-a", "a-", "a b", "a/b", &"a".repeat(64)] {
-            assert!(check_name("namespace", name).is_err(), "{name}");
-        }
-    }
-
-    #[test]
     fn an_unknown_key_in_the_file_is_refused_and_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
@@ -339,6 +320,23 @@ mod tests {
         let text = crate::error::one_line(&error);
         assert!(text.contains("instanses") && text.contains("config.toml"), "{text}");
         assert_eq!(crate::error::kind_of(&error).exit_code(), 2);
+    }
+
+    #[test]
+    fn a_profile_that_wins_is_the_target_whatever_the_file_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "context = \"prod\"\n").unwrap();
+        let profile = Some("scratch".to_owned());
+        let global = |wins| Global {
+            config: Some(path.clone()),
+            profile: profile.clone(),
+            profile_wins: wins,
+            ..Global::default()
+        };
+        let target = |wins| Config::load(&global(wins), &Options::default()).unwrap().target.describe();
+        assert_eq!(target(true), "minikube profile scratch");
+        assert_eq!(target(false), "context prod");
     }
 
     #[test]

@@ -11,10 +11,17 @@ mod terminal;
 mod text;
 pub use text::{Tone, paint, table};
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    sync::OnceLock,
+    time::Duration,
+};
 
 pub use event::{Event, State};
 use tokio::sync::mpsc;
+
+/// How soon a command that waits for news notices that nobody reads its output any more.
+const STDOUT_LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,14 +144,46 @@ impl Screen {
     }
 }
 
-/// Writes data that the user asked for to stdout. A closed pipe (`| head`) ends the output, not the command.
+/// The first failure to write to stdout, other than a closed pipe: `/dev/full`, a full disk, a lost terminal.
+static WRITE_FAILURE: OnceLock<String> = OnceLock::new();
+
+/// Writes data that the user asked for to stdout. A closed pipe (`| head`) ends the output, not the command; any other
+/// failure is kept for [`write_failure`].
 pub fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes());
-    if !text.ends_with('\n') {
-        let _ = stdout.write_all(b"\n");
+    let line_end = if text.ends_with('\n') { "" } else { "\n" };
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.write_all(line_end.as_bytes()))
+        .and_then(|()| stdout.flush());
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        let _ = WRITE_FAILURE.set(error.to_string());
     }
-    let _ = stdout.flush();
+}
+
+/// The reason why something that was written by [`out`] did not arrive; `None` when everything did, or nobody reads any
+/// more.
+pub fn write_failure() -> Option<&'static str> {
+    WRITE_FAILURE.get().map(String::as_str)
+}
+
+/// Ends when nobody reads stdout any more (`logs -f | head`), which a command that waits for news would notice at the
+/// next line only. Never ends where stdout is no pipe.
+pub async fn stdout_closed() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut looks = tokio::time::interval(STDOUT_LOOKED_AT_EVERY);
+    loop {
+        looks.tick().await;
+        let stdout = std::io::stdout();
+        // Asked for no event at all, the kernel still tells of a pipe whose reader is gone.
+        let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if poll(&mut asked, Some(&at_once)).is_ok() && asked[0].revents().contains(PollFlags::ERR) {
+            return;
+        }
+    }
 }
 
 /// Writes a line to stderr, outside the renderers: errors before and after they run.
