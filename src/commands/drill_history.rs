@@ -7,8 +7,8 @@ use crate::{
     config::{Config, Options},
     drills::model::{
         history::Stream,
-        report::{Run, seconds},
-        store::{Kept, PAGE, Store},
+        report::{DrillRun, seconds},
+        store::{DrillStore, Kept, PAGE},
         verdict::Wrong,
     },
     error::Result,
@@ -22,7 +22,7 @@ use crate::{
 /// A folder that can't be listed.
 pub fn run(global: &Global) -> Result<u8> {
     let config = Config::load(global, &Options::default())?;
-    let store = Store::new(&config.folders.state);
+    let store = DrillStore::new(&config.folders.state);
     let kept = store.list()?;
     if global.output == Output::Json {
         let all: Vec<_> = kept
@@ -55,7 +55,7 @@ pub fn run(global: &Global) -> Result<u8> {
     Ok(0)
 }
 
-fn row(run: &Run) -> String {
+fn row(run: &DrillRun) -> String {
     let gap = |stream| run.times.of(stream).map_or("-".into(), |i| seconds(i.longest_gap_ms));
     let (sql, http) = (run.verdict.sql, run.verdict.http);
     format!(

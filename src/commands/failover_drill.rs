@@ -9,18 +9,17 @@ use crate::{
     config::{Config, Options, parse_duration},
     context::Context,
     drills::{
-        journal::{
-            cluster::{self as record, Running},
-            local::Machine,
-        },
+        environment,
+        journal::{DrillRecord, Journal, LocalJournal},
         model::{
-            report::{Report, distribution, summary},
-            requirement::Ground,
-            store::{Store, publish},
+            report::{DrillReport, distribution, summary},
+            requirement::ClusterCapabilities,
+            store::{DrillStore, publish},
         },
-        runner,
-        scenarios::{ALL, Scenario},
-        target::{Name, Stack},
+        preconditions::{ensure_drillable, wait_until_drillable},
+        runner::{DrillOptions, Runner},
+        scenarios::{ALL, Scenario, Text},
+        target::{CurrentDatabase, DrillTarget},
     },
     error::{Failure, Kind, Result, failed, usage},
     ui::{self, Event, Style, prompt},
@@ -47,7 +46,7 @@ pub async fn run(global: &Global, args: &DrillArgs, style: Style) -> Result<u8> 
     let config = Config::load(global, &Options::default())?;
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
-    let options = runner::Options { rate: args.rate, max_rto };
+    let options = DrillOptions { rate: args.rate, max_rto };
     let outcome = match begin(&cx).await {
         Ok(()) => drill_and_undo(&cx, args, &chosen, &options).await,
         // Someone else's drill may be running: what is in the cluster is theirs to undo.
@@ -68,7 +67,7 @@ pub async fn run(global: &Global, args: &DrillArgs, style: Style) -> Result<u8> 
 /// may be what keeps the API from answering.
 async fn begin(cx: &Context) -> Result<()> {
     let first = cx.lock().await;
-    if first.is_ok() || !machine(cx).undo().await? {
+    if first.is_ok() || !local_journal(cx).undo_without_api_server().await? {
         return first;
     }
     let text = "a drill of this machine was killed: waiting for its lock to expire, and for the API server";
@@ -82,8 +81,8 @@ async fn begin(cx: &Context) -> Result<()> {
     }
 }
 
-fn machine(cx: &Context) -> Machine {
-    Machine::new(&cx.config.folders.state, cx.config.target.context())
+fn local_journal(cx: &Context) -> LocalJournal {
+    LocalJournal::new(&cx.config.folders.state, cx.config.target.context())
 }
 
 fn choose(args: &DrillArgs) -> Result<Vec<&'static Scenario>> {
@@ -104,8 +103,8 @@ fn choose(args: &DrillArgs) -> Result<Vec<&'static Scenario>> {
 
 fn list() -> String {
     let line = |s: &&Scenario| {
-        let needs = s.needs.title();
-        format!("{}\n  does    {}\n  must    {}\n  undone  {}\n  runs on {needs}\n", s.id, s.does, s.must, s.undone)
+        let Text { does, must, undone, .. } = s.text;
+        format!("{}\n  does    {does}\n  must    {must}\n  undone  {undone}\n  runs on {}\n", s.id, s.requires.title())
     };
     ALL.iter().map(line).collect::<Vec<_>>().join("\n")
 }
@@ -114,20 +113,20 @@ async fn drill_and_undo(
     cx: &Context,
     args: &DrillArgs,
     chosen: &[&'static Scenario],
-    options: &runner::Options,
-) -> Result<Report> {
+    options: &DrillOptions,
+) -> Result<DrillReport> {
     let namespace = cx.config.stack.namespace.clone();
-    let database = Name::new(cx.database().await?);
-    let (kube, config) = (cx.kube().await?.clone(), cx.config.clone());
-    let stack = Stack { kube, namespace, database, config, machine: machine(cx) };
+    let database = CurrentDatabase::new(cx.database().await?);
+    let target = DrillTarget { kube: cx.kube().await?.clone(), namespace, database };
+    let journal = Journal { target, config: cx.config.clone(), local: local_journal(cx) };
     let outcome = tokio::select! {
-        outcome = drill(cx, &stack, args, chosen, options) => outcome,
+        outcome = drill(cx, &journal, args, chosen, options) => outcome,
         name = signal() => Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into()),
     };
     // Whatever the outcome: a drill never leaves a fault behind.
-    let undone = record::recover(&stack).await;
+    let undone = journal.recover().await;
     if let (Err(_), Ok(Some(left))) = (&outcome, &undone) {
-        say_if_log_may_lack(cx, &stack, left).await;
+        warn_if_wal_may_be_missing(cx, &journal.target, left).await;
     }
     let report = outcome?;
     undone?;
@@ -136,46 +135,49 @@ async fn drill_and_undo(
 
 async fn drill(
     cx: &Context,
-    stack: &Stack,
+    journal: &Journal,
     args: &DrillArgs,
     chosen: &[&'static Scenario],
-    options: &runner::Options,
-) -> Result<Report> {
-    stack.cluster().await?;
-    if let Some(left) = record::recover(stack).await? {
+    options: &DrillOptions,
+) -> Result<DrillReport> {
+    let target = &journal.target;
+    target.cluster().await?;
+    if let Some(left) = journal.recover().await? {
         let text = format!("what the interrupted drill {} had left was undone", left.run);
         cx.reporter.send(Event::Warning { phase: "drill".into(), text });
-        say_if_log_may_lack(cx, stack, &left).await;
-        stack.settled().await?;
+        warn_if_wal_may_be_missing(cx, target, &left).await;
+        wait_until_drillable(target).await?;
     }
-    let primary = stack.fit().await?;
-    let environment = stack.environment(cx.config.target.describe(), &primary).await?;
-    let ground = Ground::of(stack, &cx.config.target).await?;
-    let chosen = possible(cx, chosen, &ground)?;
+    let primary = ensure_drillable(target).await?;
+    let environment = environment::describe(target, cx.config.target.describe(), &primary).await?;
+    let cluster = environment::capabilities(target, &cx.config.target).await?;
+    let chosen = possible(cx, chosen, &cluster)?;
     for scenario in &chosen {
+        let Text { title, does, must, undone } = scenario.text;
         let steps = vec![
             match args.runs {
-                1 => format!("it {}", scenario.does),
-                runs => format!("it {}, {runs} times", scenario.does),
+                1 => format!("it {does}"),
+                runs => format!("it {does}, {runs} times"),
             },
-            format!("must come of it: {}", scenario.must),
-            format!("undone: {}", scenario.undone),
+            format!("must come of it: {must}"),
+            format!("undone: {undone}"),
         ];
-        cx.reporter.send(Event::Plan { phase: scenario.id.into(), title: scenario.title.into(), steps });
+        cx.reporter.send(Event::Plan { phase: scenario.id.into(), title: title.into(), steps });
     }
     prompt::confirm(&format!("Break the stack in {} on purpose?", cx.config.target.describe()), args.yes)?;
-    let store = Store::new(&cx.config.folders.state);
-    let mut report = Report::new(environment, Vec::new());
+    let store = DrillStore::new(&cx.config.folders.state);
+    let runner = Runner { journal, cluster: &cluster, options, reporter: &cx.reporter };
+    let mut report = DrillReport::new(environment, Vec::new());
     for scenario in &chosen {
         for _ in 0..args.runs {
             let name = format!("{}-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"), scenario.id);
-            let (title, began) = (scenario.title.to_owned(), Instant::now());
+            let (title, began) = (scenario.text.title.to_owned(), Instant::now());
             cx.reporter.send(Event::PhaseStarted { phase: "drill".into(), title: title.clone() });
-            let run = runner::run(stack, &ground, scenario, options, &cx.reporter, &name, &store.begin(&name)?).await?;
-            record::recover(stack).await?;
+            let run = runner.run(scenario, &name, &store.begin(&name)?).await?;
+            journal.recover().await?;
             let outcome = format!("{}, {}", if run.pass { "passed" } else { "FAILED" }, run.run);
             cx.reporter.send(Event::PhaseDone { phase: "drill".into(), title, outcome, elapsed: began.elapsed() });
-            store.keep(&name, &Report::new(report.environment.clone(), vec![run.clone()]))?;
+            store.keep(&name, &DrillReport::new(report.environment.clone(), vec![run.clone()]))?;
             report.runs.push(run);
         }
     }
@@ -183,11 +185,11 @@ async fn drill(
 }
 
 /// A drill that destroys a volume takes a base backup at its end. One that did not come to its end says so.
-async fn say_if_log_may_lack(cx: &Context, stack: &Stack, left: &Running) {
-    let lossy = ALL.iter().any(|scenario| scenario.id == left.scenario && scenario.loses_log);
+async fn warn_if_wal_may_be_missing(cx: &Context, target: &DrillTarget, left: &DrillRecord) {
+    let lossy = ALL.iter().any(|scenario| scenario.id == left.scenario && scenario.expect.loses_wal);
     // A store that can't be asked for may be there.
     let has_store =
-        async || backup::Store::read(&stack.kube, &stack.namespace).await.map_or(true, |store| store.is_some());
+        async || backup::Store::read(&target.kube, &target.namespace).await.map_or(true, |store| store.is_some());
     if lossy && has_store().await {
         let text = "if the drill destroyed the volume already, moments after it cannot be restored before a base \
                     backup is taken: stackctl backup create";
@@ -197,25 +199,29 @@ async fn say_if_log_may_lack(cx: &Context, stack: &Stack, left: &Running) {
 
 /// Of several, those that the cluster allows; the others are named with the reason. A single one that it does
 /// not allow is an error.
-fn possible(cx: &Context, chosen: &[&'static Scenario], ground: &Ground) -> Result<Vec<&'static Scenario>> {
+fn possible(
+    cx: &Context,
+    chosen: &[&'static Scenario],
+    cluster: &ClusterCapabilities,
+) -> Result<Vec<&'static Scenario>> {
     if let [scenario] = chosen
-        && let Some(why) = scenario.needs.lacking(ground)
+        && let Some(why) = scenario.requires.unmet(cluster)
     {
         return Err(failed(format!("{} can't run on this cluster: {why}", scenario.id))
-            .remedy(format!("it runs on {}", scenario.needs.title()))
+            .remedy(format!("it runs on {}", scenario.requires.title()))
             .into());
     }
     let (skipped, possible): (Vec<&Scenario>, Vec<_>) =
-        chosen.iter().partition(|scenario| scenario.needs.lacking(ground).is_some());
+        chosen.iter().partition(|scenario| scenario.requires.unmet(cluster).is_some());
     for scenario in skipped {
-        let why = scenario.needs.lacking(ground).unwrap_or_default();
+        let why = scenario.requires.unmet(cluster).unwrap_or_default();
         let text = format!("{} is left out: {why}", scenario.id);
         cx.reporter.send(Event::Warning { phase: "drill".into(), text });
     }
     Ok(possible)
 }
 
-fn show(report: &Report, global: &Global, args: &DrillArgs) -> Result<()> {
+fn show(report: &DrillReport, global: &Global, args: &DrillArgs) -> Result<()> {
     if global.output == Output::Json {
         ui::out(&serde_json::to_string(report)?);
     } else {

@@ -4,15 +4,20 @@
 //! before it is sent. After full redundancy is back every instance is read, and the [`model::verdict`] compares
 //! what was acknowledged with what is there.
 //!
-//! A fault is recorded in the cluster before it is put in: [`journal::cluster::recover`] undoes it after the run,
+//! A fault is recorded in the cluster before it is put in: [`journal::Journal::recover`] undoes it after the run,
 //! after Ctrl-C, and after a crash when the next drill begins.
+//!
+//! Imports go one way: [`model`] ← [`target`] ← [`actions`] ← [`undo`] ← [`journal`] ← [`scenarios`] ← [`runner`].
 
 pub mod actions;
+pub mod environment;
+mod final_state;
 pub mod journal;
 mod live_view;
 pub mod model;
 mod observer;
 mod pod;
+pub mod preconditions;
 mod prober;
 pub mod runner;
 pub mod scenarios;
@@ -22,4 +27,3 @@ pub mod undo;
 
 // For the prober's files, which are still in this folder.
 use model::{clock, history, ledger};
-use target as stack;

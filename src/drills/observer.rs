@@ -18,16 +18,15 @@ use tokio::{sync::watch, task::JoinSet};
 use super::{
     model::{
         clock::Clock,
-        events::{Event, Kind},
+        events::{DrillEvent, EventKind},
         history::Micros,
         ledger::{Ledger, Record},
     },
-    scenarios::{OPERATOR_NAMESPACE, OPERATOR_PODS},
-    target::{Stack, number, text},
+    target::{DrillTarget, OPERATOR_NAMESPACE, OPERATOR_PODS, number, text},
 };
 use crate::database;
 
-/// What is known of the database.
+/// What is known of the database, by the latest of what the API server told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The Cluster's status.
@@ -55,7 +54,7 @@ impl Seen {
     }
 }
 
-/// The watching; ends when it is dropped.
+/// The watches on everything that a recovery changes; they end when it is dropped.
 pub struct Observer {
     /// What is known now.
     pub seen: watch::Receiver<Seen>,
@@ -74,99 +73,99 @@ struct Notes {
 /// What was written down so far.
 #[derive(Debug, Default)]
 struct Done {
-    kinds: BTreeSet<Kind>,
+    kinds: BTreeSet<EventKind>,
     injected: Option<Micros>,
-    latest: Option<(Kind, Micros)>,
+    latest: Option<(EventKind, Micros)>,
 }
 
 impl Notes {
-    fn write(&self, kind: Kind, text: impl Into<String>) {
+    fn write(&self, kind: EventKind, text: impl Into<String>) {
         let at = self.clock.now();
-        let again = matches!(kind, Kind::Note | Kind::RedundancyRestored);
+        let again = matches!(kind, EventKind::Note | EventKind::RedundancyRestored);
         {
             let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
             if !done.kinds.insert(kind) && !again {
                 return;
             }
-            if kind == Kind::Injected {
+            if kind == EventKind::Injected {
                 done.injected = Some(at);
             }
-            if kind != Kind::Note {
+            if kind != EventKind::Note {
                 done.latest = Some((kind, at));
             }
         }
         // A broken ledger ends the drill by the writes that can't be recorded.
-        let _ = self.ledger.append(vec![Record::Event(Event { at, kind, text: text.into() })]);
+        let _ = self.ledger.append(vec![Record::Event(DrillEvent { at, kind, text: text.into() })]);
     }
 }
 
 impl Observer {
     /// Starts watching. `primary` is the one before the fault.
-    pub fn start(stack: &Stack, primary: &str, clock: Clock, ledger: Ledger) -> Observer {
-        Observer::watch(stack, primary, Notes { clock, ledger, done: Arc::default() })
+    pub fn start(target: &DrillTarget, primary: &str, clock: Clock, ledger: Ledger) -> Observer {
+        Observer::watch(target, primary, Notes { clock, ledger, done: Arc::default() })
     }
 
-    fn watch(stack: &Stack, primary: &str, notes: Notes) -> Observer {
+    fn watch(target: &DrillTarget, primary: &str, notes: Notes) -> Observer {
         let (sender, seen) = watch::channel(Seen::default());
         let sender = Arc::new(sender);
         let mut tasks = JoinSet::new();
-        tasks.spawn(cluster(stack.clone(), primary.to_owned(), Arc::clone(&sender), notes.clone()));
-        tasks.spawn(pods(stack.clone(), primary.to_owned(), sender, notes.clone()));
-        tasks.spawn(lease(stack.clone(), primary.to_owned(), notes.clone()));
-        tasks.spawn(endpoints(stack.clone(), primary.to_owned(), notes.clone()));
-        tasks.spawn(operator(stack.clone(), notes.clone()));
+        tasks.spawn(cluster(target.clone(), primary.to_owned(), Arc::clone(&sender), notes.clone()));
+        tasks.spawn(pods(target.clone(), primary.to_owned(), sender, notes.clone()));
+        tasks.spawn(lease(target.clone(), primary.to_owned(), notes.clone()));
+        tasks.spawn(endpoints(target.clone(), primary.to_owned(), notes.clone()));
+        tasks.spawn(operator(target.clone(), notes.clone()));
         Observer { seen, notes, _tasks: tasks }
     }
 
     /// Watches the database that has taken the place of the one before, in the same ledger.
-    pub fn follow(&self, stack: &Stack) -> Observer {
-        Observer::watch(stack, "", self.notes.clone())
+    pub fn follow(&self, target: &DrillTarget) -> Observer {
+        Observer::watch(target, "", self.notes.clone())
     }
 
     /// The latest step, and how long after the fault it came.
-    pub fn latest(&self) -> Option<(Kind, Duration)> {
+    pub fn latest(&self) -> Option<(EventKind, Duration)> {
         let done = self.notes.done.lock().unwrap_or_else(PoisonError::into_inner);
         let (kind, at) = done.latest?;
         Some((kind, Duration::from_micros(at.saturating_sub(done.injected.unwrap_or(at)))))
     }
 
     /// Notes something that the drill itself did or found.
-    pub fn note(&self, kind: Kind, text: impl Into<String>) {
+    pub fn note(&self, kind: EventKind, text: impl Into<String>) {
         self.notes.write(kind, text);
     }
 }
 
-async fn cluster(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
-    let name = stack.database.get();
-    let mut stream = watch_object(stack.clusters(), &name).default_backoff().boxed();
+async fn cluster(target: DrillTarget, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
+    let name = target.database.get();
+    let mut stream = watch_object(target.clusters(), &name).default_backoff().boxed();
     let mut phase = String::new();
     while let Some(update) = stream.next().await {
         let Ok(Some(cluster)) = update else { continue };
-        let target = text(&cluster, "/status/targetPrimary").to_owned();
+        let chosen = text(&cluster, "/status/targetPrimary").to_owned();
         let current = text(&cluster, "/status/currentPrimary").to_owned();
-        if target != primary && target.starts_with(&name) {
-            notes.write(Kind::TargetChosen, &target);
+        if chosen != primary && chosen.starts_with(&name) {
+            notes.write(EventKind::TargetChosen, &chosen);
         }
         if current != primary && !current.is_empty() {
-            notes.write(Kind::CurrentPrimary, &current);
+            notes.write(EventKind::CurrentPrimary, &current);
         }
         let now = text(&cluster, "/status/phase").to_owned();
         if now != phase {
             let reason = text(&cluster, "/status/phaseReason");
-            notes.write(Kind::Note, format!("{now} {reason}").trim_end());
+            notes.write(EventKind::Note, format!("{now} {reason}").trim_end());
             phase.clone_from(&now);
         }
         sender.send_modify(|seen| {
-            (seen.current_primary, seen.target_primary, seen.phase) = (current, target, now);
+            (seen.current_primary, seen.target_primary, seen.phase) = (current, chosen, now);
             seen.ready = number(&cluster, "/status/readyInstances");
             seen.wanted = number(&cluster, "/spec/instances");
         });
     }
 }
 
-async fn pods(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
-    let config = watcher::Config::default().labels(&database::instances(&stack.database.get()));
-    let mut stream = watcher(stack.api::<Pod>(), config).default_backoff().boxed();
+async fn pods(target: DrillTarget, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
+    let config = watcher::Config::default().labels(&database::instances(&target.database.get()));
+    let mut stream = watcher(target.api::<Pod>(), config).default_backoff().boxed();
     let mut logs = JoinSet::new();
     let mut followed = BTreeSet::new();
     let mut listed = BTreeMap::new();
@@ -183,11 +182,11 @@ async fn pods(stack: Stack, primary: String, sender: Arc<watch::Sender<Seen>>, n
         }
         let seen = sender.borrow().clone();
         if !seen.pods.is_empty() && !seen.pods.get(&primary).is_some_and(|(_, ready)| *ready) {
-            notes.write(Kind::PrimaryUnhealthy, &primary);
+            notes.write(EventKind::PrimaryUnhealthy, &primary);
         }
         for (pod, (uid, ready)) in &seen.pods {
             if *ready && followed.insert(uid.clone()) {
-                logs.spawn(promotion(stack.clone(), pod.clone(), notes.clone()));
+                logs.spawn(promotion(target.clone(), pod.clone(), notes.clone()));
             }
         }
     }
@@ -200,30 +199,30 @@ fn state(pod: &Pod) -> (String, bool) {
 }
 
 /// Follows an instance's log for the line by which PostgreSQL says that it has begun a timeline of its own.
-async fn promotion(stack: Stack, pod: String, notes: Notes) {
+async fn promotion(target: DrillTarget, pod: String, notes: Notes) {
     let params =
         LogParams { follow: true, container: Some("postgres".into()), tail_lines: Some(0), ..LogParams::default() };
-    let Ok(log) = stack.api::<Pod>().log_stream(&pod, &params).await else { return };
+    let Ok(log) = target.api::<Pod>().log_stream(&pod, &params).await else { return };
     let mut lines = log.lines();
     while let Ok(Some(line)) = lines.try_next().await {
         if line.contains("selected new timeline ID") {
-            notes.write(Kind::Promoted, &pod);
+            notes.write(EventKind::Promoted, &pod);
         }
     }
 }
 
-async fn lease(stack: Stack, primary: String, notes: Notes) {
-    let mut stream = watch_object(stack.api::<Lease>(), &stack.database.get()).default_backoff().boxed();
+async fn lease(target: DrillTarget, primary: String, notes: Notes) {
+    let mut stream = watch_object(target.api::<Lease>(), &target.database.get()).default_backoff().boxed();
     let mut released = false;
     while let Some(update) = stream.next().await {
         let Ok(Some(lease)) = update else { continue };
         let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
         if holder.is_empty() && !released {
             released = true;
-            notes.write(Kind::Note, format!("{primary} released the Lease"));
+            notes.write(EventKind::Note, format!("{primary} released the Lease"));
         }
         if !holder.is_empty() && holder != primary {
-            notes.write(Kind::LeaseTaken, holder);
+            notes.write(EventKind::LeaseTaken, holder);
         }
     }
 }
@@ -233,8 +232,8 @@ const REFUSALS: [&str; 2] = ["Strong consistency check failed", "Quorum check fa
 
 /// Follows the operator's log for the line by which it says that it does not dare to promote. The operator may
 /// be away, or another pod by now.
-async fn operator(stack: Stack, notes: Notes) {
-    let pods: Api<Pod> = Api::namespaced(stack.kube.client(), OPERATOR_NAMESPACE);
+async fn operator(target: DrillTarget, notes: Notes) {
+    let pods: Api<Pod> = Api::namespaced(target.kube.client(), OPERATOR_NAMESPACE);
     let began = jiff::Timestamp::now();
     loop {
         let list = ListParams::default().labels(OPERATOR_PODS);
@@ -245,7 +244,7 @@ async fn operator(stack: Stack, notes: Notes) {
             let mut lines = log.lines();
             while let Ok(Some(line)) = lines.try_next().await {
                 if REFUSALS.iter().any(|refusal| line.contains(refusal)) {
-                    notes.write(Kind::PromotionRefused, "no quorum of standbys that is sure to have every write");
+                    notes.write(EventKind::PromotionRefused, "no quorum of standbys that is sure to have every write");
                 }
             }
         }
@@ -253,16 +252,16 @@ async fn operator(stack: Stack, notes: Notes) {
     }
 }
 
-async fn endpoints(stack: Stack, primary: String, notes: Notes) {
-    let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={}-rw", stack.database.get()));
-    let mut stream = watcher(stack.api::<EndpointSlice>(), config).default_backoff().boxed();
+async fn endpoints(target: DrillTarget, primary: String, notes: Notes) {
+    let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={}-rw", target.database.get()));
+    let mut stream = watcher(target.api::<EndpointSlice>(), config).default_backoff().boxed();
     while let Some(event) = stream.next().await {
         let (Ok(watcher::Event::Apply(slice)) | Ok(watcher::Event::InitApply(slice))) = event else { continue };
         for endpoint in slice.endpoints {
             let ready = endpoint.conditions.and_then(|conditions| conditions.ready).unwrap_or(false);
             let pod = endpoint.target_ref.and_then(|target| target.name).unwrap_or_default();
             if ready && pod != primary && !pod.is_empty() {
-                notes.write(Kind::EndpointMoved, pod);
+                notes.write(EventKind::EndpointMoved, pod);
             }
         }
     }
@@ -271,4 +270,30 @@ async fn endpoints(stack: Stack, primary: String, notes: Notes) {
 /// Waits until `what` holds, for `limit` at most; whether it does.
 pub async fn wait(seen: &mut watch::Receiver<Seen>, limit: Duration, what: impl FnMut(&Seen) -> bool) -> bool {
     tokio::time::timeout(limit, seen.wait_for(what)).await.is_ok_and(|found| found.is_ok())
+}
+
+/// Whether the fault shows in what is seen within `limit`: another pod, one that is not ready, or another target.
+pub async fn fault_is_visible(seen: &mut watch::Receiver<Seen>, before: &Seen, limit: Duration) -> bool {
+    wait(seen, limit, |now| now.pods != before.pods || now.target_primary != before.target_primary).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drills::model::ledger;
+
+    #[tokio::test]
+    async fn the_moment_of_the_fault_is_the_first_that_is_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger");
+        let ledger = Ledger::create(&path, "r1", "double-fault").unwrap();
+        let notes = Notes { clock: Clock::start(), ledger: ledger.clone(), done: Arc::default() };
+        notes.write(EventKind::Injected, "pod user-db-2 deleted");
+        notes.write(EventKind::Injected, "pod user-db-1 deleted");
+        notes.write(EventKind::Note, "one");
+        notes.write(EventKind::Note, "another");
+        ledger.close().await.unwrap();
+        let texts: Vec<_> = ledger::read(&path).unwrap().events.into_iter().map(|event| event.text).collect();
+        assert_eq!(texts, ["pod user-db-2 deleted", "one", "another"]);
+    }
 }

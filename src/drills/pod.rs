@@ -12,7 +12,7 @@ use kube::{
     runtime::{conditions::is_pod_running, wait::await_condition},
 };
 
-use super::stack::{MANAGER, Stack, WEB};
+use super::target::{DrillTarget, MANAGER, WEB};
 use crate::error::{Result, failed, timed_out};
 
 /// Its name.
@@ -26,12 +26,12 @@ const LIFETIME: i64 = 3600;
 ///
 /// # Errors
 /// There is no web app to take the image from, or the pod does not run within a minute.
-pub async fn start(stack: &Stack, avoid: Option<&str>) -> Result<()> {
-    let web = stack.api::<Deployment>().get_opt(WEB).await?;
+pub async fn start(target: &DrillTarget, avoid: Option<&str>) -> Result<()> {
+    let web = target.api::<Deployment>().get_opt(WEB).await?;
     let template = web.and_then(|web| web.spec?.template.spec);
     let template = template.ok_or_else(|| failed("there is no web app in the stack").remedy("stackctl up"))?;
-    let pods = stack.api::<Pod>();
-    delete(stack).await?;
+    let pods = target.api::<Pod>();
+    delete(target).await?;
     let labels = [("app.kubernetes.io/name", NAME), ("app.kubernetes.io/component", "drill")];
     let pod = Pod {
         metadata: ObjectMeta {
@@ -87,8 +87,8 @@ fn elsewhere(node: &str) -> Affinity {
 ///
 /// # Errors
 /// It does not go within a minute.
-pub async fn delete(stack: &Stack) -> Result<()> {
-    let pods = stack.api::<Pod>();
+pub async fn delete(target: &DrillTarget) -> Result<()> {
+    let pods = target.api::<Pod>();
     let params = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };
     match pods.delete(NAME, &params).await {
         Ok(_) => {}

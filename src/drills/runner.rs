@@ -6,226 +6,240 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::{
-    actions::switchover::{cast, disturbed, node_of, poll},
-    journal::cluster::{self as record, Running},
-    live_view::View,
+    actions::{pods::node_of, restore::back_up, wait_until},
+    final_state,
+    journal::{DrillRecord, Journal},
+    live_view::LiveView,
     model::{
         clock::Clock,
         criteria::criteria,
-        events::Kind,
+        events::EventKind,
         history::Stream,
         ledger::{self, Ledger},
-        report::{self, Run},
-        requirement::Ground,
+        report::{self, DrillRun},
+        requirement::ClusterCapabilities,
         times,
         verdict::judge,
     },
-    observer::{Observer, wait},
+    observer::{Observer, Seen, fault_is_visible, wait},
     pod,
+    preconditions::{DRILLABLE_WITHIN, count_streaming_standbys, ensure_drillable, quorum_is_known},
     prober::{Flow, Live, Place},
-    scenarios::{Scenario, Scene, Stage},
+    scenarios::{RunContext, Scenario, Setup},
     schedule::Load,
-    target::{SETTLE, Stack},
-    undo::{self, Undo},
+    target::DrillTarget,
+    undo::{Undo, undo_latest_first},
 };
 use crate::{
     backup::Store,
     error::{Result, failed, one_line},
-    ui::{Event as UiEvent, Reporter},
+    ui::{Event, Reporter},
 };
 
 /// Writes before the fault, and after recovery.
 const STEADY: Duration = Duration::from_secs(6);
-/// By then a fault is noticed, or never is.
-const NOTICE: Duration = Duration::from_secs(20);
+/// By then a fault is visible in the cluster, or never is.
+const FAULT_VISIBLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// By then redundancy is back, or the drill has failed.
 const RECOVERY: Duration = Duration::from_secs(300);
-/// It must stay back for this long.
-const STABLE: Duration = Duration::from_secs(2);
+/// Redundancy must stay back for this long.
+const REDUNDANCY_HOLD: Duration = Duration::from_secs(2);
+/// The phase's id in events.
+const PHASE: &str = "drill";
 
 /// How a drill is run.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct DrillOptions {
     /// Writes a second in each stream.
     pub rate: f64,
     /// The longest time from the fault to the first acknowledged write that is a pass.
     pub max_rto: Option<Duration>,
 }
 
-/// The phase's id in events.
-const PHASE: &str = "drill";
-
-/// Runs a scenario once. The fault is undone by [`record::recover`], whatever the outcome.
-///
-/// # Errors
-/// What kept the drill from being run to its end; a bad verdict is not one.
-pub async fn run(
-    stack: &Stack,
-    ground: &Ground,
-    scenario: &Scenario,
-    options: &Options,
-    reporter: &Reporter,
-    name: &str,
-    path: &Path,
-) -> Result<Run> {
-    let doing = |text: &str| reporter.send(UiEvent::Doing { phase: PHASE.into(), text: text.into() });
-    doing("checking that the stack is fit for it");
-    stack.fit().await?;
-    let running = Running { run: name.into(), scenario: scenario.id.into(), undo: Vec::new() };
-    record::write(stack, &running).await?;
-    doing("preparing the scenario");
-    let mut stage = Stage { stack, ground, running };
-    (scenario.prepare)(&mut stage).await?;
-    let primary = stack.fit().await?;
-    let standbys = cast(stack, &primary).await?;
-
-    let began = jiff::Timestamp::now();
-    let clock = Clock::start();
-    let ledger = Ledger::create(path, name, scenario.id)?;
-    let observer = Observer::start(stack, &primary, clock, ledger.clone());
-    let node = node_of(stack, &primary).await?;
-    let found = std::sync::Mutex::default();
-    let scene =
-        Scene { run: name, stack, ground, observer: &observer, primary: primary.clone(), node, standbys, found };
-    let undo = (scenario.undo)(&scene).await?;
-    record::add(stack, &mut stage.running, undo.clone()).await?;
-    stack.prepare(&primary).await?;
-    doing("starting the prober");
-    pod::start(stack, scenario.needs.takes_a_node().then_some(scene.node.as_str())).await?;
-
-    let place = Place { kube: stack.kube.clone(), namespace: stack.namespace.clone(), pod: pod::NAME.into() };
-    let load = Load { streams: scenario.streams.to_vec(), rate: options.rate, ahead: scenario.ahead };
-    let mut flow = Flow::start(place, name, load, ledger.clone(), clock);
-    let live = std::sync::Arc::clone(&flow.live);
-    let script = async {
-        let outcome = script(stack, scenario, &scene, &undo, &live, reporter).await;
-        outcome.map(|()| clock.now())
-    };
-    let ended = tokio::select! {
-        ended = script => ended?,
-        broken = flow.broken() => { broken?; clock.now() }
-    };
-    doing("waiting for the last answers");
-    flow.finish().await?;
-    doing("reading every instance");
-    let state = stack.read(name).await.context("cannot read the rows after the drill")?;
-    if scenario.loses_log && Store::read(&stack.kube, &stack.namespace).await?.is_some() {
-        doing("taking a base backup: log that was on the volume only is missing in the archive");
-        if let Err(error) = stack.back_up().await {
-            let text = format!(
-                "moments after this drill cannot be restored before a base backup is taken: {}",
-                one_line(&error)
-            );
-            reporter.send(UiEvent::Warning { phase: PHASE.into(), text });
-        }
-    }
-    let clock_error = times::millis(live.clock_error());
-    let findings = scene.findings();
-    drop(observer);
-    ledger.close().await?;
-
-    // Only what is on disk counts.
-    let content = ledger::read(path)?;
-    let verdict = judge(&content.history, &state);
-    let mut times = times::measure(&content.history, &content.events, ended);
-    times.lost_ms = times::lost(&content.history, &verdict, times.injected_ms);
-    let mut criteria = criteria(scenario, &verdict, &times, &content.events, options.max_rto);
-    criteria.extend(findings);
-    Ok(Run {
-        run: name.into(),
-        scenario: scenario.id.into(),
-        title: scenario.title.into(),
-        began,
-        lasted_ms: times::millis(ended),
-        rate: options.rate,
-        pass: criteria.iter().all(|criterion| criterion.ok),
-        criteria,
-        series: report::series(&content.history, ended),
-        reasons: report::reasons(&content.history),
-        verdict,
-        times,
-        events: content.events,
-        forks: state.forks,
-        clock_error_ms: clock_error,
-    })
+/// Runs drills on a stack.
+pub struct Runner<'a> {
+    /// The stack, and where a drill's record is.
+    pub journal: &'a Journal,
+    /// What the cluster allows.
+    pub cluster: &'a ClusterCapabilities,
+    /// How a drill is run.
+    pub options: &'a DrillOptions,
+    /// Who is told how it goes.
+    pub reporter: &'a Reporter,
 }
 
-/// What happens while the writes flow.
-async fn script(
-    stack: &Stack,
-    scenario: &Scenario,
-    scene: &Scene<'_>,
-    changes: &[Undo],
-    live: &Live,
-    reporter: &Reporter,
-) -> Result<()> {
-    let ticking = tick(scene, live, reporter);
-    let acting = async {
-        let observer = scene.observer;
+impl Runner<'_> {
+    fn doing(&self, text: impl Into<String>) {
+        self.reporter.send(Event::Doing { phase: PHASE.into(), text: text.into() });
+    }
+
+    /// Runs a scenario once, under the run's name and with its ledger at `path`. The fault is undone by
+    /// [`Journal::recover`], whatever the outcome.
+    ///
+    /// # Errors
+    /// What kept the drill from being run to its end; a bad verdict is not one.
+    pub async fn run(&self, scenario: &Scenario, name: &str, path: &Path) -> Result<DrillRun> {
+        let (journal, target) = (self.journal, &self.journal.target);
+        self.doing("checking that the stack is fit for it");
+        ensure_drillable(target).await?;
+        let record = DrillRecord { run: name.into(), scenario: scenario.id.into(), undo: Vec::new() };
+        journal.begin(&record).await?;
+        self.doing("preparing the scenario");
+        let mut setup = Setup { target, cluster: self.cluster, journal, record };
+        scenario.fault.prepare(&mut setup).await?;
+        let primary = ensure_drillable(target).await?;
+        let standbys = target.standbys(&primary).await?;
+
+        let began = jiff::Timestamp::now();
+        let clock = Clock::start();
+        let ledger = Ledger::create(path, name, scenario.id)?;
+        let observer = Observer::start(target, &primary, clock, ledger.clone());
+        let node = node_of(target, &primary).await?;
+        let context = RunContext::new(&setup, name, &observer, (primary.clone(), node), standbys);
+        let changes = scenario.fault.undo_plan(&context).await?;
+        journal.add(&mut setup.record, changes.clone()).await?;
+        final_state::create_table(target, &primary).await?;
+        self.doing("starting the prober");
+        pod::start(target, scenario.requires.loses_a_node().then_some(context.node.as_str())).await?;
+
+        let place = Place { kube: target.kube.clone(), namespace: target.namespace.clone(), pod: pod::NAME.into() };
+        let workload = &scenario.workload;
+        let load = Load { streams: workload.streams.to_vec(), rate: self.options.rate, ahead: workload.lead_time };
+        let mut flow = Flow::start(place, name, load, ledger.clone(), clock);
+        let live = std::sync::Arc::clone(&flow.live);
+        let script = async {
+            let break_and_recover = self.break_and_recover(scenario, &context, &changes, &observer);
+            tokio::select! {
+                done = break_and_recover => done.map(|()| clock.now()),
+                () = self.show_progress(&observer, &live) => Ok(clock.now()),
+            }
+        };
+        let ended = tokio::select! {
+            ended = script => ended?,
+            broken = flow.broken() => { broken?; clock.now() }
+        };
+        self.doing("waiting for the last answers");
+        flow.finish().await?;
+        self.doing("reading every instance");
+        let state = final_state::read(target, name).await.context("cannot read the rows after the drill")?;
+        if scenario.expect.loses_wal {
+            self.close_archive_gap().await?;
+        }
+        let clock_error = times::millis(live.clock_error());
+        let findings = context.findings();
+        drop(observer);
+        ledger.close().await?;
+
+        // Only what is on disk counts.
+        let content = ledger::read(path)?;
+        let verdict = judge(&content.history, &state);
+        let mut times = times::measure(&content.history, &content.events, ended);
+        times.lost_ms = times::lost(&content.history, &verdict, times.injected_ms);
+        let mut criteria = criteria(&scenario.expect, &verdict, &times, &content.events, self.options.max_rto);
+        criteria.extend(findings);
+        Ok(DrillRun {
+            run: name.into(),
+            scenario: scenario.id.into(),
+            title: scenario.text.title.into(),
+            began,
+            lasted_ms: times::millis(ended),
+            rate: self.options.rate,
+            pass: criteria.iter().all(|criterion| criterion.ok),
+            criteria,
+            series: report::series(&content.history, ended),
+            reasons: report::reasons(&content.history),
+            verdict,
+            times,
+            events: content.events,
+            forks: state.forks,
+            clock_error_ms: clock_error,
+        })
+    }
+
+    /// What happens while the writes flow.
+    async fn break_and_recover(
+        &self,
+        scenario: &Scenario,
+        context: &RunContext<'_>,
+        changes: &[Undo],
+        observer: &Observer,
+    ) -> Result<()> {
+        let target = &self.journal.target;
         let mut seen = observer.seen.clone();
-        if !wait(&mut seen, NOTICE, super::observer::Seen::healthy).await {
+        if !wait(&mut seen, FAULT_VISIBLE_TIMEOUT, Seen::healthy).await {
             return Err(failed("the cluster is not seen healthy before the fault").into());
         }
-        observer.note(Kind::Started, format!("primary {}", scene.primary));
+        observer.note(EventKind::Started, format!("primary {}", context.primary));
         tokio::time::sleep(STEADY).await;
         // The primary also strikes it out some seconds after the last instance came back, as the order of the standbys
         // in its configuration changes then. Were it lost at that moment, nobody would be promoted any more: the operator
         // leaves that to a human, and a drill would try that and not what it is about.
         let late = "the operator does not know how many standbys confirm a commit";
-        poll(SETTLE, late, async || stack.quorum_is_known(&scene.primary).await).await?;
-        let (before, before_name) = (seen.borrow().clone(), stack.database.get());
+        wait_until(DRILLABLE_WITHIN, late, async || quorum_is_known(target, &context.primary).await).await?;
+        let (before, before_name) = (seen.borrow().clone(), target.database.get());
 
-        let what = (scenario.inject)(scene).await?;
-        observer.note(Kind::Injected, &what);
-        (scenario.then)(scene).await?;
-        disturbed(&mut seen, &before, NOTICE).await;
-        for change in changes.iter().rev() {
-            undo::one(stack, change).await?;
-            observer.note(Kind::Undone, scenario.undone);
-        }
+        scenario.fault.inject(context).await?;
+        // A fault that names no moment of its own is in by now.
+        context.mark_injection(scenario.text.title);
+        scenario.fault.hold(context).await?;
+        fault_is_visible(&mut seen, &before, FAULT_VISIBLE_TIMEOUT).await;
+        let on_undone = || observer.note(EventKind::Undone, scenario.text.undone);
+        undo_latest_first(changes, async |change: &Undo| self.journal.undo(change).await, on_undone).await?;
         // A restored database may have taken the place of the one that was watched so far.
-        let moved = (stack.database.get() != before_name).then(|| observer.follow(stack));
-        recovered(stack, moved.as_ref().unwrap_or(observer)).await?;
+        let moved = (target.database.get() != before_name).then(|| observer.follow(target));
+        wait_for_redundancy(target, moved.as_ref().unwrap_or(observer)).await?;
         tokio::time::sleep(STEADY).await;
-        anyhow::Ok(())
-    };
-    tokio::select! {
-        done = acting => done,
-        () = ticking => Ok(()),
+        Ok(())
     }
-}
 
-async fn tick(scene: &Scene<'_>, live: &Live, reporter: &Reporter) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    let mut view = View::default();
-    loop {
-        ticks.tick().await;
-        let seen = scene.observer.seen.borrow().clone();
-        let text = view.line(&seen, Stream::ALL.map(|stream| live.counts(stream)), scene.observer.latest());
-        reporter.send(UiEvent::Doing { phase: PHASE.into(), text });
+    async fn show_progress(&self, observer: &Observer, live: &Live) {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1));
+        let mut view = LiveView::default();
+        loop {
+            ticks.tick().await;
+            let seen = observer.seen.borrow().clone();
+            self.doing(view.line(&seen, Stream::ALL.map(|stream| live.counts(stream)), observer.latest()));
+        }
+    }
+
+    /// Takes a base backup after a volume was destroyed: moments after it can't be restored without.
+    async fn close_archive_gap(&self) -> Result<()> {
+        let target = &self.journal.target;
+        if Store::read(&target.kube, &target.namespace).await?.is_none() {
+            return Ok(());
+        }
+        self.doing("taking a base backup: WAL that was on the volume only is missing in the archive");
+        if let Err(error) = back_up(target).await {
+            let text = format!(
+                "moments after this drill cannot be restored before a base backup is taken: {}",
+                one_line(&error)
+            );
+            self.reporter.send(Event::Warning { phase: PHASE.into(), text });
+        }
+        Ok(())
     }
 }
 
 /// Waits until every instance is ready and streams, and stays so for a while. That it does not is a finding,
 /// not an error.
-async fn recovered(stack: &Stack, observer: &Observer) -> Result<()> {
+async fn wait_for_redundancy(target: &DrillTarget, observer: &Observer) -> Result<()> {
     let deadline = Instant::now() + RECOVERY;
     let mut seen = observer.seen.clone();
     while Instant::now() < deadline {
-        if !wait(&mut seen, deadline - Instant::now(), super::observer::Seen::healthy).await {
+        if !wait(&mut seen, deadline - Instant::now(), Seen::healthy).await {
             break;
         }
         let now = seen.borrow().clone();
-        let streaming = stack.streaming(&now.current_primary).await.unwrap_or(0);
+        let streaming = count_streaming_standbys(target, &now.current_primary).await.unwrap_or(0);
         if streaming + 1 != now.wanted {
             tokio::time::sleep(Duration::from_millis(250)).await;
             continue;
         }
-        observer.note(Kind::RedundancyRestored, format!("{0}/{0}, primary {1}", now.wanted, now.current_primary));
-        if !wait(&mut seen, STABLE, |now| !now.healthy()).await {
+        observer.note(EventKind::RedundancyRestored, format!("{0}/{0}, primary {1}", now.wanted, now.current_primary));
+        if !wait(&mut seen, REDUNDANCY_HOLD, |now| !now.healthy()).await {
             return Ok(());
         }
     }
-    observer.note(Kind::Note, format!("no full redundancy after {} s", RECOVERY.as_secs()));
+    observer.note(EventKind::Note, format!("no full redundancy after {} s", RECOVERY.as_secs()));
     Ok(())
 }

@@ -1,35 +1,18 @@
 //! What a drill has changed and must not stay, and how it is undone.
 
-use std::time::Duration;
-
-use ::kube::{
-    Api, ResourceExt as _,
-    api::{ListParams, Patch, PatchParams},
-};
-use anyhow::Context as _;
-use k8s_openapi::api::core::v1::{Node, Pod};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    actions::{
-        failover, postgres,
-        volumes::{self, Bounded},
-    },
-    scenarios::disaster,
-    target::{MANAGER, Stack},
+    actions::{nodes, operator, postgres, restore, switchover, volumes::BoundedVolume},
+    target::DrillTarget,
 };
-use crate::{
-    database,
-    error::Result,
-    kube::{self, ObjectRef},
-    tools::faults,
-};
-
-/// The annotation that stops PostgreSQL on instances.
-pub const FENCING: &str = "cnpg.io/fencedInstances";
+use crate::{config::Config, error::Result, tools::faults};
 
 /// A change that a drill has made and that must not stay. Undoing twice does no harm.
+///
+/// It is kept in the drill's record, which another version may have written: names and fields stay as they are, and
+/// `tests/compat` holds them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "undo", rename_all = "snake_case")]
 pub enum Undo {
@@ -50,7 +33,8 @@ pub enum Undo {
     /// Let PostgreSQL run on every instance.
     Unfence,
     /// Have a standby take over, if the primary is gone with its volume.
-    TakeOver {
+    #[serde(rename = "take_over")]
+    ForceFailover {
         /// The primary before the fault.
         from: String,
     },
@@ -81,12 +65,12 @@ pub enum Undo {
     /// Make room on the volume of bounded size.
     MakeRoom {
         /// The volume.
-        volume: Bounded,
+        volume: BoundedVolume,
     },
     /// Replace the instance on the volume of bounded size, and remove the volume.
     BoundedVolume {
         /// The volume.
-        volume: Bounded,
+        volume: BoundedVolume,
     },
     /// Restore the database that is lost, and have the app use it.
     Restore {
@@ -97,97 +81,102 @@ pub enum Undo {
     },
 }
 
-/// Undoes what needs no API server; anything else is left to [`one`].
+impl Undo {
+    /// Whether undoing takes minutes: an instance is made anew, or a database.
+    pub fn is_slow(&self) -> bool {
+        matches!(self, Undo::BoundedVolume { .. } | Undo::ForceFailover { .. } | Undo::Restore { .. })
+    }
+}
+
+/// Undoes a change if that needs no API server; any other is left to [`undo`].
 ///
 /// # Errors
-/// The engine's, or the node's.
-pub async fn past_the_api(undo: &Undo) -> Result<()> {
-    match undo {
+/// The container engine's, or the node's.
+pub async fn undo_without_api_server(change: &Undo) -> Result<()> {
+    match change {
         Undo::ApiServer { node } => faults::start_api_server(node).await,
         Undo::Rejoin { node } => faults::rejoin(node).await,
         Undo::StartNode { node, hosts } => faults::start_node(node, hosts).await,
-        Undo::MakeRoom { volume } => faults::make_room(&volume.node, &volume.folder).await,
+        Undo::MakeRoom { volume } => volume.make_room().await,
         _ => Ok(()),
     }
 }
 
-/// Undoes one change.
+/// Undoes a change.
 ///
 /// # Errors
-/// The API's, that of a command in a pod, or the engine's.
-pub async fn one(stack: &Stack, undo: &Undo) -> Result<()> {
-    match undo {
-        Undo::Scale { namespace, name, replicas } => scale(stack, namespace, name, *replicas).await,
-        Undo::Synchronous { value } => stack.patch(&json!({"spec": {"postgresql": {"synchronous": value}}})).await,
-        Undo::Unfence => stack.patch(&json!({"metadata": {"annotations": {FENCING: null}}})).await,
-        Undo::TakeOver { from } => failover::from(stack, from).await,
-        Undo::Continue => {
-            // A pod that is gone, or was made again, has nothing that stands still.
-            let instances = ListParams::default().labels(&database::instances(&stack.database.get()));
-            for pod in stack.api::<Pod>().list(&instances).await?.items {
-                let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-                if running && pod.metadata.deletion_timestamp.is_none() {
-                    signal(stack, &pod.name_any(), "CONT").await?;
-                }
-            }
-            Ok(())
-        }
-        Undo::Uncordon { node } => cordon(stack, node, false).await,
-        Undo::BoundedVolume { volume } => volumes::remove(stack, volume).await,
-        Undo::Restore { lost, name } => disaster::bring_back(stack, lost, name, &|_| {}).await,
+/// The API's, that of a command in a pod, or the container engine's.
+pub async fn undo(target: &DrillTarget, config: &Config, change: &Undo) -> Result<()> {
+    match change {
+        Undo::Scale { namespace, name, replicas } => operator::scale(target, namespace, name, *replicas).await,
+        Undo::Synchronous { value } => postgres::set_synchronous(target, value).await,
+        Undo::Unfence => postgres::unfence(target).await,
+        Undo::ForceFailover { from } => switchover::force_failover(target, from).await,
+        Undo::Continue => postgres::thaw(target).await,
+        Undo::Uncordon { node } => nodes::cordon(target, node, false).await,
+        Undo::BoundedVolume { volume } => volume.remove(target).await,
+        Undo::Restore { lost, name } => restore::restore(target, config, lost, name, &|_| {}).await,
         Undo::ApiServer { .. } | Undo::Rejoin { .. } | Undo::StartNode { .. } | Undo::MakeRoom { .. } => {
-            past_the_api(undo).await
+            undo_without_api_server(change).await
         }
     }
 }
 
-/// Scales a Deployment.
+/// Undoes changes, the latest first, each by `undo_one`; `on_undone` is called once, after the last of them, and not
+/// at all where there is none.
 ///
 /// # Errors
-/// The API's.
-pub async fn scale(stack: &Stack, namespace: &str, name: &str, replicas: i32) -> Result<()> {
-    let deployment = ObjectRef::namespaced("apps/v1", "Deployment", namespace, name);
-    kube::scale(&stack.kube, &deployment, replicas.into(), MANAGER).await
-}
-
-/// Keeps new pods off a node, or lets them come again.
-///
-/// # Errors
-/// The API's.
-pub async fn cordon(stack: &Stack, node: &str, unschedulable: bool) -> Result<()> {
-    let nodes: Api<Node> = Api::all(stack.kube.client());
-    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-    let patch = Patch::Merge(json!({"spec": {"unschedulable": unschedulable}}));
-    nodes.patch(node, &params, &patch).await.with_context(|| format!("cannot change the node {node}"))?;
+/// That of the first change that can't be undone; those before it in time are left.
+pub async fn undo_latest_first(
+    changes: &[Undo],
+    mut undo_one: impl AsyncFnMut(&Undo) -> Result<()>,
+    on_undone: impl FnOnce(),
+) -> Result<()> {
+    for change in changes.iter().rev() {
+        undo_one(change).await?;
+    }
+    if !changes.is_empty() {
+        on_undone();
+    }
     Ok(())
 }
 
-/// Shell: the postmaster, from the first line of its pid file, and its children in front of it.
-const PROCESSES: &str = "p=$(head -n1 \"$PGDATA/postmaster.pid\") || exit 0; all=$(for f in /proc/[0-9]*/stat; do \
-     set -- $(cat \"$f\" 2>/dev/null); [ \"$4\" = \"$p\" ] && echo \"$1\"; done; echo \"$p\")";
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
 
-/// Sends a signal to every PostgreSQL process of an instance.
-///
-/// # Errors
-/// As [`postgres::run`].
-pub async fn signal(stack: &Stack, pod: &str, signal: &str) -> Result<()> {
-    sh(stack, pod, &format!("{PROCESSES}; kill -{signal} $all 2>/dev/null; true")).await
-}
+    use super::*;
+    use crate::error::failed;
 
-/// Stops every PostgreSQL process of an instance where it is. After `limit` they go on, should nobody tell them
-/// to before: the pod itself sees to it.
-///
-/// # Errors
-/// As [`postgres::run`].
-pub async fn freeze(stack: &Stack, pod: &str, limit: Duration) -> Result<()> {
-    let go_on = format!("sleep {}; kill -CONT $0 $*", limit.as_secs());
-    let script = format!(
-        "{PROCESSES}; setsid sh -c '{go_on}' $all >/dev/null 2>&1 </dev/null & kill -STOP $all 2>/dev/null; true"
-    );
-    sh(stack, pod, &script).await
-}
+    fn changes() -> [Undo; 3] {
+        [Undo::Unfence, Undo::ForceFailover { from: "user-db-1".into() }, Undo::Continue]
+    }
 
-async fn sh(stack: &Stack, pod: &str, script: &str) -> Result<()> {
-    let limit = Duration::from_secs(15);
-    postgres::run(&stack.kube, &stack.namespace, pod, &["sh", "-c", script], limit).await.map(drop)
+    /// What happens, in its order, while `changes` are undone; the one named `broken` can't be.
+    async fn undone(changes: &[Undo], broken: Option<&Undo>) -> Vec<String> {
+        let happened = RefCell::new(Vec::new());
+        let undo_one = async |change: &Undo| {
+            happened.borrow_mut().push(format!("{change:?}"));
+            if Some(change) == broken { Err(failed("it stays").into()) } else { Ok(()) }
+        };
+        let outcome = undo_latest_first(changes, undo_one, || happened.borrow_mut().push("undone".into())).await;
+        assert_eq!(outcome.is_err(), broken.is_some());
+        happened.into_inner()
+    }
+
+    #[tokio::test]
+    async fn a_fault_counts_as_undone_once_after_the_last_of_its_undos() {
+        let expected = ["Continue", "ForceFailover { from: \"user-db-1\" }", "Unfence", "undone"];
+        assert_eq!(undone(&changes(), None).await, expected);
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_can_not_be_undone_wholly_does_not_count_as_undone() {
+        assert_eq!(undone(&changes(), Some(&Undo::Unfence)).await.last().unwrap(), "Unfence");
+    }
+
+    #[tokio::test]
+    async fn where_there_is_nothing_to_undo_nothing_is_said() {
+        assert!(undone(&[], None).await.is_empty());
+    }
 }

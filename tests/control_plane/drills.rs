@@ -3,12 +3,10 @@ use stackctl::{
     cli::Global,
     config::{Config, Options},
     drills::{
-        journal::{
-            cluster::{self as record, Running},
-            local::Machine,
-        },
-        target::{Name, Stack},
-        undo::{self, Undo},
+        actions::{nodes::cordon, operator::scale, postgres},
+        journal::{DrillRecord, Journal, LocalJournal},
+        target::{CurrentDatabase, DrillTarget},
+        undo::Undo,
     },
     kube::ObjectRef,
 };
@@ -19,7 +17,7 @@ use crate::{
 };
 
 /// A stack as far as a drill changes it: the Cluster, a Deployment in the operator's place, and a node.
-async fn stack(sandbox: &Sandbox, folder: &tempfile::TempDir, node: &str) -> Stack {
+async fn stack(sandbox: &Sandbox, folder: &tempfile::TempDir, node: &str) -> Journal {
     operators_kinds(&sandbox.kube).await;
     let spec = json!({"spec": {"instances": 3, "storage": {"size": "1Gi"},
         "postgresql": {"synchronous": {"method": "any", "number": 1}}}});
@@ -30,12 +28,11 @@ async fn stack(sandbox: &Sandbox, folder: &tempfile::TempDir, node: &str) -> Sta
         "metadata": {"labels": labels}, "spec": {"containers": [{"name": "manager", "image": "operator:1"}]}}}});
     sandbox.apply(&[cluster, sandbox.object("apps/v1", "Deployment", "operator", spec)]).await.unwrap();
     create(&sandbox.kube, json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})).await;
-    Stack {
-        kube: sandbox.kube.clone(),
-        namespace: sandbox.namespace.clone(),
-        database: Name::new("user-db"),
+    let database = CurrentDatabase::new("user-db");
+    Journal {
+        target: DrillTarget { kube: sandbox.kube.clone(), namespace: sandbox.namespace.clone(), database },
         config: Config::load(&Global::default(), &Options::default()).unwrap(),
-        machine: Machine::new(folder.path(), "control-plane"),
+        local: LocalJournal::new(folder.path(), "control-plane"),
     }
 }
 
@@ -47,12 +44,13 @@ async fn field(sandbox: &Sandbox, object: &ObjectRef, pointer: &str) -> Value {
 async fn whoever_comes_after_a_crash_finds_what_to_undo_and_may_undo_it_twice() {
     let sandbox = sandbox("drill-record").await;
     let folder = tempfile::tempdir().unwrap();
-    let stack = stack(&sandbox, &folder, "drilled").await;
-    assert_eq!(record::read(&stack).await.unwrap(), None);
+    let journal = stack(&sandbox, &folder, "drilled").await;
+    let target = &journal.target;
+    assert_eq!(journal.read().await.unwrap(), None);
 
     // A drill begins, writes down what it is going to change, changes it, and is gone.
-    let mut running = Running { run: "r1".into(), scenario: "control".into(), undo: Vec::new() };
-    record::write(&stack, &running).await.unwrap();
+    let mut record = DrillRecord { run: "r1".into(), scenario: "control".into(), undo: Vec::new() };
+    journal.begin(&record).await.unwrap();
     let value = json!({"method": "any", "number": 1});
     let namespace = sandbox.namespace.clone();
     let changes = [
@@ -61,22 +59,26 @@ async fn whoever_comes_after_a_crash_finds_what_to_undo_and_may_undo_it_twice() 
         Undo::Scale { namespace, name: "operator".into(), replicas: 1 },
         Undo::Uncordon { node: "drilled".into() },
     ];
-    record::add(&stack, &mut running, changes).await.unwrap();
-    stack.patch(&json!({"spec": {"postgresql": {"synchronous": null}}})).await.unwrap();
-    stack.patch(&json!({"metadata": {"annotations": {undo::FENCING: "[\"*\"]"}}})).await.unwrap();
-    undo::scale(&stack, &sandbox.namespace, "operator", 0).await.unwrap();
-    undo::cordon(&stack, "drilled", true).await.unwrap();
+    journal.add(&mut record, changes).await.unwrap();
+    postgres::set_synchronous(target, &Value::Null).await.unwrap();
+    postgres::fence(target, &["*".to_owned()]).await.unwrap();
+    scale(target, &sandbox.namespace, "operator", 0).await.unwrap();
+    cordon(target, "drilled", true).await.unwrap();
+
+    // Other versions look for it there.
+    let map = sandbox.get(&sandbox.reference("v1", "ConfigMap", "stackctl-drill")).await.unwrap();
+    assert_eq!(map.data["data"]["drill"], serde_json::to_string(&record).unwrap());
 
     // A second drill does not begin over it.
-    assert!(record::write(&stack, &running).await.is_err());
-    let found = record::read(&stack).await.unwrap().expect("a record");
-    assert_eq!(found, running);
+    assert!(journal.begin(&record).await.is_err());
+    let found = journal.read().await.unwrap().expect("a record");
+    assert_eq!(found, record);
     for time in ["once", "twice"] {
-        record::undo_changes(&stack, &found).await.unwrap();
+        journal.undo_changes(&found).await.unwrap();
         let cluster = sandbox.reference("postgresql.cnpg.io/v1", "Cluster", "user-db");
         assert_eq!(field(&sandbox, &cluster, "/spec/postgresql/synchronous").await, value, "{time}");
         let annotations = sandbox.get(&cluster).await.unwrap().metadata.annotations.unwrap_or_default();
-        assert!(!annotations.contains_key(undo::FENCING), "{time}");
+        assert!(!annotations.contains_key(postgres::FENCING), "{time}");
         let operator = sandbox.reference("apps/v1", "Deployment", "operator");
         assert_eq!(field(&sandbox, &operator, "/spec/replicas").await, 1, "{time}");
         let node = ObjectRef::cluster("v1", "Node", "drilled");

@@ -1,30 +1,100 @@
-//! Commands in an instance's container.
+//! PostgreSQL on the instances: its processes, its settings, and whether it runs.
 
 use std::time::Duration;
 
-use crate::{
-    error::Result,
-    kube::{Kube, exec},
-};
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt as _, api::ListParams};
+use serde_json::{Value, json};
+
+use crate::{database, drills::target::DrillTarget, error::Result, kube::exec};
 
 /// The container of an instance's pod.
 pub const CONTAINER: &str = "postgres";
-/// A query of a drill's own checks never waits for long; what waits is broken.
-const QUERY: Duration = Duration::from_secs(30);
+/// The annotation that stops PostgreSQL on instances.
+pub const FENCING: &str = "cnpg.io/fencedInstances";
+/// How long a command in an instance's container may take.
+const COMMAND: Duration = Duration::from_secs(15);
 
-/// Runs a command in an instance's container and returns what it printed.
+/// Sets the Cluster's synchronous replication; `null` turns it off.
 ///
 /// # Errors
-/// As [`exec::run`].
-pub async fn run(kube: &Kube, namespace: &str, pod: &str, command: &[&str], limit: Duration) -> Result<String> {
-    exec::run(kube, namespace, pod, CONTAINER, command, limit).await
+/// The API's refusal.
+pub async fn set_synchronous(target: &DrillTarget, synchronous: &Value) -> Result<()> {
+    target.patch(&json!({"spec": {"postgresql": {"synchronous": synchronous}}})).await
 }
 
-/// Runs SQL as the superuser in an instance; lines of values separated by `|`.
+/// Stops PostgreSQL on instances.
 ///
 /// # Errors
-/// As [`exec::run`]; SQL errors among them.
-pub async fn psql(kube: &Kube, namespace: &str, pod: &str, database: &str, sql: &str) -> Result<String> {
-    let command = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql];
-    run(kube, namespace, pod, &command, QUERY).await
+/// The API's refusal.
+pub async fn fence(target: &DrillTarget, instances: &[String]) -> Result<()> {
+    let fenced = serde_json::to_string(instances)?;
+    target.patch(&json!({"metadata": {"annotations": {FENCING: fenced}}})).await
+}
+
+/// Lets PostgreSQL run on every instance.
+///
+/// # Errors
+/// The API's refusal.
+pub async fn unfence(target: &DrillTarget) -> Result<()> {
+    target.patch(&json!({"metadata": {"annotations": {FENCING: null}}})).await
+}
+
+/// Asks for a restart of every instance, as `kubectl cnpg restart` does.
+///
+/// # Errors
+/// The API's refusal.
+pub async fn restart(target: &DrillTarget) -> Result<()> {
+    let now = jiff::Timestamp::now().to_string();
+    target.patch(&json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}})).await
+}
+
+/// Shell: the postmaster, from the first line of its pid file, and its children in front of it.
+const PROCESSES: &str = "p=$(head -n1 \"$PGDATA/postmaster.pid\") || exit 0; all=$(for f in /proc/[0-9]*/stat; do \
+     set -- $(cat \"$f\" 2>/dev/null); [ \"$4\" = \"$p\" ] && echo \"$1\"; done; echo \"$p\")";
+
+/// Sends a signal to every PostgreSQL process of an instance.
+///
+/// # Errors
+/// As [`run_script`].
+pub async fn signal(target: &DrillTarget, instance: &str, signal: &str) -> Result<()> {
+    run_script(target, instance, &format!("{PROCESSES}; kill -{signal} $all 2>/dev/null; true")).await.map(drop)
+}
+
+/// Stops every PostgreSQL process of an instance where it is. After `limit` they go on, should nobody tell them
+/// to before: the pod itself sees to it.
+///
+/// # Errors
+/// As [`run_script`].
+pub async fn freeze(target: &DrillTarget, instance: &str, limit: Duration) -> Result<()> {
+    let go_on = format!("sleep {}; kill -CONT $0 $*", limit.as_secs());
+    let script = format!(
+        "{PROCESSES}; setsid sh -c '{go_on}' $all >/dev/null 2>&1 </dev/null & kill -STOP $all 2>/dev/null; true"
+    );
+    run_script(target, instance, &script).await.map(drop)
+}
+
+/// Lets the processes of every instance go on.
+///
+/// # Errors
+/// As [`run_script`]; the pods can't be listed.
+pub async fn thaw(target: &DrillTarget) -> Result<()> {
+    // A pod that is gone, or was made again, has nothing that stands still.
+    let instances = ListParams::default().labels(&database::instances(&target.database.get()));
+    for pod in target.api::<Pod>().list(&instances).await.context("cannot list the instances")?.items {
+        let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+        if running && pod.metadata.deletion_timestamp.is_none() {
+            signal(target, &pod.name_any(), "CONT").await?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a shell script in an instance's container and returns what it printed.
+///
+/// # Errors
+/// The container does not answer, or the script fails.
+pub async fn run_script(target: &DrillTarget, instance: &str, script: &str) -> Result<String> {
+    exec::run(&target.kube, &target.namespace, instance, CONTAINER, &["sh", "-c", script], COMMAND).await
 }

@@ -1,103 +1,88 @@
-//! Steps that several scenarios take.
+//! Another instance as the primary: asked for while all is well, or forced where the primary is gone with its volume.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::api::Patch;
 use serde_json::json;
-use tokio::sync::watch;
 
+use super::{INSTANCE_CHANGE, patch_params, postgres::unfence, wait_until};
 use crate::{
-    drills::{
-        model::events::Kind,
-        observer::{Seen, wait},
-        scenarios::Scene,
-        target::{MANAGER, Stack, text},
-    },
-    error::{Result, timed_out},
+    database::Lsn,
+    drills::{preconditions::wait_until_drillable, target::DrillTarget},
+    error::Result,
 };
 
-/// How long a step of a scenario may take.
-const STEP: Duration = Duration::from_secs(60);
-/// How long an instance may take to come or to change its role.
-pub const CHANGE: Duration = Duration::from_secs(180);
+/// How long a standby may take to become the primary. The operator takes the request back where it sees no instance
+/// ready, as for a moment after the standbys were stopped; so it is asked again.
+const ANSWERED: Duration = Duration::from_secs(10);
 
-/// Deletes a pod with a grace period in seconds, and notes it as the fault.
-pub async fn kill(scene: &Scene<'_>, pod: &str, grace: u32) -> Result<String> {
-    scene.observer.note(Kind::Injected, format!("pod {pod} deleted"));
-    let params = DeleteParams { grace_period_seconds: Some(grace), ..DeleteParams::default() };
-    scene.stack.api::<Pod>().delete(pod, &params).await.with_context(|| format!("cannot delete pod {pod}"))?;
-    Ok(format!("pod {pod} deleted"))
-}
-
-/// What `kubectl cnpg promote` does.
-pub async fn promote(stack: &Stack, target: &str) -> Result<()> {
+/// Asks the operator to make an instance the primary, as `kubectl cnpg promote` does.
+///
+/// # Errors
+/// The API's refusal.
+pub async fn promote(target: &DrillTarget, instance: &str) -> Result<()> {
     let now = jiff::Timestamp::now().to_string();
-    let patch = json!({"status": {"targetPrimary": target, "targetPrimaryTimestamp": now,
-        "phase": "Switchover in progress", "phaseReason": format!("Switching over to {target}")}});
-    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
-    let clusters = stack.clusters();
-    clusters
-        .patch_status(&stack.database.get(), &params, &Patch::Merge(patch))
+    let patch = json!({"status": {"targetPrimary": instance, "targetPrimaryTimestamp": now,
+        "phase": "Switchover in progress", "phaseReason": format!("Switching over to {instance}")}});
+    target
+        .clusters()
+        .patch_status(&target.database.get(), &patch_params(), &Patch::Merge(patch))
         .await
         .context("cannot ask for a switchover")?;
     Ok(())
 }
 
 /// Makes an instance the primary and waits until everything is well again.
-pub async fn make_primary(stack: &Stack, target: &str) -> Result<()> {
-    promote(stack, target).await?;
-    let late = format!("{target} does not become the primary");
-    poll(CHANGE, &late, async || Ok(text(&stack.cluster().await?, "/status/currentPrimary") == target)).await?;
-    stack.settled().await.context(late)?;
+///
+/// # Errors
+/// The API's refusal, or a change that does not end.
+pub async fn make_primary(target: &DrillTarget, instance: &str) -> Result<()> {
+    promote(target, instance).await?;
+    let late = format!("{instance} does not become the primary");
+    wait_until(INSTANCE_CHANGE, &late, async || Ok(target.current_primary().await? == instance)).await?;
+    wait_until_drillable(target).await.context(late)?;
     Ok(())
 }
 
-/// The node of a pod.
-pub async fn node_of(stack: &Stack, pod: &str) -> Result<String> {
-    let found = stack.api::<Pod>().get(pod).await.with_context(|| format!("cannot read pod {pod}"))?;
-    found.spec.and_then(|spec| spec.node_name).with_context(|| format!("pod {pod} is on no node"))
-}
-
-/// Asks every 300 ms until it holds.
-pub async fn poll(limit: Duration, late: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let all = async {
-        loop {
-            if holds().await? {
-                return anyhow::Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-    };
-    tokio::time::timeout(limit, all).await.map_err(|_| timed_out(format!("{late} within {} s", limit.as_secs())))?
-}
-
-/// As [`poll`], for steps that take seconds.
-pub async fn soon(late: &str, holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    poll(STEP, late, holds).await
-}
-
-/// Waits until another instance is the primary; whether it is.
-pub async fn moved(scene: &Scene<'_>, limit: Duration) -> bool {
-    let before = scene.primary.clone();
-    let mut seen = scene.observer.seen.clone();
-    wait(&mut seen, limit, move |now| !now.current_primary.is_empty() && now.current_primary != before).await
-}
-
-/// Whether the fault has been noticed: another pod, one that is not ready, or another target.
-pub async fn disturbed(seen: &mut watch::Receiver<Seen>, before: &Seen, limit: Duration) -> bool {
-    let before = before.clone();
-    wait(seen, limit, move |now| now.pods != before.pods || now.target_primary != before.target_primary).await
-}
-
-/// The standbys of a healthy cluster.
+/// Has the standby that has most take over from an instance whose volume is lost; nothing is done where another one is
+/// the primary already, or where the volume is there and the primary answers. By itself the operator (1.30) tries to
+/// make the primary's new volume from the primary that is gone, and waits for it for good.
+///
+/// Until it has happened, replication must not become synchronous again: the operator would then rightly promote
+/// nobody.
 ///
 /// # Errors
-/// The Cluster can't be read.
-pub async fn cast(stack: &Stack, primary: &str) -> Result<Vec<String>> {
-    let cluster = stack.cluster().await?;
-    let all = cluster.data.pointer("/status/instanceNames").and_then(|v| v.as_array()).cloned().unwrap_or_default();
-    debug_assert_eq!(text(&cluster, "/status/currentPrimary"), primary);
-    Ok(all.iter().filter_map(|v| v.as_str()).filter(|name| *name != primary).map(str::to_owned).collect())
+/// The API's refusal; a standby that does not answer, or that has not become the primary within 10 s: to be tried again.
+pub async fn force_failover(target: &DrillTarget, primary: &str) -> Result<()> {
+    if has_moved(target, primary).await? || has_its_data(target, primary).await? {
+        return Ok(());
+    }
+    unfence(target).await?;
+    // One that has more than the new primary could not follow it.
+    let mut most: Option<(Lsn, String)> = None;
+    for standby in target.standbys(primary).await? {
+        let replayed = target.psql(&standby, "SELECT coalesce(pg_last_wal_replay_lsn()::text, '')").await?;
+        let lsn: Lsn = replayed.trim().parse().ok().with_context(|| format!("{standby} has replayed nothing yet"))?;
+        if most.as_ref().is_none_or(|(most, _)| lsn > *most) {
+            most = Some((lsn, standby));
+        }
+    }
+    let (_, chosen) = most.context("there is no standby")?;
+    promote(target, &chosen).await?;
+    let late = format!("{chosen} does not become the primary");
+    wait_until(ANSWERED, &late, async || has_moved(target, primary).await).await
+}
+
+async fn has_moved(target: &DrillTarget, primary: &str) -> Result<bool> {
+    let now = target.current_primary().await?;
+    Ok(!now.is_empty() && now != primary)
+}
+
+/// Whether the primary works on a volume that stays.
+async fn has_its_data(target: &DrillTarget, primary: &str) -> Result<bool> {
+    let claim = target.api::<PersistentVolumeClaim>().get_opt(primary).await.context("cannot read the volume claim")?;
+    let stays = claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_none());
+    Ok(stays && target.psql(primary, "SELECT pg_is_in_recovery()").await.is_ok_and(|answer| answer.trim() == "f"))
 }

@@ -1,4 +1,4 @@
-//! An instance on a volume whose size is enforced, for a disk that can be filled.
+//! Volumes: lost with their instances, or of a size that is enforced, so that a disk can be filled.
 //!
 //! The volumes of minikube's provisioner are folders on the node's disk, which is that of this machine: what
 //! fills one of them fills everything. So the instance moves to a file system in the node's memory first: its
@@ -7,31 +7,62 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::{
-    Api,
-    api::{DeleteParams, PostParams},
-};
+use kube::{Api, api::DeleteParams};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::switchover::{CHANGE, cast, make_primary, node_of, poll};
+use super::{
+    INSTANCE_CHANGE,
+    pods::{self, node_of},
+    post_params,
+    postgres::run_script,
+    switchover::make_primary,
+    wait_until,
+};
 use crate::{
-    drills::target::{MANAGER, Stack},
-    error::Result,
+    drills::{
+        preconditions::{ensure_drillable, wait_until_drillable},
+        target::DrillTarget,
+    },
+    error::{Result, failed},
     tools::faults,
 };
 
 /// The volume's name.
 const VOLUME: &str = "stackctl-drill-disk";
-/// Where it is mounted in the node.
-pub const FOLDER: &str = "/var/lib/stackctl-drill-disk";
-/// Its real size: an empty database with the WAL that it keeps, and some room.
+/// Where the volume is mounted in the node.
+const FOLDER: &str = "/var/lib/stackctl-drill-disk";
+/// The volume's real size: an empty database with the WAL that it keeps, and some room.
 const MEBIBYTES: u32 = 640;
 
-/// The volume, and the instance on it.
+/// Deletes an instance's volume with its pod, at once.
+///
+/// # Errors
+/// The API's refusal.
+pub async fn destroy(target: &DrillTarget, instance: &str) -> Result<()> {
+    let claims = target.api::<PersistentVolumeClaim>();
+    claims.delete(instance, &DeleteParams::default()).await.context("cannot delete the volume claim")?;
+    pods::delete(target, instance, 0).await
+}
+
+/// Deletes several instances with their volumes, all at once.
+///
+/// # Errors
+/// The API's refusal.
+pub async fn destroy_all(target: &DrillTarget, instances: &[&str]) -> Result<()> {
+    let (claims, pods) = (target.api::<PersistentVolumeClaim>(), target.api::<Pod>());
+    let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+    let claim = DeleteParams::default();
+    try_join_all(instances.iter().map(|name| claims.delete(name, &claim))).await.context("cannot delete the claims")?;
+    try_join_all(instances.iter().map(|name| pods.delete(name, &at_once))).await.context("cannot delete the pods")?;
+    Ok(())
+}
+
+/// A volume whose size is enforced, and the instance on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounded {
+pub struct BoundedVolume {
     /// The node, which is a container of this machine.
     pub node: String,
     /// The folder there.
@@ -40,96 +71,112 @@ pub struct Bounded {
     pub instance: String,
 }
 
-impl Bounded {
-    /// That of the standby which is to be moved.
+impl BoundedVolume {
+    /// The volume of an instance on a node.
+    pub fn new(node: &str, instance: &str) -> BoundedVolume {
+        BoundedVolume { node: node.into(), folder: FOLDER.into(), instance: instance.into() }
+    }
+
+    /// The volume for the standby that is to be moved.
     ///
     /// # Errors
-    /// The API's.
-    pub async fn of_a_standby(stack: &Stack) -> Result<Bounded> {
-        let primary = stack.fit().await?;
-        let instance = cast(stack, &primary).await?.into_iter().next().context("there is no standby")?;
-        Ok(Bounded { node: node_of(stack, &instance).await?, folder: FOLDER.into(), instance })
+    /// The stack is not fit for a drill, or the API's refusal.
+    pub async fn for_a_standby(target: &DrillTarget) -> Result<BoundedVolume> {
+        let primary = ensure_drillable(target).await?;
+        let instance = target.standbys(&primary).await?.into_iter().next().context("there is no standby")?;
+        Ok(BoundedVolume::new(&node_of(target, &instance).await?, &instance))
     }
 
-    /// Whether the instance's claim is bound to it.
-    async fn in_use(&self, stack: &Stack) -> Result<bool> {
-        let claim = stack.api::<PersistentVolumeClaim>().get_opt(&self.instance).await?;
+    /// Moves the standby to the volume, and makes it the primary.
+    ///
+    /// # Errors
+    /// The node's, the API's, or a step that does not end.
+    pub async fn create(&self, target: &DrillTarget) -> Result<()> {
+        faults::mount_bounded(&self.node, &self.folder, MEBIBYTES).await?;
+        let claims = target.api::<PersistentVolumeClaim>();
+        let claim = claims.get(&self.instance).await.context("cannot read the volume claim of a standby")?;
+        let spec = claim.spec.context("a volume claim has no content")?;
+        let size = spec.resources.and_then(|resources| resources.requests?.get("storage").cloned());
+        let object: PersistentVolume = serde_json::from_value(json!({
+            "metadata": {"name": VOLUME},
+            "spec": {
+                "capacity": {"storage": size},
+                "accessModes": spec.access_modes,
+                "storageClassName": spec.storage_class_name,
+                "persistentVolumeReclaimPolicy": "Retain",
+                "hostPath": {"path": self.folder, "type": "Directory"},
+                "claimRef": {"namespace": target.namespace, "name": self.instance},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                    {"key": "kubernetes.io/hostname", "operator": "In", "values": [self.node]}]}]}},
+            },
+        }))?;
+        let volumes: Api<PersistentVolume> = Api::all(target.kube.client());
+        volumes.create(&post_params(), &object).await.context("cannot make the volume of bounded size")?;
+        self.replace_instance(target).await?;
+        let late = format!("{} does not come up on the volume of bounded size", self.instance);
+        wait_until(INSTANCE_CHANGE, &late, async || self.is_in_use(target).await).await?;
+        wait_until_drillable(target).await.context(late)?;
+        make_primary(target, &self.instance).await
+    }
+
+    /// Fills the volume to the last byte, once the instance is known to be on it. `on_fill` is called right before.
+    ///
+    /// # Errors
+    /// The node's; the instance is on another volume.
+    pub async fn fill(&self, target: &DrillTarget, on_fill: impl FnOnce()) -> Result<()> {
+        let mounted = run_script(target, &self.instance, "df -P \"$PGDATA\" | tail -n 1").await?;
+        if !mounted.starts_with(faults::BOUNDED) {
+            let why = format!("{} is not on the volume of bounded size: {}", self.instance, mounted.trim());
+            return Err(failed(why).into());
+        }
+        on_fill();
+        faults::fill(&self.node, &self.folder).await
+    }
+
+    /// Removes what the volume was filled with. No API server is asked.
+    ///
+    /// # Errors
+    /// The node's.
+    pub async fn make_room(&self) -> Result<()> {
+        faults::make_room(&self.node, &self.folder).await
+    }
+
+    /// Replaces the instance by one on a volume as all the others have, and removes the volume.
+    ///
+    /// # Errors
+    /// As [`BoundedVolume::create`].
+    pub async fn remove(&self, target: &DrillTarget) -> Result<()> {
+        if self.is_in_use(target).await? {
+            let primary = wait_until_drillable(target).await?;
+            if primary == self.instance {
+                let standbys = target.standbys(&primary).await?;
+                make_primary(target, standbys.first().context("there is no standby")?).await?;
+            }
+            self.replace_instance(target).await?;
+        }
+        let late = "the volume of bounded size stays in use";
+        wait_until(INSTANCE_CHANGE, late, async || Ok(!self.is_in_use(target).await?)).await?;
+        let volumes: Api<PersistentVolume> = Api::all(target.kube.client());
+        match volumes.delete(VOLUME, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => drop(other.context("cannot remove the volume of bounded size")?),
+        }
+        // The container that used it may end a moment after its pod.
+        wait_until(Duration::from_secs(30), late, async || Ok(faults::unmount(&self.node, &self.folder).await.is_ok()))
+            .await?;
+        wait_until_drillable(target).await.map(drop)
+    }
+
+    /// Whether the instance's claim is bound to the volume.
+    async fn is_in_use(&self, target: &DrillTarget) -> Result<bool> {
+        let claim = target.api::<PersistentVolumeClaim>().get_opt(&self.instance).await?;
         Ok(claim.and_then(|claim| claim.spec?.volume_name).as_deref() == Some(VOLUME))
     }
-}
 
-/// Moves the standby to the volume, and makes it the primary.
-///
-/// # Errors
-/// The node's, the API's, or a step that does not end.
-pub async fn make(stack: &Stack, volume: &Bounded) -> Result<()> {
-    faults::mount_bounded(&volume.node, &volume.folder, MEBIBYTES).await?;
-    let claims = stack.api::<PersistentVolumeClaim>();
-    let claim = claims.get(&volume.instance).await.context("cannot read the volume claim of a standby")?;
-    let spec = claim.spec.context("a volume claim has no content")?;
-    let size = spec.resources.and_then(|resources| resources.requests?.get("storage").cloned());
-    let object: PersistentVolume = serde_json::from_value(json!({
-        "metadata": {"name": VOLUME},
-        "spec": {
-            "capacity": {"storage": size},
-            "accessModes": spec.access_modes,
-            "storageClassName": spec.storage_class_name,
-            "persistentVolumeReclaimPolicy": "Retain",
-            "hostPath": {"path": volume.folder, "type": "Directory"},
-            "claimRef": {"namespace": stack.namespace, "name": volume.instance},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
-                {"key": "kubernetes.io/hostname", "operator": "In", "values": [volume.node]}]}]}},
-        },
-    }))?;
-    let volumes: Api<PersistentVolume> = Api::all(stack.kube.client());
-    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-    volumes.create(&params, &object).await.context("cannot make the volume of bounded size")?;
-    replace(stack, &volume.instance).await?;
-    let late = format!("{} does not come up on the volume of bounded size", volume.instance);
-    poll(CHANGE, &late, async || volume.in_use(stack).await).await?;
-    stack.settled().await.context(late)?;
-    make_primary(stack, &volume.instance).await
-}
-
-/// Replaces the instance by one on a volume as all the others have, and removes the volume.
-///
-/// # Errors
-/// As [`make`].
-pub async fn remove(stack: &Stack, volume: &Bounded) -> Result<()> {
-    if volume.in_use(stack).await? {
-        let primary = stack.settled().await?;
-        if primary == volume.instance {
-            let standbys = cast(stack, &primary).await?;
-            make_primary(stack, standbys.first().context("there is no standby")?).await?;
-        }
-        replace(stack, &volume.instance).await?;
+    /// Takes the instance away for good, its volume with its pod: the operator makes it anew.
+    async fn replace_instance(&self, target: &DrillTarget) -> Result<()> {
+        let claims = target.api::<PersistentVolumeClaim>();
+        claims.delete(&self.instance, &DeleteParams::default()).await.context("cannot delete a volume claim")?;
+        pods::delete(target, &self.instance, 5).await
     }
-    poll(CHANGE, "the volume of bounded size stays in use", async || Ok(!volume.in_use(stack).await?)).await?;
-    let volumes: Api<PersistentVolume> = Api::all(stack.kube.client());
-    match volumes.delete(VOLUME, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        other => drop(other.context("cannot remove the volume of bounded size")?),
-    }
-    unmount(volume).await?;
-    stack.settled().await.map(drop)
-}
-
-/// The container that used it may end a moment after its pod.
-async fn unmount(volume: &Bounded) -> Result<()> {
-    poll(Duration::from_secs(30), "the volume of bounded size stays in use", async || {
-        Ok(faults::unmount(&volume.node, &volume.folder).await.is_ok())
-    })
-    .await
-}
-
-/// Takes an instance away for good: its volume with its pod.
-async fn replace(stack: &Stack, instance: &str) -> Result<()> {
-    let params = DeleteParams { grace_period_seconds: Some(5), ..DeleteParams::default() };
-    stack
-        .api::<PersistentVolumeClaim>()
-        .delete(instance, &DeleteParams::default())
-        .await
-        .context("cannot delete a volume claim")?;
-    stack.api::<Pod>().delete(instance, &params).await.with_context(|| format!("cannot delete pod {instance}"))?;
-    Ok(())
 }

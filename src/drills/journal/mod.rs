@@ -1,5 +1,165 @@
-//! The record of a running drill, in the cluster and on this machine: whoever comes after a crash finds there what
-//! is to be undone.
+//! The record of a running drill: whoever comes after a crash finds there what is to be undone.
+//!
+//! It is written before the fault and removed after everything is as it was, in two places: in the cluster, for
+//! whoever comes next, and on this machine, as the fault may be that the API server is down.
 
-pub mod cluster;
-pub mod local;
+mod cluster;
+mod local;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use local::LocalJournal;
+
+use super::{
+    final_state, pod,
+    target::DrillTarget,
+    undo::{self, Undo, undo_latest_first},
+};
+use crate::{
+    config::Config,
+    error::{Result, failed},
+};
+
+/// For how long undoing is tried: the API server may be away.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What is recorded of a drill. Another version may have written it: names and fields stay as they are, and
+/// `tests/compat` holds them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrillRecord {
+    /// The run's name.
+    pub run: String,
+    /// The scenario's id.
+    pub scenario: String,
+    /// What is to be undone, the latest last.
+    pub undo: Vec<Undo>,
+}
+
+/// Both places of a drill's record.
+#[derive(Clone)]
+pub struct Journal {
+    /// What is drilled.
+    pub target: DrillTarget,
+    /// How the command was called: a lost database is restored by it.
+    pub config: Config,
+    /// The place on this machine.
+    pub local: LocalJournal,
+}
+
+impl Journal {
+    /// Writes the record, before anything is changed.
+    ///
+    /// # Errors
+    /// There is one already, or the API's refusal.
+    pub async fn begin(&self, record: &DrillRecord) -> Result<()> {
+        self.local.write(record)?;
+        cluster::create(&self.target, record).await
+    }
+
+    /// Writes down what else is to be undone, before it is done.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn add(&self, record: &mut DrillRecord, changes: impl IntoIterator<Item = Undo>) -> Result<()> {
+        record.undo.extend(changes);
+        self.local.write(record)?;
+        cluster::update(&self.target, record).await
+    }
+
+    /// The record in the cluster, if there is one.
+    ///
+    /// # Errors
+    /// The API's refusal; a record that can't be read.
+    pub async fn read(&self) -> Result<Option<DrillRecord>> {
+        cluster::read(&self.target).await
+    }
+
+    /// Undoes one change.
+    ///
+    /// # Errors
+    /// As [`undo::undo`].
+    pub async fn undo(&self, change: &Undo) -> Result<()> {
+        undo::undo(&self.target, &self.config, change).await
+    }
+
+    /// Undoes every change of a record, the latest first.
+    ///
+    /// # Errors
+    /// As [`undo::undo`].
+    pub async fn undo_changes(&self, record: &DrillRecord) -> Result<()> {
+        undo_latest_first(&record.undo, async |change: &Undo| self.undo(change).await, || {}).await
+    }
+
+    /// Undoes what a drill has left behind, and removes its rows, its prober and its record, which is returned.
+    /// `None`: there was nothing.
+    ///
+    /// # Errors
+    /// What can't be undone within 90 s; the record stays, so that the next drill tries again.
+    pub async fn recover(&self) -> Result<Option<DrillRecord>> {
+        // First what may be the reason why the API does not answer.
+        let patience = if self.local.undo_without_api_server().await? { PATIENCE } else { Duration::ZERO };
+        let Some(record) = self.read_within(patience).await? else {
+            self.local.remove()?;
+            return Ok(None);
+        };
+        let patience = if record.undo.iter().any(Undo::is_slow) { PATIENCE * 5 } else { PATIENCE };
+        self.clear_within(patience, &record).await?;
+        cluster::remove(&self.target).await?;
+        self.local.remove()?;
+        Ok(Some(record))
+    }
+
+    async fn read_within(&self, patience: Duration) -> Result<Option<DrillRecord>> {
+        let began = tokio::time::Instant::now();
+        loop {
+            match self.read().await {
+                Err(_) if began.elapsed() < patience => tokio::time::sleep(Duration::from_secs(1)).await,
+                found => return found,
+            }
+        }
+    }
+
+    async fn clear_within(&self, patience: Duration, record: &DrillRecord) -> Result<()> {
+        let clearing = async {
+            loop {
+                match self.clear(record).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!("cannot undo yet: {error:#}"),
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        if tokio::time::timeout(patience, clearing).await.is_ok() {
+            return Ok(());
+        }
+        let error = self.clear(record).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+        Err(failed(format!("the drill {} can't be undone: {error}", record.run))
+            .remedy("stackctl failover-drill tries again before it does anything else")
+            .into())
+    }
+
+    /// Undoes everything, and removes the prober and the rows.
+    async fn clear(&self, record: &DrillRecord) -> Result<()> {
+        self.undo_changes(record).await?;
+        pod::delete(&self.target).await?;
+        let primary = self.target.current_primary().await?;
+        final_state::delete_rows(&self.target, &primary, &record.run).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_8b80009_is_read_and_written_as_it_was() {
+        let text = include_str!("../../../tests/compat/8b80009/drill-record.json");
+        let record: DrillRecord = serde_json::from_str(text).unwrap();
+        assert_eq!((record.run.as_str(), record.scenario.as_str()), ("20261128-061500-control", "control"));
+        assert_eq!(record.undo.len(), 12, "one of each kind");
+        assert_eq!(record.undo[3], Undo::ForceFailover { from: "user-db-1".into() });
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+    }
+}

@@ -3,38 +3,37 @@
 use std::time::Duration;
 
 use super::{
-    events::{Event, Kind},
+    events::{DrillEvent, EventKind},
+    expectation::{Expectation, Loss, PrimaryRole},
     report::Criterion,
     times::Times,
     verdict::{Verdict, Wrong},
 };
-use crate::drills::scenarios::{Role, Scenario};
 
 /// The longest pause of writes that users do not notice.
-const CALM: Duration = Duration::from_secs(3);
+const UNNOTICED_PAUSE: Duration = Duration::from_secs(3);
 
-/// Passes every criterion of a scenario on what was found.
+/// Every criterion that a run must meet, applied to what was found.
 pub fn criteria(
-    scenario: &Scenario,
+    expect: &Expectation,
     verdict: &Verdict,
     times: &Times,
-    events: &[Event],
+    events: &[DrillEvent],
     max_rto: Option<Duration>,
 ) -> Vec<Criterion> {
     let lost = verdict.writes(Wrong::Lost);
     let acknowledged = verdict.sql.acknowledged + verdict.http.acknowledged;
-    if scenario.control {
-        // Here the stack is made to lose; what is tried is the checker.
-        let detail = format!("{lost} of {acknowledged} acknowledged writes are lost");
-        return vec![criterion("the checker finds the loss", lost > 0, detail)];
-    }
-    let mut all = Vec::new();
-    all.push(match scenario.loses {
-        None => {
+    let mut all = vec![match expect.loss {
+        // The stack is made to lose; what is tried is the checker, and nothing else counts.
+        Loss::MustBeFound => {
+            let detail = format!("{lost} of {acknowledged} acknowledged writes are lost");
+            return vec![criterion("the checker finds the loss", lost > 0, detail)];
+        }
+        Loss::None => {
             criterion("nothing acknowledged is lost", lost == 0, format!("{acknowledged} acknowledged, {lost} lost"))
         }
-        Some(limit) => bounded_loss(times, limit, lost, acknowledged),
-    });
+        Loss::AtMost(limit) => bounded_loss(times, limit, lost, acknowledged),
+    }];
     let others = [Wrong::Phantom, Wrong::Doubled, Wrong::Foreign, Wrong::Divergent];
     let counted = |wrong: &[Wrong]| wrong.iter().map(|wrong| verdict.count(*wrong)).sum::<usize>();
     let detail = others.map(|wrong| format!("{} {}", verdict.count(wrong), wrong.title())).join(", ");
@@ -50,12 +49,12 @@ pub fn criteria(
     let redundancy = times.redundancy_ms.map_or("it never was".to_owned(), |ms| format!("after {:.1} s", ms / 1000.0));
     all.push(criterion("full redundancy is back", times.redundancy_ms.is_some(), redundancy));
     all.extend(resumption(times, max_rto));
-    all.extend(role(scenario.role, events));
-    if scenario.calm {
-        all.extend(calm(verdict, times));
+    all.extend(primary_role(expect.primary, events));
+    if expect.uninterrupted {
+        all.extend(uninterrupted(verdict, times));
     }
-    if scenario.refused {
-        all.push(refusal(times));
+    if expect.promotion_refused {
+        all.push(promotion_refused(times));
     }
     all
 }
@@ -90,18 +89,18 @@ fn resumption(times: &Times, max_rto: Option<Duration>) -> impl Iterator<Item = 
     })
 }
 
-fn role(role: Role, events: &[Event]) -> Option<Criterion> {
-    let moved = events.iter().any(|event| event.kind == Kind::CurrentPrimary);
+fn primary_role(role: PrimaryRole, events: &[DrillEvent]) -> Option<Criterion> {
+    let moved = events.iter().any(|event| event.kind == EventKind::CurrentPrimary);
     let detail = if moved { "it moved" } else { "it stayed" };
     match role {
-        Role::Moves => Some(criterion("a standby becomes the primary", moved, detail)),
-        Role::Stays => Some(criterion("the primary stays", !moved, detail)),
-        Role::Either => None,
+        PrimaryRole::Moves => Some(criterion("a standby becomes the primary", moved, detail)),
+        PrimaryRole::Stays => Some(criterion("the primary stays", !moved, detail)),
+        PrimaryRole::MovesOrStays => None,
     }
 }
 
-fn calm(verdict: &Verdict, times: &Times) -> Vec<Criterion> {
-    let limit = CALM.as_secs_f64() * 1000.0;
+fn uninterrupted(verdict: &Verdict, times: &Times) -> Vec<Criterion> {
+    let limit = UNNOTICED_PAUSE.as_secs_f64() * 1000.0;
     let longest = times.interruptions.iter().map(|interruption| interruption.longest_gap_ms).fold(0.0, f64::max);
     let failed = verdict.http.failed();
     vec![
@@ -111,8 +110,8 @@ fn calm(verdict: &Verdict, times: &Times) -> Vec<Criterion> {
 }
 
 /// The refusal must have been seen, and no promotion before it.
-fn refusal(times: &Times) -> Criterion {
-    let (refused, chosen) = (times.step(Kind::PromotionRefused), times.step(Kind::TargetChosen));
+fn promotion_refused(times: &Times) -> Criterion {
+    let (refused, chosen) = (times.step(EventKind::PromotionRefused), times.step(EventKind::TargetChosen));
     let detail = match (refused, chosen) {
         (None, _) => "no refusal was seen".to_owned(),
         (Some(refused), None) => format!("refused after {:.1} s, no promotion", refused / 1000.0),
@@ -127,21 +126,18 @@ fn refusal(times: &Times) -> Criterion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drills::{
-        model::{
-            history::{History, Stream},
-            times::{Interruption, PhaseLatency, Step},
-            verdict::{FinalState, judge},
-        },
-        scenarios::ALL,
+    use crate::drills::model::{
+        history::{History, Stream},
+        times::{Interruption, PhaseLatency, RecoveryStep},
+        verdict::{FinalState, judge},
     };
 
-    fn scenario(id: &str) -> &'static Scenario {
-        ALL.iter().find(|scenario| scenario.id == id).unwrap()
-    }
-
-    fn times(steps: &[(Kind, f64)], gap: f64) -> Times {
-        let step = |(kind, after_ms): &(Kind, f64)| Step { kind: *kind, after_ms: *after_ms, text: String::new() };
+    fn times(steps: &[(EventKind, f64)], gap: f64) -> Times {
+        let step = |(kind, after_ms): &(EventKind, f64)| RecoveryStep {
+            kind: *kind,
+            after_ms: *after_ms,
+            text: String::new(),
+        };
         let interruption = Interruption {
             stream: Stream::Sql,
             longest_gap_ms: gap,
@@ -156,16 +152,17 @@ mod tests {
         }
     }
 
-    fn holds(id: &str, times: &Times, name: &str) -> bool {
+    fn holds(expect: Expectation, times: &Times, name: &str) -> bool {
         let verdict = judge(&History::default(), &FinalState::default());
-        let all = criteria(scenario(id), &verdict, times, &[], None);
+        let all = criteria(&expect, &verdict, times, &[], None);
         all.iter().find(|criterion| criterion.name == name).unwrap().ok
     }
 
     #[test]
     fn a_promotion_before_the_refusal_is_a_failure() {
         let name = "the quorum refuses to promote while it can't be sure";
-        let (refused, chosen) = (Kind::PromotionRefused, Kind::TargetChosen);
+        let (refused, chosen) = (EventKind::PromotionRefused, EventKind::TargetChosen);
+        let expect = Expectation { promotion_refused: true, ..Expectation::DEFAULT };
         for (steps, ok) in [
             (&[(refused, 300.0)][..], true),
             (&[(refused, 300.0), (chosen, 8_000.0)], true),
@@ -173,23 +170,25 @@ mod tests {
             (&[(chosen, 200.0)], false),
             (&[], false),
         ] {
-            assert_eq!(holds("double-fault", &times(steps, 9_000.0), name), ok, "{steps:?}");
+            assert_eq!(holds(expect, &times(steps, 9_000.0), name), ok, "{steps:?}");
         }
     }
 
     #[test]
     fn a_pause_is_noticed_where_there_must_be_none() {
+        let expect = Expectation { uninterrupted: true, ..Expectation::DEFAULT };
         for (gap, ok) in [(0.0, true), (2_999.0, true), (3_001.0, false)] {
-            assert_eq!(holds("standby-loss", &times(&[], gap), "writes go on"), ok, "{gap}");
+            assert_eq!(holds(expect, &times(&[], gap), "writes go on"), ok, "{gap}");
         }
     }
 
     #[test]
     fn what_a_disaster_may_take_is_bounded() {
+        let expect = Expectation { loss: Loss::AtMost(Duration::from_secs(65)), ..Expectation::DEFAULT };
         let verdict = judge(&History::default(), &FinalState::default());
         for (lost_ms, ok) in [(None, true), (Some(64_900.0), true), (Some(65_100.0), false)] {
             let times = Times { lost_ms, ..times(&[], 9_000.0) };
-            let all = criteria(scenario("disaster"), &verdict, &times, &[], None);
+            let all = criteria(&expect, &verdict, &times, &[], None);
             assert_eq!(all[0].ok, ok, "{lost_ms:?}: {}", all[0].name);
             assert!(all[0].name.contains("65 s"), "{}", all[0].name);
         }
@@ -197,8 +196,9 @@ mod tests {
 
     #[test]
     fn the_control_passes_only_if_a_loss_is_found() {
+        let expect = Expectation { loss: Loss::MustBeFound, ..Expectation::DEFAULT };
         let verdict = judge(&History::default(), &FinalState::default());
-        let all = criteria(scenario("control"), &verdict, &times(&[], 0.0), &[], None);
+        let all = criteria(&expect, &verdict, &times(&[], 0.0), &[], None);
         assert_eq!(all.len(), 1);
         assert!(!all[0].ok);
     }

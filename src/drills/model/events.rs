@@ -6,11 +6,11 @@ use super::history::Micros;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
+pub struct DrillEvent {
     /// When the CLI learned of it.
     pub at: Micros,
     /// What kind of thing.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// In words, e.g. `user-db-2`.
     pub text: String,
 }
@@ -18,7 +18,7 @@ pub struct Event {
 /// The kinds of events, in the order in which a failover goes through them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum EventKind {
     /// The drill began to write.
     Started,
     /// The fault is in.
@@ -45,22 +45,22 @@ pub enum Kind {
     Note,
 }
 
-impl Kind {
+impl EventKind {
     /// The phrase in reports.
     pub const fn title(self) -> &'static str {
         match self {
-            Kind::Started => "writes started",
-            Kind::Injected => "fault injected",
-            Kind::PrimaryUnhealthy => "primary seen unhealthy",
-            Kind::PromotionRefused => "promotion refused",
-            Kind::TargetChosen => "target chosen",
-            Kind::LeaseTaken => "lease taken",
-            Kind::Promoted => "promoted",
-            Kind::CurrentPrimary => "currentPrimary set",
-            Kind::EndpointMoved => "endpoint moved",
-            Kind::RedundancyRestored => "redundancy restored",
-            Kind::Undone => "fault undone",
-            Kind::Note => "note",
+            EventKind::Started => "writes started",
+            EventKind::Injected => "fault injected",
+            EventKind::PrimaryUnhealthy => "primary seen unhealthy",
+            EventKind::PromotionRefused => "promotion refused",
+            EventKind::TargetChosen => "target chosen",
+            EventKind::LeaseTaken => "lease taken",
+            EventKind::Promoted => "promoted",
+            EventKind::CurrentPrimary => "currentPrimary set",
+            EventKind::EndpointMoved => "endpoint moved",
+            EventKind::RedundancyRestored => "redundancy restored",
+            EventKind::Undone => "fault undone",
+            EventKind::Note => "note",
         }
     }
 }

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use super::{
-    events::Event,
+    events::DrillEvent,
     history::{Attempt, History, Micros, Outcome, Stream},
 };
 use crate::error::Result;
@@ -63,7 +63,7 @@ pub enum Record {
         outcome: Outcome,
     },
     /// Something that was seen in the cluster, or done to it.
-    Event(Event),
+    Event(DrillEvent),
 }
 
 enum Message {
@@ -184,7 +184,7 @@ fn checksum(json: &str) -> String {
 
 /// A ledger as it was read back.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Content {
+pub struct LedgerContent {
     /// The run's name.
     pub run: String,
     /// The scenario's id.
@@ -192,19 +192,19 @@ pub struct Content {
     /// Every attempt.
     pub history: History,
     /// Every event, in the order of its record.
-    pub events: Vec<Event>,
+    pub events: Vec<DrillEvent>,
 }
 
 /// Reads a ledger. An unfinished last line is left out.
 ///
 /// # Errors
 /// A file that can't be read, another format, a broken line, an outcome without an intent, a key used twice.
-pub fn read(path: &Path) -> Result<Content> {
+pub fn read(path: &Path) -> Result<LedgerContent> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read the ledger {}", path.display()))?;
     parse(&bytes).with_context(|| format!("the ledger {} is broken", path.display()))
 }
 
-fn parse(bytes: &[u8]) -> Result<Content> {
+fn parse(bytes: &[u8]) -> Result<LedgerContent> {
     let finished = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let text = std::str::from_utf8(&bytes[..finished])?;
     let mut lines = text.lines().enumerate();
@@ -240,7 +240,7 @@ fn parse(bytes: &[u8]) -> Result<Content> {
             Record::Event(event) => events.push(event),
         }
     }
-    Ok(Content { run, scenario, history: History { attempts }, events })
+    Ok(LedgerContent { run, scenario, history: History { attempts }, events })
 }
 
 fn record(line: &str) -> Result<Record> {
@@ -254,7 +254,7 @@ fn record(line: &str) -> Result<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drills::model::{events::Kind, history::Place};
+    use crate::drills::model::{events::EventKind, history::Place};
 
     fn intent(key: u64) -> Record {
         Record::Intent { key, stream: Stream::Sql, due: key * 10 }
@@ -277,7 +277,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_written_is_read_back() {
-        let event = Event { at: 7, kind: Kind::Injected, text: "pod deleted".into() };
+        let event = DrillEvent { at: 7, kind: EventKind::Injected, text: "pod deleted".into() };
         let (_dir, path) = written(vec![intent(1), intent(2), outcome(1), Record::Event(event.clone())]).await;
         let content = read(&path).unwrap();
         assert_eq!((content.run.as_str(), content.scenario.as_str()), ("r1", "primary-delete"));
@@ -345,5 +345,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ledger"), "x").unwrap();
         assert!(Ledger::create(&dir.path().join("ledger"), "r1", "x").is_err());
+    }
+
+    #[test]
+    fn a_ledger_of_8b80009_is_read_and_written_as_it_was() {
+        let text = include_str!("../../../tests/compat/8b80009/ledger");
+        let content = parse(text.as_bytes()).unwrap();
+        assert_eq!((content.run.as_str(), content.scenario.as_str()), ("20261128-061500-control", "control"));
+        assert_eq!((content.history.attempts.len(), content.events.len()), (6, 12), "one event of each kind");
+        let mut written = String::new();
+        text.lines().for_each(|text| line(&record(text).unwrap(), &mut written));
+        assert_eq!(written, text);
     }
 }

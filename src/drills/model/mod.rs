@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod criteria;
 pub mod events;
+pub mod expectation;
 pub mod history;
 pub mod ledger;
 pub mod report;

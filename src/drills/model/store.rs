@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::report::{Report, SCHEMA, VERSION, html, junit};
+use super::report::{DrillReport, SCHEMA, VERSION, html, junit};
 use crate::error::Result;
 
 /// The ledger's file name.
@@ -16,7 +16,7 @@ pub const PAGE: &str = "report.html";
 
 /// Where drills are kept on this machine.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub struct DrillStore {
     folder: PathBuf,
 }
 
@@ -24,17 +24,17 @@ pub struct Store {
 #[derive(Debug)]
 pub enum Kept {
     /// It ended, and its report could be read.
-    Done(Box<Report>),
+    Done(Box<DrillReport>),
     /// It has a ledger and no report: it was interrupted.
     Interrupted(String),
     /// Its report can't be read by this version.
     Unreadable(String, String),
 }
 
-impl Store {
+impl DrillStore {
     /// The store below the user's state folder.
-    pub fn new(state: &Path) -> Store {
-        Store { folder: state.join("drills") }
+    pub fn new(state: &Path) -> DrillStore {
+        DrillStore { folder: state.join("drills") }
     }
 
     /// Where everything is.
@@ -56,7 +56,7 @@ impl Store {
     ///
     /// # Errors
     /// A file that can't be written.
-    pub fn keep(&self, run: &str, report: &Report) -> Result<()> {
+    pub fn keep(&self, run: &str, report: &DrillReport) -> Result<()> {
         let folder = self.folder.join(run);
         write(&folder.join(PAGE), html(report).as_bytes())?;
         write(&folder.join(REPORT), &serde_json::to_vec_pretty(report)?)
@@ -90,7 +90,7 @@ fn kept(folder: &Path) -> Option<Kept> {
     }
 }
 
-fn read(bytes: &[u8]) -> Result<Report> {
+fn read(bytes: &[u8]) -> Result<DrillReport> {
     let value: serde_json::Value = serde_json::from_slice(bytes)?;
     let (schema, version) = (&value["schema"], &value["version"]);
     if schema != SCHEMA || version != VERSION {
@@ -104,7 +104,7 @@ fn read(bytes: &[u8]) -> Result<Report> {
 ///
 /// # Errors
 /// A file that can't be written.
-pub fn publish(folder: &Path, report: &Report) -> Result<PathBuf> {
+pub fn publish(folder: &Path, report: &DrillReport) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     write(&folder.join("drill.json"), &serde_json::to_vec_pretty(report)?)?;
     write(&folder.join("drill.xml"), junit(report).as_bytes())?;
@@ -119,4 +119,23 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::write(&beside, bytes)
         .and_then(|()| std::fs::rename(&beside, path))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_of_8b80009_is_read_and_written_as_it_was() {
+        let text = include_str!("../../../tests/compat/8b80009/report.json");
+        let folder = tempfile::tempdir().unwrap();
+        let store = DrillStore::new(folder.path());
+        let ledger = store.begin("20261128-061500-control").unwrap();
+        assert_eq!(ledger, folder.path().join("drills/20261128-061500-control/ledger"));
+        std::fs::write(ledger.with_file_name("report.json"), text).unwrap();
+        let kept = store.list().unwrap();
+        let [Kept::Done(report)] = kept.as_slice() else { panic!("{kept:?}") };
+        assert_eq!(report.runs[0].verdict.findings.len(), 8, "one finding of each kind");
+        assert_eq!(serde_json::to_string_pretty(report).unwrap(), text);
+    }
 }

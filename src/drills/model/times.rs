@@ -3,16 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    events::{Event, Kind},
+    events::{DrillEvent, EventKind},
     history::{Attempt, History, Micros, Stream},
     verdict::{Verdict, Wrong},
 };
 
 /// A step of the recovery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Step {
+pub struct RecoveryStep {
     /// Which.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// Milliseconds after the fault; less than zero when it came before the fault was reported to be in.
     pub after_ms: f64,
     /// In words, e.g. the new primary.
@@ -57,7 +57,7 @@ pub struct Times {
     /// When the fault was in, in milliseconds after the run's start.
     pub injected_ms: f64,
     /// The steps of the recovery, each where it came first (redundancy: where it came last), in time's order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<RecoveryStep>,
     /// From the fault to full redundancy, in milliseconds. `None`: it never came.
     pub redundancy_ms: Option<f64>,
     /// The streams that were written to.
@@ -74,7 +74,7 @@ impl Times {
     }
 
     /// When a step came, in milliseconds after the fault.
-    pub fn step(&self, kind: Kind) -> Option<f64> {
+    pub fn step(&self, kind: EventKind) -> Option<f64> {
         self.steps.iter().find(|step| step.kind == kind).map(|step| step.after_ms)
     }
 }
@@ -86,17 +86,18 @@ pub fn millis(micros: Micros) -> f64 {
 }
 
 /// Measures. `end` is when the writes ended.
-pub fn measure(history: &History, events: &[Event], end: Micros) -> Times {
-    let injected = first(events, Kind::Injected).unwrap_or(end);
-    let restored = events.iter().filter(|e| e.kind == Kind::RedundancyRestored && e.at >= injected).map(|e| e.at).max();
+pub fn measure(history: &History, events: &[DrillEvent], end: Micros) -> Times {
+    let injected = first(events, EventKind::Injected).unwrap_or(end);
+    let restored =
+        events.iter().filter(|e| e.kind == EventKind::RedundancyRestored && e.at >= injected).map(|e| e.at).max();
     let after = |at: Micros| millis(at) - millis(injected);
-    let begun = first(events, Kind::Started).unwrap_or(0);
+    let begun = first(events, EventKind::Started).unwrap_or(0);
 
-    let mut steps: Vec<Step> = Vec::new();
-    for event in events.iter().filter(|event| !matches!(event.kind, Kind::Started | Kind::Note)) {
-        let step = Step { kind: event.kind, after_ms: after(event.at), text: event.text.clone() };
+    let mut steps: Vec<RecoveryStep> = Vec::new();
+    for event in events.iter().filter(|event| !matches!(event.kind, EventKind::Started | EventKind::Note)) {
+        let step = RecoveryStep { kind: event.kind, after_ms: after(event.at), text: event.text.clone() };
         match steps.iter_mut().find(|other| other.kind == event.kind) {
-            Some(other) if event.kind == Kind::RedundancyRestored => *other = step,
+            Some(other) if event.kind == EventKind::RedundancyRestored => *other = step,
             Some(_) => {}
             None => steps.push(step),
         }
@@ -128,7 +129,7 @@ pub fn lost(history: &History, verdict: &Verdict, injected_ms: f64) -> Option<f6
     done.min().map(|oldest| injected_ms - millis(oldest))
 }
 
-fn first(events: &[Event], kind: Kind) -> Option<Micros> {
+fn first(events: &[DrillEvent], kind: EventKind) -> Option<Micros> {
     events.iter().find(|event| event.kind == kind).map(|event| event.at)
 }
 
@@ -180,8 +181,8 @@ mod tests {
 
     const SECOND: Micros = 1_000_000;
 
-    fn event(at: Micros, kind: Kind) -> Event {
-        Event { at, kind, text: String::new() }
+    fn event(at: Micros, kind: EventKind) -> DrillEvent {
+        DrillEvent { at, kind, text: String::new() }
     }
 
     /// Ten writes a second for 30 s, answered in 5 ms but for those in the outage.
@@ -195,13 +196,13 @@ mod tests {
         History { attempts: attempts.collect() }
     }
 
-    fn events() -> Vec<Event> {
+    fn events() -> Vec<DrillEvent> {
         vec![
-            event(0, Kind::Started),
-            event(10 * SECOND, Kind::Injected),
-            event(10 * SECOND + 200_000, Kind::PrimaryUnhealthy),
-            event(12 * SECOND, Kind::RedundancyRestored),
-            event(20 * SECOND, Kind::RedundancyRestored),
+            event(0, EventKind::Started),
+            event(10 * SECOND, EventKind::Injected),
+            event(10 * SECOND + 200_000, EventKind::PrimaryUnhealthy),
+            event(12 * SECOND, EventKind::RedundancyRestored),
+            event(20 * SECOND, EventKind::RedundancyRestored),
         ]
     }
 
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(http.longest_gap_ms, 3_100.0, "from the last before, at 9.905 s, to the first after, at 13.005 s");
         assert_eq!(times.redundancy_ms, Some(10_000.0), "the last time that redundancy was restored counts");
         assert_eq!((http.phases[0].failed, http.phases[1].failed, http.phases[2].failed), (0, 30, 0));
-        assert_eq!(times.step(Kind::PrimaryUnhealthy), Some(200.0));
+        assert_eq!(times.step(EventKind::PrimaryUnhealthy), Some(200.0));
         assert!(times.of(Stream::Sql).is_none());
     }
 

@@ -12,7 +12,7 @@ use crate::database::Fork;
 
 /// What one instance holds after recovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instance {
+pub struct InstanceRows {
     /// The pod's name.
     pub name: String,
     /// How often each key of the run is there.
@@ -23,7 +23,7 @@ pub struct Instance {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FinalState {
     /// Every instance; the first is the primary.
-    pub instances: Vec<Instance>,
+    pub instances: Vec<InstanceRows>,
     /// The history of the final timeline.
     pub forks: Vec<Fork>,
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{
     history::{Attempt, History, Micros, Outcome, Place, Stream},
-    verdict::{FinalState, Instance, Verdict, Wrong, judge},
+    verdict::{FinalState, InstanceRows, Verdict, Wrong, judge},
 };
 use crate::database::{Fork, Lsn};
 
@@ -73,7 +73,7 @@ fn build(steps: &[Step], promotions: &std::collections::BTreeSet<usize>, mut tim
         let sent = (outcome != Outcome::Unsent).then_some(sent);
         history.attempts.insert(key, Attempt { key, stream, due: clock, sent, done, outcome });
     }
-    let instances = (1..=3).map(|n| Instance { name: format!("user-db-{n}"), rows: rows.clone() }).collect();
+    let instances = (1..=3).map(|n| InstanceRows { name: format!("user-db-{n}"), rows: rows.clone() }).collect();
     Clean { history, state: FinalState { instances, forks } }
 }
 

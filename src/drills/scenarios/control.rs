@@ -3,15 +3,22 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::json;
+use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{COMMON, Role, Scenario, Scene, storage::lose_volume};
-use crate::drills::actions::switchover::soon;
+use super::{
+    Scenario, Text, Workload,
+    fault::{Fault, FaultStep, RunContext},
+    storage::destroy_primary,
+};
 use crate::{
     drills::{
-        model::events::Kind,
-        undo::{self, Undo},
+        actions::{postgres, switchover::force_failover, wait_until},
+        model::{
+            expectation::{Expectation, Loss, PrimaryRole},
+            requirement::Requirement,
+        },
+        undo::Undo,
     },
     error::{Result, timed_out},
 };
@@ -20,63 +27,80 @@ use crate::{
 const STANDS_STILL: Duration = Duration::from_secs(60);
 /// How long a standby may take to take over, the time included in which the operator refuses it.
 const TAKEN_OVER: Duration = Duration::from_secs(120);
+/// How long a setting may take to have its effect.
+const IN_EFFECT: Duration = Duration::from_secs(60);
 
 pub static CONTROL: Scenario = Scenario {
     id: "control",
-    title: "Negative control: a loss that must be found",
-    does: "turns synchronous replication off, stops the standbys, goes on writing, then halts the primary, destroys \
-           its volume and lets a standby take over",
-    must: "acknowledged writes are lost, and the checker finds it",
-    undone: "a standby takes over, synchronous replication is turned on again, the standbys run again",
-    role: Role::Moves,
-    control: true,
-    loses_log: true,
-    undo: |s| Box::pin(settings(s)),
-    inject: |s| Box::pin(weaken(s)),
-    then: |s| Box::pin(take_over(s)),
-    ..COMMON
+    text: Text {
+        title: "Negative control: a loss that must be found",
+        does: "turns synchronous replication off, stops the standbys, goes on writing, then halts the primary, destroys \
+               its volume and lets a standby take over",
+        must: "acknowledged writes are lost, and the checker finds it",
+        undone: "a standby takes over, synchronous replication is turned on again, the standbys run again",
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation {
+        primary: PrimaryRole::Moves,
+        loss: Loss::MustBeFound,
+        loses_wal: true,
+        ..Expectation::DEFAULT
+    },
+    fault: &Control,
 };
 
-async fn settings(scene: &Scene<'_>) -> Result<Vec<Undo>> {
-    let cluster = scene.stack.cluster().await?;
-    let value = cluster.data.pointer("/spec/postgresql/synchronous").cloned().context("it is not synchronous")?;
-    let from = scene.primary.clone();
-    Ok(vec![Undo::Synchronous { value }, Undo::Unfence, Undo::TakeOver { from }, Undo::Continue])
+struct Control;
+
+impl Fault for Control {
+    fn undo_plan<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
+        Box::pin(async move {
+            let cluster = run.target.cluster().await?;
+            let value = cluster.data.pointer("/spec/postgresql/synchronous").cloned();
+            let value = value.context("it is not synchronous")?;
+            let from = run.primary.clone();
+            Ok(vec![Undo::Synchronous { value }, Undo::Unfence, Undo::ForceFailover { from }, Undo::Continue])
+        })
+    }
+
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(weaken_and_destroy(run))
+    }
+
+    fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(fail_over(run))
+    }
 }
 
-/// Everything that keeps an acknowledged write safe is turned off, one after the other.
-async fn weaken(scene: &Scene<'_>) -> Result<String> {
-    let stack = scene.stack;
-    stack.patch(&json!({"spec": {"postgresql": {"synchronous": null}}})).await?;
-    soon("replication stays synchronous", async || {
-        let names = stack.psql(&scene.primary, "SHOW synchronous_standby_names").await?;
-        Ok(names.trim().is_empty())
+/// Turns off everything that keeps an acknowledged write safe, one after the other, and destroys the primary.
+async fn weaken_and_destroy(run: &RunContext<'_>) -> Result<()> {
+    let (target, primary) = (run.target, &run.primary);
+    postgres::set_synchronous(target, &Value::Null).await?;
+    wait_until(IN_EFFECT, "replication stays synchronous", async || {
+        Ok(target.psql(primary, "SHOW synchronous_standby_names").await?.trim().is_empty())
     })
     .await?;
-    scene.observer.note(Kind::Note, "replication is asynchronous");
-    let fenced = serde_json::to_string(&scene.standbys)?;
-    stack.patch(&json!({"metadata": {"annotations": {undo::FENCING: fenced}}})).await?;
-    soon("the standbys do not stop", async || {
-        let sql = "SELECT count(*) FROM pg_stat_replication";
-        Ok(stack.psql(&scene.primary, sql).await?.trim() == "0")
+    run.note("replication is asynchronous");
+    postgres::fence(target, &run.standbys).await?;
+    wait_until(IN_EFFECT, "the standbys do not stop", async || {
+        Ok(target.psql(primary, "SELECT count(*) FROM pg_stat_replication").await?.trim() == "0")
     })
     .await?;
-    scene.observer.note(Kind::Note, "the standbys are stopped");
-    // The next segment of the log goes to the archive when it is full or a minute old, which is not before the end.
-    stack.psql(&scene.primary, "SELECT pg_switch_wal()").await?;
+    run.note("the standbys are stopped");
+    // The next segment of the WAL goes to the archive when it is full or a minute old, which is not before the end.
+    target.psql(primary, "SELECT pg_switch_wal()").await?;
     // These writes are acknowledged by the primary alone.
     tokio::time::sleep(Duration::from_secs(5)).await;
     // A primary that is told to end archives its last segment, if it is fast enough: nothing would be lost.
-    undo::freeze(stack, &scene.primary, STANDS_STILL).await?;
-    lose_volume(scene).await
+    postgres::freeze(target, primary, STANDS_STILL).await?;
+    destroy_primary(run).await
 }
 
 /// The standbys run again, and the one that has more takes over.
-async fn take_over(scene: &Scene<'_>) -> Result<()> {
-    let change = Undo::TakeOver { from: scene.primary.clone() };
+async fn fail_over(run: &RunContext<'_>) -> Result<()> {
     let mut last = None;
     let asking = async {
-        while let Err(error) = undo::one(scene.stack, &change).await {
+        while let Err(error) = force_failover(run.target, &run.primary).await {
             last = Some(error);
             tokio::time::sleep(Duration::from_secs(1)).await;
         }

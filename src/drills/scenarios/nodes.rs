@@ -2,24 +2,25 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, ResourceExt as _,
-    api::{EvictParams, ListParams},
-};
-
 use super::{
-    COMMON, Role, Scenario, Scene, Stage,
-    operator::{OPERATOR_NAMESPACE, OPERATOR_PODS},
+    Scenario, Text, Workload,
+    fault::{Fault, FaultStep, RunContext, Setup},
 };
-use crate::drills::actions::switchover::{cast, make_primary, moved, node_of, poll};
 use crate::{
     drills::{
-        actions::postgres::CONTAINER,
-        model::events::Kind,
-        model::requirement::Needs,
-        undo::{Undo, cordon},
+        actions::{
+            nodes,
+            pods::{node_of, nodes_of},
+            postgres::CONTAINER,
+            switchover::make_primary,
+        },
+        model::{
+            expectation::{Expectation, PrimaryRole},
+            requirement::Requirement,
+        },
+        preconditions::ensure_drillable,
+        target::{OPERATOR_NAMESPACE, OPERATOR_PODS},
+        undo::Undo,
     },
     error::{Result, failed},
     tools::{docker, faults},
@@ -31,68 +32,63 @@ const FAILOVER: Duration = Duration::from_secs(150);
 const AFTERWARDS: Duration = Duration::from_secs(15);
 /// After this long the node itself undoes its isolation, whatever became of the drill.
 const CUT_OFF_AT_MOST: Duration = Duration::from_secs(300);
-/// How long evictions may take: the primary's has to wait for the switchover.
-const DRAIN: Duration = Duration::from_secs(120);
 
 pub static NODE_KILL: Scenario = Scenario {
     id: "node-kill",
-    title: "The primary's node dies",
-    does: "kills the node of the primary (not the control plane's, nor the operator's), as a power failure would",
-    must: "a standby on another node is promoted, writes resume without the node",
-    undone: "the node is started again",
-    needs: Needs::NodesInContainers,
-    role: Role::Moves,
-    prepare: |stage| Box::pin(primary_on_a_worker(stage)),
-    undo: |s| Box::pin(start_again(s)),
-    inject: |s| Box::pin(kill(s)),
-    then: |s| Box::pin(wait_for_failover(s)),
-    ..COMMON
+    text: Text {
+        title: "The primary's node dies",
+        does: "kills the node of the primary (not the control plane's, nor the operator's), as a power failure would",
+        must: "a standby on another node is promoted, writes resume without the node",
+        undone: "the node is started again",
+    },
+    requires: Requirement::NodesInContainers,
+    workload: Workload::DEFAULT,
+    expect: Expectation { primary: PrimaryRole::Moves, ..Expectation::DEFAULT },
+    fault: &NodeKill,
 };
 
 pub static NODE_DRAIN: Scenario = Scenario {
     id: "node-drain",
-    title: "The primary's node is drained",
-    does: "cordons the primary's node and evicts the stack's pods from it, as for maintenance",
-    must: "the primary's role moves before its pod is evicted, nothing acknowledged is lost",
-    undone: "the node is uncordoned",
-    needs: Needs::Nodes,
-    role: Role::Moves,
-    prepare: |stage| Box::pin(primary_on_a_worker(stage)),
-    undo: |s| Box::pin(async { Ok(vec![Undo::Uncordon { node: s.node.clone() }]) }),
-    inject: |s| Box::pin(start_drain(s)),
-    then: |s| Box::pin(drain(s)),
-    ..COMMON
+    text: Text {
+        title: "The primary's node is drained",
+        does: "cordons the primary's node and evicts the stack's pods from it, as for maintenance",
+        must: "the primary's role moves before its pod is evicted, nothing acknowledged is lost",
+        undone: "the node is uncordoned",
+    },
+    requires: Requirement::Nodes,
+    workload: Workload::DEFAULT,
+    expect: Expectation { primary: PrimaryRole::Moves, ..Expectation::DEFAULT },
+    fault: &NodeDrain,
 };
 
 pub static PARTITION: Scenario = Scenario {
     id: "partition",
-    title: "The primary's node is cut off",
-    does: "drops every packet between the primary's node (not the control plane's) and the others, and goes on \
-           trying to write on the primary that is cut off",
-    must: "the primary that is cut off acknowledges nothing more, a standby takes over",
-    undone: "the packet filter's rules are removed; after 5 min the node does so by itself",
-    needs: Needs::NodesInContainers,
-    role: Role::Moves,
-    prepare: |stage| Box::pin(primary_on_a_worker(stage)),
-    undo: |s| Box::pin(async { Ok(vec![Undo::Rejoin { node: s.node.clone() }]) }),
-    inject: |s| Box::pin(cut_off(s)),
-    then: |s| Box::pin(try_to_write(s)),
-    ..COMMON
+    text: Text {
+        title: "The primary's node is cut off",
+        does: "drops every packet between the primary's node (not the control plane's) and the others, and goes on \
+               trying to write on the primary that is cut off",
+        must: "the primary that is cut off acknowledges nothing more, a standby takes over",
+        undone: "the packet filter's rules are removed; after 5 min the node does so by itself",
+    },
+    requires: Requirement::NodesInContainers,
+    workload: Workload::DEFAULT,
+    expect: Expectation { primary: PrimaryRole::Moves, ..Expectation::DEFAULT },
+    fault: &Partition,
 };
 
-/// The control plane stays, and so do the operator and the name service: what is measured is the loss of a
-/// database's node, not of what watches it.
-async fn primary_on_a_worker(stage: &mut Stage<'_>) -> Result<()> {
-    let stack = stage.stack;
-    let mut kept = stage.ground.control_plane.clone();
-    kept.extend(nodes_of(stage, OPERATOR_NAMESPACE, OPERATOR_PODS).await?);
-    let primary = stack.fit().await?;
-    if !kept.contains(&node_of(stack, &primary).await?) {
+/// Moves the primary to a node that may go away. The control plane stays, and so do the operator and the name service:
+/// what is measured is the loss of a database's node, not of what watches it.
+async fn move_primary_to_worker(setup: &Setup<'_>) -> Result<()> {
+    let target = setup.target;
+    let mut kept = setup.cluster.control_plane.clone();
+    kept.extend(nodes_of(target, OPERATOR_NAMESPACE, OPERATOR_PODS).await?);
+    let primary = ensure_drillable(target).await?;
+    if !kept.contains(&node_of(target, &primary).await?) {
         return Ok(());
     }
-    for standby in cast(stack, &primary).await? {
-        if !kept.contains(&node_of(stack, &standby).await?) {
-            return make_primary(stack, &standby).await;
+    for standby in target.standbys(&primary).await? {
+        if !kept.contains(&node_of(target, &standby).await?) {
+            return make_primary(target, &standby).await;
         }
     }
     Err(failed("no instance is on a node that may go away: each is on the control plane's or on the operator's")
@@ -100,76 +96,89 @@ async fn primary_on_a_worker(stage: &mut Stage<'_>) -> Result<()> {
         .into())
 }
 
-async fn nodes_of(stage: &Stage<'_>, namespace: &str, labels: &str) -> Result<Vec<String>> {
-    let pods: Api<Pod> = Api::namespaced(stage.stack.kube.client(), namespace);
-    let found = pods.list(&ListParams::default().labels(labels)).await.context("cannot list pods")?;
-    Ok(found.items.into_iter().filter_map(|pod| pod.spec?.node_name).collect())
+struct NodeKill;
+
+impl Fault for NodeKill {
+    fn prepare<'a>(&'a self, setup: &'a mut Setup<'_>) -> FaultStep<'a> {
+        Box::pin(move_primary_to_worker(setup))
+    }
+
+    fn undo_plan<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
+        Box::pin(
+            async move { Ok(vec![Undo::StartNode { node: run.node.clone(), hosts: faults::hosts(&run.node).await? }]) },
+        )
+    }
+
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            run.mark_injection(format!("the node {} is killed", run.node));
+            docker::kill(&run.node).await
+        })
+    }
+
+    fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            run.wait_for_failover(FAILOVER).await;
+            tokio::time::sleep(AFTERWARDS).await;
+            Ok(())
+        })
+    }
 }
 
-async fn start_again(scene: &Scene<'_>) -> Result<Vec<Undo>> {
-    Ok(vec![Undo::StartNode { node: scene.node.clone(), hosts: faults::hosts(&scene.node).await? }])
+struct NodeDrain;
+
+impl Fault for NodeDrain {
+    fn prepare<'a>(&'a self, setup: &'a mut Setup<'_>) -> FaultStep<'a> {
+        Box::pin(move_primary_to_worker(setup))
+    }
+
+    fn undo_plan<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
+        Box::pin(async move { Ok(vec![Undo::Uncordon { node: run.node.clone() }]) })
+    }
+
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            run.mark_injection(format!("the node {} is drained", run.node));
+            nodes::cordon(run.target, &run.node, true).await
+        })
+    }
+
+    fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            nodes::drain(run.target, &run.node).await?;
+            run.note("the node is empty of the stack's pods");
+            tokio::time::sleep(AFTERWARDS).await;
+            Ok(())
+        })
+    }
 }
 
-async fn kill(scene: &Scene<'_>) -> Result<String> {
-    let what = format!("the node {} is killed", scene.node);
-    scene.observer.note(Kind::Injected, &what);
-    docker::kill(&scene.node).await?;
-    Ok(what)
-}
+struct Partition;
 
-async fn wait_for_failover(scene: &Scene<'_>) -> Result<()> {
-    moved(scene, FAILOVER).await;
-    tokio::time::sleep(AFTERWARDS).await;
-    Ok(())
-}
+impl Fault for Partition {
+    fn prepare<'a>(&'a self, setup: &'a mut Setup<'_>) -> FaultStep<'a> {
+        Box::pin(move_primary_to_worker(setup))
+    }
 
-async fn start_drain(scene: &Scene<'_>) -> Result<String> {
-    let what = format!("the node {} is drained", scene.node);
-    scene.observer.note(Kind::Injected, &what);
-    cordon(scene.stack, &scene.node, true).await?;
-    Ok(what)
-}
+    fn undo_plan<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
+        Box::pin(async move { Ok(vec![Undo::Rejoin { node: run.node.clone() }]) })
+    }
 
-async fn drain(scene: &Scene<'_>) -> Result<()> {
-    let pods = scene.stack.api::<Pod>();
-    let here = ListParams::default().fields(&format!("spec.nodeName={}", scene.node));
-    poll(DRAIN, &format!("the node {} is not drained", scene.node), async || {
-        let mut left = 0;
-        for pod in pods.list(&here).await?.items.iter().filter(|pod| !belongs_to_the_node(pod)) {
-            left += 1;
-            if pod.metadata.deletion_timestamp.is_some() {
-                continue;
-            }
-            match pods.evict(&pod.name_any(), &EvictParams::default()).await {
-                // A disruption budget says: not yet. Or it is gone.
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 429) => {}
-                other => drop(other.with_context(|| format!("cannot evict {}", pod.name_any()))?),
-            }
-        }
-        Ok(left == 0)
-    })
-    .await?;
-    scene.observer.note(Kind::Note, "the node is empty of the stack's pods");
-    tokio::time::sleep(AFTERWARDS).await;
-    Ok(())
-}
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            run.mark_injection(format!("the node {} is cut off", run.node));
+            faults::isolate(&run.node, CUT_OFF_AT_MOST).await
+        })
+    }
 
-fn belongs_to_the_node(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
-    pod.owner_references().iter().any(|owner| owner.kind == "DaemonSet" || owner.kind == "Node")
-        || matches!(phase, "Succeeded" | "Failed")
-}
-
-async fn cut_off(scene: &Scene<'_>) -> Result<String> {
-    let what = format!("the node {} is cut off", scene.node);
-    scene.observer.note(Kind::Injected, &what);
-    faults::isolate(&scene.node, CUT_OFF_AT_MOST).await?;
-    Ok(what)
+    fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(try_to_write(run))
+    }
 }
 
 /// What came of attempts to write on the primary that is cut off.
 #[derive(Debug, Default)]
-struct Attempts {
+struct WriteAttempts {
     acknowledged: u32,
     unanswered: u32,
     down: u32,
@@ -177,15 +186,15 @@ struct Attempts {
 
 /// The prober's writes can't reach that primary any more; an application on its node could, and must not be
 /// told that its writes are safe.
-async fn try_to_write(scene: &Scene<'_>) -> Result<()> {
-    let mut attempts = Attempts::default();
+async fn try_to_write(run: &RunContext<'_>) -> Result<()> {
+    let mut attempts = WriteAttempts::default();
     let until = async {
-        moved(scene, FAILOVER).await;
+        run.wait_for_failover(FAILOVER).await;
         tokio::time::sleep(AFTERWARDS).await;
     };
     let trying = async {
         loop {
-            attempt(scene, &mut attempts).await?;
+            attempt(run, &mut attempts).await?;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
@@ -194,20 +203,20 @@ async fn try_to_write(scene: &Scene<'_>) -> Result<()> {
         ended = trying => ended,
     };
     ended?;
-    let Attempts { acknowledged, unanswered, down } = attempts;
+    let WriteAttempts { acknowledged, unanswered, down } = attempts;
     let tried = acknowledged + unanswered + down;
     let detail =
         format!("{tried} attempts: {acknowledged} acknowledged, {unanswered} unanswered, {down} found it down");
-    scene.found("the primary that is cut off acknowledges nothing", acknowledged == 0 && unanswered + down > 0, detail);
+    run.found("the primary that is cut off acknowledges nothing", acknowledged == 0 && unanswered + down > 0, detail);
     Ok(())
 }
 
-async fn attempt(scene: &Scene<'_>, attempts: &mut Attempts) -> Result<()> {
+async fn attempt(run: &RunContext<'_>, attempts: &mut WriteAttempts) -> Result<()> {
     // The client gives up after 3 s: an answer that comes is one that a client would have got.
     let sql = "INSERT INTO stackctl_drill.writes (run, key) VALUES ('cut-off', 0)";
     let command =
         format!("sh -c 'timeout 3 psql -XAtq -U postgres -d app -c \"{}\"; echo ended $?'", sql.replace('\'', "'\\''"));
-    let said = faults::in_container(&scene.node, &scene.stack.namespace, &scene.primary, CONTAINER, &command).await?;
+    let said = faults::in_container(&run.node, &run.target.namespace, &run.primary, CONTAINER, &command).await?;
     match said.as_deref().map(str::trim_end) {
         Some(said) if said.ends_with("ended 0") && !said.contains("WARNING") => attempts.acknowledged += 1,
         Some(said) if said.ends_with("ended 0") || said.ends_with("ended 124") => attempts.unanswered += 1,

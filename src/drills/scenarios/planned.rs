@@ -1,42 +1,65 @@
 //! What an administrator does on purpose.
 
-use serde_json::json;
-
-use super::{COMMON, Role, Scenario, Scene};
-use crate::drills::actions::switchover::promote;
-use crate::{drills::model::events::Kind, error::Result};
+use super::{
+    Scenario, Text, Workload,
+    fault::{Fault, FaultStep, RunContext},
+};
+use crate::drills::{
+    actions::{postgres, switchover},
+    model::{
+        expectation::{Expectation, PrimaryRole},
+        requirement::Requirement,
+    },
+};
 
 pub static SWITCHOVER: Scenario = Scenario {
     id: "switchover",
-    title: "A planned switchover",
-    does: "asks the operator to make a standby the primary",
-    must: "the old primary stops, the standby is promoted, nothing acknowledged is lost",
-    undone: "not needed: the roles have changed",
-    role: Role::Moves,
-    inject: |s| Box::pin(switchover(s)),
-    ..COMMON
+    text: Text {
+        title: "A planned switchover",
+        does: "asks the operator to make a standby the primary",
+        must: "the old primary stops, the standby is promoted, nothing acknowledged is lost",
+        undone: "not needed: the roles have changed",
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation { primary: PrimaryRole::Moves, ..Expectation::DEFAULT },
+    fault: &Switchover,
 };
 
 pub static ROLLING_RESTART: Scenario = Scenario {
     id: "rolling-restart",
-    title: "A rolling restart of the database",
-    does: "restarts every instance, the primary last, as after a change of its image",
-    must: "writes pause for the last one only, nothing acknowledged is lost",
-    undone: "not needed",
-    inject: |s| Box::pin(rolling_restart(s)),
-    ..COMMON
+    text: Text {
+        title: "A rolling restart of the database",
+        does: "restarts every instance, the primary last, as after a change of its image",
+        must: "writes pause for the last one only, nothing acknowledged is lost",
+        undone: "not needed",
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation::DEFAULT,
+    fault: &RollingRestart,
 };
 
-async fn switchover(scene: &Scene<'_>) -> Result<String> {
-    let target = &scene.standbys[0];
-    scene.observer.note(Kind::Injected, format!("switchover to {target} asked for"));
-    promote(scene.stack, target).await?;
-    Ok(format!("switchover to {target} asked for"))
+struct Switchover;
+
+impl Fault for Switchover {
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            let standby = &run.standbys[0];
+            run.mark_injection(format!("switchover to {standby} asked for"));
+            switchover::promote(run.target, standby).await
+        })
+    }
 }
 
-async fn rolling_restart(scene: &Scene<'_>) -> Result<String> {
-    // What `kubectl cnpg restart` does.
-    let now = jiff::Timestamp::now().to_string();
-    scene.stack.patch(&json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}})).await?;
-    Ok("restart of every instance asked for".into())
+struct RollingRestart;
+
+impl Fault for RollingRestart {
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            postgres::restart(run.target).await?;
+            run.mark_injection("restart of every instance asked for");
+            Ok(())
+        })
+    }
 }

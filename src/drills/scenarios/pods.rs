@@ -1,89 +1,122 @@
 //! Pods that go away.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    ResourceExt as _,
-    api::{DeleteParams, ListParams},
+use super::{
+    Scenario, Text, UNDONE_BY_OPERATOR, Workload,
+    fault::{Fault, FaultStep, RunContext},
 };
-
-use super::{COMMON, Role, Scenario, Scene};
-use crate::drills::actions::switchover::{kill, soon};
 use crate::{
-    drills::{model::events::Kind, target::WEB},
+    drills::{
+        actions::pods::{self, replace_web_pods},
+        model::{
+            expectation::{Expectation, PrimaryRole},
+            requirement::Requirement,
+        },
+        target::WEB,
+    },
     error::Result,
 };
 
 pub static PRIMARY_DELETE: Scenario = Scenario {
     id: "primary-delete",
-    title: "The primary's pod is deleted",
-    does: "deletes the primary's pod with a grace period of one second",
-    must: "a standby is promoted, the old primary comes back as a standby",
-    role: Role::Moves,
-    inject: |s| Box::pin(kill(s, &s.primary, 1)),
-    ..COMMON
+    text: Text {
+        title: "The primary's pod is deleted",
+        does: "deletes the primary's pod with a grace period of one second",
+        must: "a standby is promoted, the old primary comes back as a standby",
+        undone: UNDONE_BY_OPERATOR,
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation { primary: PrimaryRole::Moves, ..Expectation::DEFAULT },
+    fault: &PrimaryDelete,
 };
 
 pub static STANDBY_LOSS: Scenario = Scenario {
     id: "standby-loss",
-    title: "A standby fails",
-    does: "deletes a standby's pod without a grace period",
-    must: "writes go on with the other standby",
-    role: Role::Stays,
-    calm: true,
-    inject: |s| Box::pin(kill(s, &s.standbys[0], 0)),
-    ..COMMON
+    text: Text {
+        title: "A standby fails",
+        does: "deletes a standby's pod without a grace period",
+        must: "writes go on with the other standby",
+        undone: UNDONE_BY_OPERATOR,
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation { primary: PrimaryRole::Stays, uninterrupted: true, ..Expectation::DEFAULT },
+    fault: &StandbyLoss,
 };
 
 pub static DOUBLE_FAULT: Scenario = Scenario {
     id: "double-fault",
-    title: "The primary and a standby fail together",
-    does: "deletes the pods of one standby and of the primary without a grace period",
-    must: "the quorum refuses to promote while it can't be sure; recovery when it can, nothing acknowledged is lost",
-    undone: "by the operator, which makes the pods again",
-    refused: true,
-    inject: |s| Box::pin(double_fault(s)),
-    ..COMMON
+    text: Text {
+        title: "The primary and a standby fail together",
+        does: "deletes the pods of one standby and of the primary without a grace period",
+        must: "the quorum refuses to promote while it can't be sure; recovery when it can, nothing acknowledged is lost",
+        undone: "by the operator, which makes the pods again",
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation { promotion_refused: true, ..Expectation::DEFAULT },
+    fault: &DoubleFault,
 };
 
 pub static WEB_PODS: Scenario = Scenario {
     id: "web-pods",
-    title: "The web app's pods are replaced one by one",
-    does: "deletes every pod of the web app, one after the other",
-    must: "no request fails",
-    undone: "by the Deployment, which makes the pods again",
-    role: Role::Stays,
-    calm: true,
-    inject: |s| Box::pin(async { Ok(format!("deleting the pods of {WEB} in {}", s.stack.namespace)) }),
-    then: |s| Box::pin(web_pods(s)),
-    ..COMMON
+    text: Text {
+        title: "The web app's pods are replaced one by one",
+        does: "deletes every pod of the web app, one after the other",
+        must: "no request fails",
+        undone: "by the Deployment, which makes the pods again",
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation { primary: PrimaryRole::Stays, uninterrupted: true, ..Expectation::DEFAULT },
+    fault: &WebPods,
 };
 
-/// The standby first: were the primary gone while both standbys are there, the quorum would rightly agree.
-async fn double_fault(scene: &Scene<'_>) -> Result<String> {
-    let standby = &scene.standbys[0];
-    kill(scene, standby, 0).await?;
-    kill(scene, &scene.primary, 0).await?;
-    Ok(format!("pods {standby} and {} deleted", scene.primary))
+/// Deletes an instance's pod, and marks it as the fault.
+pub async fn delete(run: &RunContext<'_>, pod: &str, grace: u32) -> Result<()> {
+    run.mark_injection(format!("pod {pod} deleted"));
+    pods::delete(run.target, pod, grace).await
 }
 
-async fn web_pods(scene: &Scene<'_>) -> Result<()> {
-    let pods = scene.stack.api::<Pod>();
-    let app = ListParams::default().labels(&format!("app.kubernetes.io/name={WEB}"));
-    let before = pods.list(&app).await?.items;
-    for pod in &before {
-        scene.observer.note(Kind::Note, format!("{} is deleted", pod.name_any()));
-        pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
-        soon("the web app's new pod is not ready", async || {
-            let now = pods.list(&app).await?.items;
-            let ready = now.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_ready(pod)).count();
-            Ok(ready >= before.len())
-        })
-        .await?;
+struct PrimaryDelete;
+
+impl Fault for PrimaryDelete {
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(delete(run, &run.primary, 1))
     }
-    Ok(())
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+struct StandbyLoss;
+
+impl Fault for StandbyLoss {
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(delete(run, &run.standbys[0], 0))
+    }
+}
+
+struct DoubleFault;
+
+impl Fault for DoubleFault {
+    /// The standby first: were the primary gone while both standbys are there, the quorum would rightly agree.
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            delete(run, &run.standbys[0], 0).await?;
+            delete(run, &run.primary, 0).await
+        })
+    }
+}
+
+struct WebPods;
+
+impl Fault for WebPods {
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            run.mark_injection(format!("deleting the pods of {WEB} in {}", run.target.namespace));
+            Ok(())
+        })
+    }
+
+    fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(replace_web_pods(run.target, |pod| run.note(format!("{pod} is deleted"))))
+    }
 }

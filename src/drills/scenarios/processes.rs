@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::{COMMON, Scenario, Scene};
-use crate::drills::actions::switchover::moved;
+use super::{
+    Scenario, Text, Workload,
+    fault::{Fault, FaultStep, RunContext},
+};
 use crate::{
     drills::{
-        actions::postgres::CONTAINER,
-        model::events::Kind,
-        model::requirement::Needs,
-        undo::{self, Undo},
+        actions::postgres::{self, CONTAINER},
+        model::{expectation::Expectation, requirement::Requirement},
+        undo::Undo,
     },
-    error::Result,
     tools::faults,
 };
 
@@ -22,64 +22,91 @@ const FROZEN_AT_MOST: Duration = Duration::from_secs(150);
 
 pub static PRIMARY_KILL: Scenario = Scenario {
     id: "primary-kill",
-    title: "The primary's container is killed",
-    does: "kills every process of the primary's container with SIGKILL, from its node",
-    must: "it comes back in place or a standby is promoted",
-    undone: "by the kubelet, which starts the container again",
-    needs: Needs::Containers,
-    inject: |s| Box::pin(kill_container(s)),
-    ..COMMON
+    text: Text {
+        title: "The primary's container is killed",
+        does: "kills every process of the primary's container with SIGKILL, from its node",
+        must: "it comes back in place or a standby is promoted",
+        undone: "by the kubelet, which starts the container again",
+    },
+    requires: Requirement::Containers,
+    workload: Workload::DEFAULT,
+    expect: Expectation::DEFAULT,
+    fault: &PrimaryKill,
 };
 
 pub static POSTMASTER_CRASH: Scenario = Scenario {
     id: "postmaster-crash",
-    title: "PostgreSQL crashes on the primary",
-    does: "kills the primary's PostgreSQL processes with SIGKILL, from within its container",
-    must: "it recovers in place or a standby is promoted",
-    undone: "by the instance manager",
-    inject: |s| Box::pin(crash(s)),
-    ..COMMON
+    text: Text {
+        title: "PostgreSQL crashes on the primary",
+        does: "kills the primary's PostgreSQL processes with SIGKILL, from within its container",
+        must: "it recovers in place or a standby is promoted",
+        undone: "by the instance manager",
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation::DEFAULT,
+    fault: &PostmasterCrash,
 };
 
 pub static FREEZE: Scenario = Scenario {
     id: "freeze",
-    title: "The primary stands still",
-    does: "stops the primary's PostgreSQL processes with SIGSTOP for a minute",
-    must: "nothing is acknowledged meanwhile, and writes resume at the latest when it goes on: CloudNativePG 1.30 is \
-           known not to complete this failover",
-    undone: "SIGCONT",
-    undo: |_| Box::pin(async { Ok(vec![Undo::Continue]) }),
-    inject: |s| Box::pin(freeze(s)),
-    then: |s| Box::pin(stay_frozen(s)),
-    ..COMMON
+    text: Text {
+        title: "The primary stands still",
+        does: "stops the primary's PostgreSQL processes with SIGSTOP for a minute",
+        must: "nothing is acknowledged meanwhile, and writes resume at the latest when it goes on: CloudNativePG 1.30 is \
+               known not to complete this failover",
+        undone: "SIGCONT",
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation::DEFAULT,
+    fault: &Freeze,
 };
 
-async fn kill_container(scene: &Scene<'_>) -> Result<String> {
-    let what = format!("the container of {} killed", scene.primary);
-    scene.observer.note(Kind::Injected, &what);
-    faults::kill_container(&scene.node, &scene.stack.namespace, &scene.primary, CONTAINER).await?;
-    Ok(what)
+struct PrimaryKill;
+
+impl Fault for PrimaryKill {
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            run.mark_injection(format!("the container of {} killed", run.primary));
+            faults::kill_container(&run.node, &run.target.namespace, &run.primary, CONTAINER).await
+        })
+    }
 }
 
-async fn crash(scene: &Scene<'_>) -> Result<String> {
-    let what = format!("PostgreSQL killed on {}", scene.primary);
-    scene.observer.note(Kind::Injected, &what);
-    undo::signal(scene.stack, &scene.primary, "KILL").await?;
-    Ok(what)
+struct PostmasterCrash;
+
+impl Fault for PostmasterCrash {
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            run.mark_injection(format!("PostgreSQL killed on {}", run.primary));
+            postgres::signal(run.target, &run.primary, "KILL").await
+        })
+    }
 }
 
-async fn freeze(scene: &Scene<'_>) -> Result<String> {
-    let what = format!("PostgreSQL stands still on {}", scene.primary);
-    scene.observer.note(Kind::Injected, &what);
-    undo::freeze(scene.stack, &scene.primary, FROZEN_AT_MOST).await?;
-    Ok(what)
-}
+struct Freeze;
 
-/// What the operator makes of it is noted, and is no reason to fail.
-async fn stay_frozen(scene: &Scene<'_>) -> Result<()> {
-    let end = tokio::time::Instant::now() + FROZEN;
-    let what = if moved(scene, FROZEN).await { "completed" } else { "did not complete" };
-    scene.found("the outcome is recorded", true, format!("the failover {what} while the primary stood still"));
-    tokio::time::sleep_until(end).await;
-    Ok(())
+impl Fault for Freeze {
+    fn undo_plan<'a>(&'a self, _: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
+        Box::pin(async move { Ok(vec![Undo::Continue]) })
+    }
+
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            run.mark_injection(format!("PostgreSQL stands still on {}", run.primary));
+            postgres::freeze(run.target, &run.primary, FROZEN_AT_MOST).await
+        })
+    }
+
+    /// What the operator makes of it is noted, and is no reason to fail.
+    fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            let end = tokio::time::Instant::now() + FROZEN;
+            let what = if run.wait_for_failover(FROZEN).await { "completed" } else { "did not complete" };
+            run.found("the outcome is recorded", true, format!("the failover {what} while the primary stood still"));
+            tokio::time::sleep_until(end).await;
+            Ok(())
+        })
+    }
 }

@@ -2,111 +2,115 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::api::DeleteParams;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{COMMON, Role, Scenario, Scene, Stage};
-use crate::drills::actions::switchover::kill;
+use super::{
+    Scenario, Text, Workload,
+    fault::{Fault, FaultStep, RunContext, Setup},
+};
 use crate::{
     drills::{
-        actions::{
-            postgres,
-            volumes::{self, Bounded},
+        actions::volumes::{self, BoundedVolume},
+        model::{
+            expectation::{Expectation, PrimaryRole},
+            requirement::Requirement,
         },
-        journal::cluster as record,
-        model::events::Kind,
-        model::requirement::Needs,
         undo::Undo,
     },
-    error::{Result, failed},
-    tools::faults,
+    error::Result,
 };
 
-/// How long the disk stays full: long enough for PostgreSQL to need a new segment of its log.
+/// How long the disk stays full: long enough for PostgreSQL to need a new segment of its WAL.
 const FULL: Duration = Duration::from_secs(25);
 
 pub static PVC_LOSS: Scenario = Scenario {
     id: "pvc-loss",
-    title: "The primary loses its volume",
-    does: "deletes the primary's volume claim together with its pod",
-    must: "a standby is promoted, a new instance is made from it",
-    undone: "by the operator, which makes a new instance; a base backup is taken, as the log that was on the volume only \
-             is missing in the archive",
-    role: Role::Moves,
-    loses_log: true,
-    inject: |s| Box::pin(lose_volume(s)),
-    ..COMMON
+    text: Text {
+        title: "The primary loses its volume",
+        does: "deletes the primary's volume claim together with its pod",
+        must: "a standby is promoted, a new instance is made from it",
+        undone: "by the operator, which makes a new instance; a base backup is taken, as the WAL that was on the volume \
+                 only is missing in the archive",
+    },
+    requires: Requirement::Nothing,
+    workload: Workload::DEFAULT,
+    expect: Expectation { primary: PrimaryRole::Moves, loses_wal: true, ..Expectation::DEFAULT },
+    fault: &PvcLoss,
 };
 
 pub static DISK_FULL: Scenario = Scenario {
     id: "disk-full",
-    title: "The primary's disk is full",
-    does: "moves the primary to a volume of 640 MiB in the node's memory beforehand, fills it to the last byte for \
-           25 s while its log grows; the node's own disk is not touched",
-    must: "writes are refused rather than acknowledged and lost; the operator does not fail over, by design; \
-           recovery once there is room",
-    undone: "the filler is removed, then the instance is replaced by one on an ordinary volume",
-    needs: Needs::Containers,
-    prepare: |stage| Box::pin(move_to_bounded_volume(stage)),
-    undo: |s| Box::pin(room(s)),
-    inject: |s| Box::pin(fill(s)),
-    then: |s| Box::pin(press(s)),
-    ..COMMON
+    text: Text {
+        title: "The primary's disk is full",
+        does: "moves the primary to a volume of 640 MiB in the node's memory beforehand, fills it to the last byte for \
+               25 s while its WAL grows; the node's own disk is not touched",
+        must: "writes are refused rather than acknowledged and lost; the operator does not fail over, by design; \
+               recovery once there is room",
+        undone: "the filler is removed, then the instance is replaced by one on an ordinary volume",
+    },
+    requires: Requirement::Containers,
+    workload: Workload::DEFAULT,
+    expect: Expectation::DEFAULT,
+    fault: &DiskFull,
 };
 
-/// Deletes the primary's volume with its pod.
-pub async fn lose_volume(scene: &Scene<'_>) -> Result<String> {
-    let claims = scene.stack.api::<PersistentVolumeClaim>();
-    scene.observer.note(Kind::Injected, format!("volume claim and pod {} deleted", scene.primary));
-    claims.delete(&scene.primary, &DeleteParams::default()).await.context("cannot delete the volume claim")?;
-    kill(scene, &scene.primary, 0).await?;
-    Ok(format!("volume claim and pod {} deleted", scene.primary))
+/// Deletes the primary's volume with its pod, and marks it as the fault.
+pub async fn destroy_primary(run: &RunContext<'_>) -> Result<()> {
+    run.mark_injection(format!("volume claim and pod {} deleted", run.primary));
+    volumes::destroy(run.target, &run.primary).await
 }
 
-async fn move_to_bounded_volume(stage: &mut Stage<'_>) -> Result<()> {
-    let stack = stage.stack;
-    let volume = Bounded::of_a_standby(stack).await?;
-    record::add(stack, &mut stage.running, [Undo::BoundedVolume { volume: volume.clone() }]).await?;
-    volumes::make(stack, &volume).await
-}
+struct PvcLoss;
 
-fn bounded(scene: &Scene<'_>) -> Bounded {
-    Bounded { node: scene.node.clone(), folder: volumes::FOLDER.into(), instance: scene.primary.clone() }
-}
-
-async fn room(scene: &Scene<'_>) -> Result<Vec<Undo>> {
-    Ok(vec![Undo::MakeRoom { volume: bounded(scene) }])
-}
-
-async fn fill(scene: &Scene<'_>) -> Result<String> {
-    let volume = bounded(scene);
-    let (stack, df) = (scene.stack, "df -P \"$PGDATA\" | tail -n 1");
-    let limit = Duration::from_secs(15);
-    let mounted = postgres::run(&stack.kube, &stack.namespace, &scene.primary, &["sh", "-c", df], limit).await?;
-    if !mounted.starts_with(faults::BOUNDED) {
-        return Err(
-            failed(format!("{} is not on the volume of bounded size: {}", scene.primary, mounted.trim())).into()
-        );
+impl Fault for PvcLoss {
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(destroy_primary(run))
     }
-    scene.observer.note(Kind::Injected, format!("the disk of {} is filled", scene.primary));
-    faults::fill(&volume.node, &volume.folder).await?;
-    Ok(format!("the disk of {} is full", scene.primary))
 }
 
-/// New segments of the log are asked for, as they are by days of writes.
-async fn press(scene: &Scene<'_>) -> Result<()> {
-    let end = tokio::time::Instant::now() + FULL;
+struct DiskFull;
+
+impl Fault for DiskFull {
+    fn prepare<'a>(&'a self, setup: &'a mut Setup<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            let volume = BoundedVolume::for_a_standby(setup.target).await?;
+            setup.record_undo(Undo::BoundedVolume { volume: volume.clone() }).await?;
+            volume.create(setup.target).await
+        })
+    }
+
+    fn undo_plan<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
+        Box::pin(async move { Ok(vec![Undo::MakeRoom { volume: volume(run) }]) })
+    }
+
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            let on_fill = || run.mark_injection(format!("the disk of {} is filled", run.primary));
+            volume(run).fill(run.target, on_fill).await
+        })
+    }
+
+    fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(ask_for_segments(run))
+    }
+}
+
+fn volume(run: &RunContext<'_>) -> BoundedVolume {
+    BoundedVolume::new(&run.node, &run.primary)
+}
+
+/// Asks for new segments of the WAL, as days of writes do.
+async fn ask_for_segments(run: &RunContext<'_>) -> Result<()> {
+    let end = Instant::now() + FULL;
     let mut switched = 0;
-    while tokio::time::Instant::now() < end {
-        let sql = "SELECT pg_switch_wal()";
-        match tokio::time::timeout(Duration::from_secs(3), scene.stack.psql(&scene.primary, sql)).await {
+    while Instant::now() < end {
+        match timeout(Duration::from_secs(3), run.target.psql(&run.primary, "SELECT pg_switch_wal()")).await {
             Ok(Ok(_)) => switched += 1,
             // It is down, or waits for room: that is what was asked for.
-            Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+            Ok(Err(_)) | Err(_) => sleep(Duration::from_millis(500)).await,
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(100)).await;
     }
-    scene.observer.note(Kind::Note, format!("{switched} new segments of the log were asked for and made"));
+    run.note(format!("{switched} new segments of the WAL were asked for and made"));
     Ok(())
 }

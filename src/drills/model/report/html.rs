@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     super::{history::Stream, times::millis},
-    Environment, Report, Run,
+    DrillReport, DrillRun, Environment,
     junit::escape,
     svg::timeline,
     text::{distribution, seconds},
@@ -16,7 +16,7 @@ const STYLE: &str = include_str!("report.css");
 const SHOWN: usize = 200;
 
 /// Writes the page.
-pub fn html(report: &Report) -> String {
+pub fn html(report: &DrillReport) -> String {
     let outcome = if report.pass() { "passed" } else { "failed" };
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -46,7 +46,7 @@ pub fn html(report: &Report) -> String {
     page
 }
 
-fn section(page: &mut String, run: &Run) {
+fn section(page: &mut String, run: &DrillRun) {
     let outcome = if run.pass { "passed" } else { "failed" };
     let _ = writeln!(
         page,
@@ -87,7 +87,7 @@ fn tile(page: &mut String, value: &str, label: &str) {
     let _ = writeln!(page, "<div><strong>{}</strong>{}</div>", escape(value), escape(label));
 }
 
-fn criteria(page: &mut String, run: &Run) {
+fn criteria(page: &mut String, run: &DrillRun) {
     page.push_str("<h3>Verdict</h3>\n<table><tr><th>Criterion</th><th>Holds</th><th>Figures</th></tr>\n");
     for criterion in &run.criteria {
         let (class, word) = if criterion.ok { ("passed", "yes") } else { ("failed", "no") };
@@ -111,7 +111,7 @@ fn criteria(page: &mut String, run: &Run) {
     }
 }
 
-fn latencies(page: &mut String, run: &Run) {
+fn latencies(page: &mut String, run: &DrillRun) {
     page.push_str(
         "<h3>Latency</h3>\n<table class=\"numbers\"><tr><th>Stream</th><th>Part</th><th>Lasted</th><th>Writes</th>\
          <th>Failed</th><th>p50</th><th>p99</th><th>Longest</th></tr>\n",
@@ -141,7 +141,7 @@ fn latencies(page: &mut String, run: &Run) {
     }
 }
 
-fn events(page: &mut String, run: &Run) {
+fn events(page: &mut String, run: &DrillRun) {
     page.push_str("<details><summary>Events</summary><table class=\"numbers\"><tr><th>After the fault</th><th>Event</th><th></th></tr>\n");
     for event in &run.events {
         let _ = writeln!(

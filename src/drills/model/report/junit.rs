@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Report;
+use super::DrillReport;
 
 /// Escapes for XML and HTML, text and attributes alike. Control characters, which XML 1.0 can't hold at all,
 /// become U+FFFD.
@@ -24,7 +24,7 @@ pub fn escape(text: &str) -> String {
 }
 
 /// Writes the report.
-pub fn junit(report: &Report) -> String {
+pub fn junit(report: &DrillReport) -> String {
     let cases: usize = report.runs.iter().map(|run| run.criteria.len()).sum();
     let failures: usize = report.runs.iter().flat_map(|run| &run.criteria).filter(|c| !c.ok).count();
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");

@@ -12,7 +12,7 @@ pub use text::{distribution, seconds, summary};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    events::Event,
+    events::DrillEvent,
     history::{History, Micros, Outcome, Stream},
     times::{Times, millis, percentile},
     verdict::Verdict,
@@ -85,7 +85,7 @@ pub const BUCKET_MS: u64 = 250;
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Run {
+pub struct DrillRun {
     /// The run's name: when it began, and which scenario.
     pub run: String,
     /// The scenario's id.
@@ -107,7 +107,7 @@ pub struct Run {
     /// How long it took.
     pub times: Times,
     /// What was seen, in order.
-    pub events: Vec<Event>,
+    pub events: Vec<DrillEvent>,
     /// The promotions in the final timeline's history.
     pub forks: Vec<Fork>,
     /// For the timeline picture.
@@ -120,7 +120,7 @@ pub struct Run {
 
 /// A report: one or more runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
+pub struct DrillReport {
     /// [`SCHEMA`].
     pub schema: String,
     /// [`VERSION`].
@@ -128,13 +128,13 @@ pub struct Report {
     /// Where they ran.
     pub environment: Environment,
     /// The runs, in their order.
-    pub runs: Vec<Run>,
+    pub runs: Vec<DrillRun>,
 }
 
-impl Report {
+impl DrillReport {
     /// A report on `runs`.
-    pub fn new(environment: Environment, runs: Vec<Run>) -> Report {
-        Report { schema: SCHEMA.into(), version: VERSION, environment, runs }
+    pub fn new(environment: Environment, runs: Vec<DrillRun>) -> DrillReport {
+        DrillReport { schema: SCHEMA.into(), version: VERSION, environment, runs }
     }
 
     /// Whether every run passed, and there is one.

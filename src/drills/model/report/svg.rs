@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::{events::Kind, history::Stream, times::millis},
-    BUCKET_MS, Bucket, Run,
+    super::{events::EventKind, history::Stream, times::millis},
+    BUCKET_MS, Bucket, DrillRun,
     junit::escape,
     text::seconds,
 };
@@ -12,14 +12,14 @@ use super::{
 const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
-/// Event labels above the panels: so many rows, so high each.
+/// Labels of events above the panels: so many rows, so high each.
 const LABEL_ROWS: usize = 8;
 const LABEL: f64 = 15.0;
 const PANEL: f64 = 92.0;
 const GAP: f64 = 26.0;
 
 /// Draws a run.
-pub fn timeline(run: &Run) -> String {
+pub fn timeline(run: &DrillRun) -> String {
     let longest = run.series.iter().map(|series| series.buckets.len()).max().unwrap_or(0).max(1);
     let span_ms = (longest as u64 * BUCKET_MS) as f64;
     let x = |ms: f64| LEFT + (ms / span_ms).clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT);
@@ -49,7 +49,7 @@ pub fn timeline(run: &Run) -> String {
 }
 
 /// What a screen reader says instead of the picture.
-fn spoken(run: &Run) -> String {
+fn spoken(run: &DrillRun) -> String {
     let gaps = run.times.interruptions.iter().map(|interruption| {
         format!("{} interrupted for {} at the longest", interruption.stream, seconds(interruption.longest_gap_ms))
     });
@@ -57,7 +57,7 @@ fn spoken(run: &Run) -> String {
 }
 
 /// A band from the fault to full redundancy.
-fn outage(svg: &mut String, run: &Run, x: &impl Fn(f64) -> f64, top: f64, bottom: f64) {
+fn outage(svg: &mut String, run: &DrillRun, x: &impl Fn(f64) -> f64, top: f64, bottom: f64) {
     let from = run.times.injected_ms;
     let to = run.times.redundancy_ms.map_or(run.lasted_ms, |after| from + after);
     let _ = writeln!(
@@ -137,7 +137,7 @@ fn latency_panel(svg: &mut String, stream: Stream, buckets: &[Bucket], x: &impl 
     }
 }
 
-fn axis(svg: &mut String, run: &Run, span_ms: f64, x: &impl Fn(f64) -> f64, bottom: f64) {
+fn axis(svg: &mut String, run: &DrillRun, span_ms: f64, x: &impl Fn(f64) -> f64, bottom: f64) {
     let steps = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
     let step = steps.into_iter().find(|step| span_ms / 1000.0 / step <= 16.0).unwrap_or(1200.0);
     let mut second = -((run.times.injected_ms / 1000.0 / step).floor() * step);
@@ -161,7 +161,7 @@ fn axis(svg: &mut String, run: &Run, span_ms: f64, x: &impl Fn(f64) -> f64, bott
 }
 
 /// Vertical lines with their labels, in rows so that labels close to each other stay readable.
-fn marks(svg: &mut String, run: &Run, x: &impl Fn(f64) -> f64, top: f64, bottom: f64) {
+fn marks(svg: &mut String, run: &DrillRun, x: &impl Fn(f64) -> f64, top: f64, bottom: f64) {
     let mut free = [0.0_f64; LABEL_ROWS];
     for step in &run.times.steps {
         let at = x(run.times.injected_ms + step.after_ms);
@@ -172,7 +172,7 @@ fn marks(svg: &mut String, run: &Run, x: &impl Fn(f64) -> f64, top: f64, bottom:
         let row = (0..LABEL_ROWS).find(|row| free[*row] <= start).unwrap_or(LABEL_ROWS - 1);
         free[row] = start + width;
         let y = 12.0 + row as f64 * LABEL;
-        let class = if step.kind == Kind::Injected { "fault" } else { "event" };
+        let class = if step.kind == EventKind::Injected { "fault" } else { "event" };
         let offset = if anchor == "end" { -3.0 } else { 3.0 };
         let _ = writeln!(
             svg,
@@ -183,7 +183,7 @@ fn marks(svg: &mut String, run: &Run, x: &impl Fn(f64) -> f64, top: f64, bottom:
             escape(&label)
         );
     }
-    for event in run.events.iter().filter(|event| event.kind == Kind::Note) {
+    for event in run.events.iter().filter(|event| event.kind == EventKind::Note) {
         let at = x(millis(event.at));
         let _ = writeln!(
             svg,

@@ -4,10 +4,10 @@ use super::*;
 use crate::{
     database::Lsn,
     drills::model::{
-        events::Kind,
+        events::EventKind,
         history::{Attempt, Place},
         times::measure,
-        verdict::{FinalState, Instance, judge},
+        verdict::{FinalState, InstanceRows, judge},
     },
 };
 
@@ -15,7 +15,7 @@ const SECOND: Micros = 1_000_000;
 
 /// Ten writes a second in each stream for 20 s; the database is away from 5 s to 8 s. HTTP waits, SQL fails.
 /// The fault's name and a reason hold what must not reach HTML or XML as it is.
-fn run(lose: bool) -> Run {
+fn run(lose: bool) -> DrillRun {
     let mut history = History::default();
     for key in 0..400_u64 {
         let stream = if key % 2 == 0 { Stream::Sql } else { Stream::Http };
@@ -31,22 +31,22 @@ fn run(lose: bool) -> Run {
         };
         history.attempts.insert(key, Attempt { key, stream, due, sent: Some(due), done: Some(done), outcome });
     }
-    let event = |at, kind, text: &str| Event { at, kind, text: text.into() };
+    let event = |at, kind, text: &str| DrillEvent { at, kind, text: text.into() };
     let events = vec![
-        event(0, Kind::Started, ""),
-        event(5 * SECOND, Kind::Injected, "pod <user-db-1> deleted"),
-        event(5 * SECOND + 80_000, Kind::PrimaryUnhealthy, "user-db-1"),
-        event(7 * SECOND, Kind::Promoted, "user-db-2"),
-        event(15 * SECOND, Kind::RedundancyRestored, "3/3"),
+        event(0, EventKind::Started, ""),
+        event(5 * SECOND, EventKind::Injected, "pod <user-db-1> deleted"),
+        event(5 * SECOND + 80_000, EventKind::PrimaryUnhealthy, "user-db-1"),
+        event(7 * SECOND, EventKind::Promoted, "user-db-2"),
+        event(15 * SECOND, EventKind::RedundancyRestored, "3/3"),
     ];
     let mut rows: std::collections::BTreeMap<u64, u32> =
         history.attempts.values().filter(|a| a.acknowledged()).map(|a| (a.key, 1)).collect();
     if lose {
         rows.remove(&0);
     }
-    let instances = (1..=3).map(|n| Instance { name: format!("user-db-{n}"), rows: rows.clone() }).collect();
+    let instances = (1..=3).map(|n| InstanceRows { name: format!("user-db-{n}"), rows: rows.clone() }).collect();
     let verdict = judge(&history, &FinalState { instances, forks: Vec::new() });
-    Run {
+    DrillRun {
         run: "20260102-030405-primary-delete".into(),
         scenario: "primary-delete".into(),
         title: "The primary's pod is deleted".into(),
@@ -83,7 +83,7 @@ fn the_summary_of_a_loss_names_it() {
 
 #[test]
 fn the_page_is_self_contained_and_escaped() {
-    let page = html(&Report::new(Environment::default(), vec![run(false), run(true)]));
+    let page = html(&DrillReport::new(Environment::default(), vec![run(false), run(true)]));
     for outside in ["http:", "https:", "//", "src=", "href=", "url(", "@import", "<script"] {
         assert!(!page.contains(outside), "{outside} in the page");
     }
@@ -97,13 +97,13 @@ fn a_run_without_a_write_can_be_drawn() {
     let mut empty = run(false);
     empty.series.clear();
     empty.times = measure(&History::default(), &[], 0);
-    let page = html(&Report::new(Environment::default(), vec![empty]));
+    let page = html(&DrillReport::new(Environment::default(), vec![empty]));
     assert!(!page.contains("NaN"));
 }
 
 #[test]
 fn junit_counts_and_explains_failures() {
-    let xml = junit(&Report::new(Environment::default(), vec![run(false), run(true)]));
+    let xml = junit(&DrillReport::new(Environment::default(), vec![run(false), run(true)]));
     assert!(xml.contains("tests=\"2\" failures=\"1\">"), "{xml}");
     assert!(xml.contains("<failure message=\"3 lost\">"), "{xml}");
     assert_eq!(xml.matches("<testcase").count(), 2);
@@ -111,9 +111,9 @@ fn junit_counts_and_explains_failures() {
 
 #[test]
 fn the_json_report_is_read_back() {
-    let report = Report::new(Environment::default(), vec![run(true)]);
+    let report = DrillReport::new(Environment::default(), vec![run(true)]);
     let json = serde_json::to_string(&report).unwrap();
-    assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
+    assert_eq!(serde_json::from_str::<DrillReport>(&json).unwrap(), report);
 }
 
 #[test]

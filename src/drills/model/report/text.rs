@@ -2,12 +2,12 @@
 
 use super::{
     super::{history::Stream, verdict::Wrong},
-    Run,
+    DrillRun,
 };
 use crate::figures::{median, thousands};
 
 /// The summary of one run: what a manager needs first, then what an engineer asks for.
-pub fn summary(run: &Run) -> String {
+pub fn summary(run: &DrillRun) -> String {
     let verdict = &run.verdict;
     let outcome = if run.pass { "PASS" } else { "FAIL" };
     let mut lines = vec![format!("{outcome}  {}  ({})", run.title, run.run), String::new()];
@@ -89,7 +89,7 @@ pub fn summary(run: &Run) -> String {
 const SHOWN: usize = 10;
 
 /// The distribution over several runs; empty for one.
-pub fn distribution(runs: &[Run]) -> String {
+pub fn distribution(runs: &[DrillRun]) -> String {
     if runs.len() < 2 {
         return String::new();
     }

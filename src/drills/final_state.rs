@@ -1,0 +1,89 @@
+//! The rows of a run: where they are written to, what every instance holds of them in the end, and their removal.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use tokio::time::Instant;
+
+use super::{
+    model::verdict::{FinalState, InstanceRows},
+    target::DrillTarget,
+};
+use crate::{
+    database::{self, Lsn},
+    error::{Result, timed_out},
+};
+
+/// How long the standbys may take to replay what the primary has.
+const CATCH_UP: Duration = Duration::from_secs(60);
+
+/// Makes the SQL stream's table, owned by the app's role. Without a unique key: doubling must be possible
+/// to be looked for.
+///
+/// # Errors
+/// As [`DrillTarget::psql`].
+pub async fn create_table(target: &DrillTarget, primary: &str) -> Result<()> {
+    let sql = "DROP SCHEMA IF EXISTS stackctl_drill CASCADE; \
+               CREATE SCHEMA stackctl_drill AUTHORIZATION app; \
+               CREATE TABLE stackctl_drill.writes (run text NOT NULL, key bigint NOT NULL); \
+               ALTER TABLE stackctl_drill.writes OWNER TO app";
+    target.psql(primary, sql).await.map(drop)
+}
+
+/// Removes every row of a run, and the SQL stream's table.
+///
+/// # Errors
+/// As [`DrillTarget::psql`].
+pub async fn delete_rows(target: &DrillTarget, primary: &str, run: &str) -> Result<()> {
+    let sql = format!(
+        "DROP SCHEMA IF EXISTS stackctl_drill CASCADE; \
+         DELETE FROM users WHERE email LIKE '{run}-%@drill.invalid'; \
+         DELETE FROM idempotency_keys WHERE key LIKE '{run}-%'"
+    );
+    target.psql(primary, &sql).await.map(drop)
+}
+
+/// Reads what every instance holds of a run, after the standbys have replayed all that the primary has.
+///
+/// # Errors
+/// An instance that can't be read, or a standby that does not catch up.
+pub async fn read(target: &DrillTarget, run: &str) -> Result<FinalState> {
+    let primary = target.current_primary().await?;
+    let end: Lsn = target.psql(&primary, "SELECT pg_current_wal_flush_lsn()").await?.trim().parse()?;
+    let mut instances = vec![InstanceRows { rows: rows(target, &primary, run).await?, name: primary.clone() }];
+    for standby in target.standbys(&primary).await? {
+        wait_until_replayed(target, &standby, end).await?;
+        instances.push(InstanceRows { rows: rows(target, &standby, run).await?, name: standby });
+    }
+    let forks = database::forks(&target.psql(&primary, database::HISTORY).await?)?;
+    Ok(FinalState { instances, forks })
+}
+
+async fn wait_until_replayed(target: &DrillTarget, standby: &str, end: Lsn) -> Result<()> {
+    let deadline = Instant::now() + CATCH_UP;
+    loop {
+        let replayed: Lsn = target.psql(standby, "SELECT pg_last_wal_replay_lsn()").await?.trim().parse()?;
+        if replayed >= end {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(timed_out(format!("{standby} has replayed up to {replayed}, the primary is at {end}")).into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn rows(target: &DrillTarget, instance: &str, run: &str) -> Result<BTreeMap<u64, u32>> {
+    let sql = format!(
+        "SELECT key, count(*) FROM stackctl_drill.writes WHERE run = '{run}' GROUP BY key \
+         UNION ALL SELECT substr(name, {})::bigint, count(*) FROM users \
+         WHERE email LIKE '{run}-%@drill.invalid' GROUP BY 1",
+        run.len() + 2
+    );
+    let mut rows = BTreeMap::new();
+    for line in target.psql(instance, &sql).await?.lines() {
+        let (key, count) = line.split_once('|').with_context(|| format!("{instance} answers {line:?}"))?;
+        *rows.entry(key.parse()?).or_insert(0) += count.parse::<u32>()?;
+    }
+    Ok(rows)
+}

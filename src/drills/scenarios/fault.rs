@@ -1,0 +1,132 @@
+//! What a fault is: the four steps of one, and what it works with.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::future::LocalBoxFuture;
+
+use crate::{
+    config::Config,
+    drills::{
+        journal::{DrillRecord, Journal},
+        model::{events::EventKind, report::Criterion, requirement::ClusterCapabilities},
+        observer::{Observer, wait},
+        target::DrillTarget,
+        undo::Undo,
+    },
+    error::Result,
+};
+
+/// A step of a fault.
+pub type FaultStep<'a, T = ()> = LocalBoxFuture<'a, Result<T>>;
+
+/// A way to break a stack. The runner takes the steps in their order.
+pub trait Fault: Sync {
+    /// Brings the stack into the state in which the fault is to meet it, before the writes begin.
+    fn prepare<'a>(&'a self, _: &'a mut Setup<'_>) -> FaultStep<'a> {
+        Box::pin(async move { Ok(()) })
+    }
+
+    /// What is to be undone of the fault; decided and recorded before it.
+    fn undo_plan<'a>(&'a self, _: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
+        Box::pin(async move { Ok(Vec::new()) })
+    }
+
+    /// Breaks the stack. Times are counted from when [`RunContext::mark_injection`] is called first.
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a>;
+
+    /// Goes on after the fault is in, until it may be undone.
+    fn hold<'a>(&'a self, _: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move { Ok(()) })
+    }
+}
+
+/// What there is before the writes begin.
+pub struct Setup<'a> {
+    /// The stack.
+    pub target: &'a DrillTarget,
+    /// What the cluster allows.
+    pub cluster: &'a ClusterCapabilities,
+    /// Where the run's record is.
+    pub journal: &'a Journal,
+    /// The run's record.
+    pub record: DrillRecord,
+}
+
+impl Setup<'_> {
+    /// Writes down what is to be undone, before it is done.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn record_undo(&mut self, change: Undo) -> Result<()> {
+        self.journal.add(&mut self.record, [change]).await
+    }
+}
+
+/// What a fault works with while the writes flow.
+pub struct RunContext<'a> {
+    /// The run's name.
+    pub run: &'a str,
+    /// The stack.
+    pub target: &'a DrillTarget,
+    /// What the cluster allows.
+    pub cluster: &'a ClusterCapabilities,
+    /// The primary before the fault.
+    pub primary: String,
+    /// The primary's node.
+    pub node: String,
+    /// The standbys before the fault.
+    pub standbys: Vec<String>,
+    journal: &'a Journal,
+    observer: &'a Observer,
+    findings: Mutex<Vec<Criterion>>,
+}
+
+impl<'a> RunContext<'a> {
+    /// The context of a run on a healthy stack.
+    pub fn new(
+        setup: &Setup<'a>,
+        run: &'a str,
+        observer: &'a Observer,
+        (primary, node): (String, String),
+        standbys: Vec<String>,
+    ) -> RunContext<'a> {
+        let Setup { target, cluster, journal, .. } = *setup;
+        RunContext { run, target, cluster, primary, node, standbys, journal, observer, findings: Mutex::default() }
+    }
+
+    /// Marks the moment of the fault, in words: right before the call that breaks the stack, as recovery is measured from
+    /// then on. The first call counts, any other does nothing.
+    pub fn mark_injection(&self, what: impl Into<String>) {
+        self.observer.note(EventKind::Injected, what);
+    }
+
+    /// Notes what else explains the run.
+    pub fn note(&self, text: impl Into<String>) {
+        self.observer.note(EventKind::Note, text);
+    }
+
+    /// Adds what the fault itself has checked to what must hold.
+    pub fn found(&self, name: &str, ok: bool, detail: impl Into<String>) {
+        let criterion = Criterion { name: name.into(), ok, detail: detail.into() };
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(criterion);
+    }
+
+    /// What the fault itself has checked.
+    pub fn findings(&self) -> Vec<Criterion> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the command was called.
+    pub fn config(&self) -> &Config {
+        &self.journal.config
+    }
+
+    /// Waits until another instance is the primary; returns whether one is.
+    pub async fn wait_for_failover(&self, limit: Duration) -> bool {
+        let mut seen = self.observer.seen.clone();
+        wait(&mut seen, limit, |now| !now.current_primary.is_empty() && now.current_primary != self.primary).await
+    }
+}
