@@ -9,7 +9,7 @@ use crate::{
         history::Stream,
         report::{DrillRun, seconds},
         store::{DrillStore, Kept, PAGE},
-        verdict::Wrong,
+        verdict::AnomalyKind,
     },
     error::Result,
     figures::thousands,
@@ -67,6 +67,6 @@ fn row(run: &DrillRun) -> String {
         run.times.redundancy_ms.map_or("never".into(), seconds),
         thousands(sql.acknowledged + http.acknowledged),
         thousands(sql.failed() + http.failed()),
-        run.verdict.writes(Wrong::Lost)
+        run.verdict.writes(AnomalyKind::Lost)
     )
 }

@@ -13,15 +13,15 @@ use crate::{backup::Store, config::Target, error::Result, tools::docker};
 /// The label of the control plane's nodes.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
 
-/// SQL: settings of the database that decide on its failover.
+/// The SQL query for the settings of the database that decide on its failover.
 const SETTINGS: &str = "SELECT name || ' = ' || setting || coalesce(unit, '') FROM pg_settings WHERE name IN \
      ('synchronous_standby_names', 'synchronous_commit', 'wal_retrieve_retry_interval', \
      'wal_receiver_timeout', 'wal_sender_timeout', 'checkpoint_timeout', 'max_wal_size') ORDER BY 1";
 
-/// Fields of the Cluster that decide on its failover.
+/// The fields of the Cluster that decide on its failover.
 const FIELDS: [&str; 5] = ["primaryLease", "failoverDelay", "smartShutdownTimeout", "switchoverDelay", "stopDelay"];
 
-/// Where a drill runs, for its report. `cluster`: the Kubernetes cluster in words.
+/// Describes where a drill runs, for its report. `cluster`: the Kubernetes cluster in words.
 ///
 /// # Errors
 /// The API's.
@@ -52,7 +52,7 @@ pub async fn describe(target: &DrillTarget, cluster: String, primary: &str) -> R
     })
 }
 
-/// What the cluster allows.
+/// Finds out what the cluster allows.
 ///
 /// # Errors
 /// The API's, or the container engine's.

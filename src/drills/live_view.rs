@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     model::{events::EventKind, history::Stream},
-    observer::Seen,
+    observer::ObservedState,
 };
 
 /// The line on the state of a drill; it counts writes between one look and the next.
@@ -14,8 +14,13 @@ pub struct LiveView {
 }
 
 impl LiveView {
-    /// A line on the last second. `counts`: acknowledged and failed writes so far, by stream.
-    pub fn line(&mut self, seen: &Seen, counts: [(u64, u64); 2], latest: Option<(EventKind, Duration)>) -> String {
+    /// The line on the last second. `counts`: acknowledged and failed writes so far, by stream.
+    pub fn line(
+        &mut self,
+        seen: &ObservedState,
+        counts: [(u64, u64); 2],
+        latest: Option<(EventKind, Duration)>,
+    ) -> String {
         let rates = Stream::ALL.iter().zip(counts).zip(self.before).map(|((stream, now), before)| {
             let failed = if now.1 > 0 { format!(" ({} failed)", now.1) } else { String::new() };
             format!("{stream} {}/s{failed}", now.0.saturating_sub(before.0))
@@ -37,7 +42,8 @@ mod tests {
 
     #[test]
     fn rates_are_those_of_the_last_second() {
-        let seen = Seen { current_primary: "user-db-1".into(), ready: 2, wanted: 3, ..Seen::default() };
+        let seen =
+            ObservedState { current_primary: "user-db-1".into(), ready: 2, wanted: 3, ..ObservedState::default() };
         let mut view = LiveView::default();
         assert_eq!(view.line(&seen, [(50, 0), (49, 0)], None), "SQL 50/s  HTTP 49/s  primary user-db-1  2/3 ready");
         let latest = Some((EventKind::TargetChosen, Duration::from_millis(1_240)));

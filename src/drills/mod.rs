@@ -10,17 +10,17 @@
 //! Imports go one way: [`model`] ← [`target`] ← [`actions`] ← [`undo`] ← [`journal`] ← [`scenarios`] ← [`runner`].
 
 pub mod actions;
-pub mod environment;
+pub(crate) mod environment;
 mod final_state;
 pub mod journal;
 mod live_view;
-pub mod model;
+pub(crate) mod model;
 mod observer;
 mod pod;
-pub mod preconditions;
+pub(crate) mod preconditions;
 mod prober;
-pub mod runner;
-pub mod scenarios;
+pub(crate) mod runner;
+pub(crate) mod scenarios;
 mod schedule;
 pub mod target;
 pub mod undo;

@@ -28,7 +28,7 @@ use crate::database;
 
 /// What is known of the database, by the latest of what the API server told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct ObservedState {
     /// The Cluster's status.
     pub current_primary: String,
     /// Who is to be the primary.
@@ -43,7 +43,7 @@ pub struct Seen {
     pub pods: BTreeMap<String, (String, bool)>,
 }
 
-impl Seen {
+impl ObservedState {
     /// Whether everything is as it should be, as far as Kubernetes tells.
     pub fn healthy(&self) -> bool {
         self.wanted > 0
@@ -57,7 +57,7 @@ impl Seen {
 /// The watches on everything that a recovery changes; they end when it is dropped.
 pub struct Observer {
     /// What is known now.
-    pub seen: watch::Receiver<Seen>,
+    pub seen: watch::Receiver<ObservedState>,
     notes: Notes,
     _tasks: JoinSet<()>,
 }
@@ -106,7 +106,7 @@ impl Observer {
     }
 
     fn watch(target: &DrillTarget, primary: &str, notes: Notes) -> Observer {
-        let (sender, seen) = watch::channel(Seen::default());
+        let (sender, seen) = watch::channel(ObservedState::default());
         let sender = Arc::new(sender);
         let mut tasks = JoinSet::new();
         tasks.spawn(cluster(target.clone(), primary.to_owned(), Arc::clone(&sender), notes.clone()));
@@ -135,7 +135,7 @@ impl Observer {
     }
 }
 
-async fn cluster(target: DrillTarget, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
+async fn cluster(target: DrillTarget, primary: String, sender: Arc<watch::Sender<ObservedState>>, notes: Notes) {
     let name = target.database.get();
     let mut stream = watch_object(target.clusters(), &name).default_backoff().boxed();
     let mut phase = String::new();
@@ -163,7 +163,7 @@ async fn cluster(target: DrillTarget, primary: String, sender: Arc<watch::Sender
     }
 }
 
-async fn pods(target: DrillTarget, primary: String, sender: Arc<watch::Sender<Seen>>, notes: Notes) {
+async fn pods(target: DrillTarget, primary: String, sender: Arc<watch::Sender<ObservedState>>, notes: Notes) {
     let config = watcher::Config::default().labels(&database::instances(&target.database.get()));
     let mut stream = watcher(target.api::<Pod>(), config).default_backoff().boxed();
     let mut logs = JoinSet::new();
@@ -268,12 +268,20 @@ async fn endpoints(target: DrillTarget, primary: String, notes: Notes) {
 }
 
 /// Waits until `what` holds, for `limit` at most; whether it does.
-pub async fn wait(seen: &mut watch::Receiver<Seen>, limit: Duration, what: impl FnMut(&Seen) -> bool) -> bool {
+pub async fn wait(
+    seen: &mut watch::Receiver<ObservedState>,
+    limit: Duration,
+    what: impl FnMut(&ObservedState) -> bool,
+) -> bool {
     tokio::time::timeout(limit, seen.wait_for(what)).await.is_ok_and(|found| found.is_ok())
 }
 
 /// Whether the fault shows in what is seen within `limit`: another pod, one that is not ready, or another target.
-pub async fn fault_is_visible(seen: &mut watch::Receiver<Seen>, before: &Seen, limit: Duration) -> bool {
+pub async fn fault_is_visible(
+    seen: &mut watch::Receiver<ObservedState>,
+    before: &ObservedState,
+    limit: Duration,
+) -> bool {
     wait(seen, limit, |now| now.pods != before.pods || now.target_primary != before.target_primary).await
 }
 

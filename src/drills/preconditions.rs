@@ -16,12 +16,12 @@ use crate::{
 /// How long the stack may take to recover from a drill that was interrupted.
 pub const DRILLABLE_WITHIN: Duration = Duration::from_secs(180);
 
-/// SQL: settings by which commits would not wait for a standby.
+/// The SQL query for settings by which commits would not wait for a standby.
 const WEAK_COMMITS: &str = "SELECT string_agg(s, ', ') FROM (SELECT unnest(setconfig) s FROM pg_db_role_setting \
      UNION ALL SELECT 'synchronous_commit=' || current_setting('synchronous_commit')) q \
      WHERE s LIKE 'synchronous_commit=%' AND s NOT IN ('synchronous_commit=on', 'synchronous_commit=remote_apply')";
 
-/// SQL: standbys that stream and count for the synchronous quorum.
+/// The SQL query for how many standbys stream and count for the synchronous quorum.
 const STREAMING: &str =
     "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state IN ('quorum', 'sync')";
 
@@ -76,7 +76,7 @@ pub async fn wait_until_drillable(target: &DrillTarget) -> Result<String> {
     }
 }
 
-/// How many standbys stream and count for the synchronous quorum.
+/// Counts the standbys that stream and count for the synchronous quorum.
 ///
 /// # Errors
 /// As [`DrillTarget::psql`].
@@ -84,7 +84,7 @@ pub async fn count_streaming_standbys(target: &DrillTarget, primary: &str) -> Re
     Ok(target.psql(primary, STREAMING).await?.trim().parse()?)
 }
 
-/// Whether the operator knows which standbys confirm the commits of `primary`: see [`database::quorum_is_known`].
+/// Asks whether the operator knows which standbys confirm the commits of `primary`: see [`database::quorum_is_known`].
 ///
 /// # Errors
 /// The API server refuses or does not answer.

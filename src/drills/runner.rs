@@ -21,7 +21,7 @@ use super::{
         times,
         verdict::judge,
     },
-    observer::{Observer, Seen, fault_is_visible, wait},
+    observer::{ObservedState, Observer, fault_is_visible, wait},
     pod,
     preconditions::{DRILLABLE_WITHIN, count_streaming_standbys, ensure_drillable, quorum_is_known},
     prober::{Flow, Live, Place},
@@ -36,21 +36,21 @@ use crate::{
     ui::{Event, Reporter},
 };
 
-/// Writes before the fault, and after recovery.
+/// The time of writes before the fault, and after recovery.
 const STEADY: Duration = Duration::from_secs(6);
-/// By then a fault is visible in the cluster, or never is.
+/// The time by which a fault is visible in the cluster, or never is.
 const FAULT_VISIBLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// By then redundancy is back, or the drill has failed.
+/// The time by which redundancy is back, or the drill has failed.
 const RECOVERY: Duration = Duration::from_secs(300);
-/// Redundancy must stay back for this long.
+/// The time for which redundancy must stay back.
 const REDUNDANCY_HOLD: Duration = Duration::from_secs(2);
 /// The phase's id in events.
 const PHASE: &str = "drill";
 
-/// How a drill is run.
+/// The options of a drill.
 #[derive(Debug, Clone)]
 pub struct DrillOptions {
-    /// Writes a second in each stream.
+    /// The writes a second in each stream.
     pub rate: f64,
     /// The longest time from the fault to the first acknowledged write that is a pass.
     pub max_rto: Option<Duration>,
@@ -60,11 +60,11 @@ pub struct DrillOptions {
 pub struct Runner<'a> {
     /// The stack, and where a drill's record is.
     pub journal: &'a Journal,
-    /// What the cluster allows.
+    /// The capabilities of the cluster.
     pub cluster: &'a ClusterCapabilities,
-    /// How a drill is run.
+    /// The options of every run.
     pub options: &'a DrillOptions,
-    /// Who is told how it goes.
+    /// The reporter that is told how it goes.
     pub reporter: &'a Reporter,
 }
 
@@ -156,7 +156,7 @@ impl Runner<'_> {
         })
     }
 
-    /// What happens while the writes flow.
+    /// Breaks the stack and sees it recover, while the writes flow.
     async fn break_and_recover(
         &self,
         scenario: &Scenario,
@@ -166,7 +166,7 @@ impl Runner<'_> {
     ) -> Result<()> {
         let target = &self.journal.target;
         let mut seen = observer.seen.clone();
-        if !wait(&mut seen, FAULT_VISIBLE_TIMEOUT, Seen::healthy).await {
+        if !wait(&mut seen, FAULT_VISIBLE_TIMEOUT, ObservedState::healthy).await {
             return Err(failed("the cluster is not seen healthy before the fault").into());
         }
         observer.note(EventKind::Started, format!("primary {}", context.primary));
@@ -226,7 +226,7 @@ async fn wait_for_redundancy(target: &DrillTarget, observer: &Observer) -> Resul
     let deadline = Instant::now() + RECOVERY;
     let mut seen = observer.seen.clone();
     while Instant::now() < deadline {
-        if !wait(&mut seen, deadline - Instant::now(), Seen::healthy).await {
+        if !wait(&mut seen, deadline - Instant::now(), ObservedState::healthy).await {
             break;
         }
         let now = seen.borrow().clone();

@@ -24,12 +24,12 @@ pub const WEB: &str = "user-app";
 pub const OPERATOR_NAMESPACE: &str = "cnpg-system";
 /// The operator's Deployment.
 pub const OPERATOR: &str = "cnpg-controller-manager";
-/// The label of its pods.
+/// The label of the operator's pods.
 pub const OPERATOR_PODS: &str = "app.kubernetes.io/name=cloudnative-pg";
 /// The field manager of a drill's own changes.
 pub const MANAGER: &str = "stackctl-drill";
 
-/// A query of a drill's own checks never waits for long; what waits is broken.
+/// The time within which a drill's own query is answered: it never waits for long; what waits is broken.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The name of the CloudNativePG Cluster that the app uses. When a restored one takes its place, every copy of the
@@ -43,12 +43,12 @@ impl CurrentDatabase {
         CurrentDatabase(Arc::new(RwLock::new(name.into())))
     }
 
-    /// The name as it is now.
+    /// The database's name as it is now.
     pub fn get(&self) -> String {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Another Cluster has taken the place.
+    /// Notes that another Cluster has taken the place.
     pub fn set(&self, name: impl Into<String>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = name.into();
     }
@@ -91,7 +91,7 @@ impl DrillTarget {
         Api::namespaced(self.kube.client(), &self.namespace)
     }
 
-    /// The database's Cluster.
+    /// Reads the database's Cluster.
     ///
     /// # Errors
     /// There is none, or stackctl did not install it.
@@ -108,7 +108,7 @@ impl DrillTarget {
         Ok(cluster)
     }
 
-    /// The instance that the operator's status names the primary; empty when it names none.
+    /// Reads which instance the operator's status names the primary; empty when it names none.
     ///
     /// # Errors
     /// As [`DrillTarget::cluster`].
@@ -116,7 +116,7 @@ impl DrillTarget {
         Ok(text(&self.cluster().await?, "/status/currentPrimary").to_owned())
     }
 
-    /// Every instance of the database but `primary`.
+    /// Lists every instance of the database but `primary`.
     ///
     /// # Errors
     /// As [`DrillTarget::cluster`].
@@ -139,7 +139,7 @@ impl DrillTarget {
         Ok(())
     }
 
-    /// SQL as the superuser in an instance; lines of values separated by `|`.
+    /// Runs SQL as the superuser in an instance. Returns lines of values separated by `|`.
     ///
     /// # Errors
     /// The instance does not answer, or the statement fails.

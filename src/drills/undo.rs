@@ -18,11 +18,11 @@ use crate::{config::Config, error::Result, tools::faults};
 pub enum Undo {
     /// Scale a Deployment back.
     Scale {
-        /// Its namespace.
+        /// The Deployment's namespace.
         namespace: String,
-        /// Its name.
+        /// The Deployment's name.
         name: String,
-        /// What it had.
+        /// The number of pods that it had.
         replicas: i32,
     },
     /// Give the Cluster its synchronous replication back.
@@ -42,24 +42,24 @@ pub enum Undo {
     Continue,
     /// Let pods be scheduled to a node again.
     Uncordon {
-        /// Its name.
+        /// The node's name.
         node: String,
     },
     /// Bring the API server of a node back.
     ApiServer {
-        /// Its name, which is that of its container.
+        /// The node's name, which is that of its container.
         node: String,
     },
     /// Let a node reach the others.
     Rejoin {
-        /// Its name, which is that of its container.
+        /// The node's name, which is that of its container.
         node: String,
     },
     /// Start a node.
     StartNode {
-        /// Its name, which is that of its container.
+        /// The node's name, which is that of its container.
         node: String,
-        /// What it knows of other hosts: the engine forgets it.
+        /// The lines on other hosts that the node knows: the engine forgets them.
         hosts: Vec<String>,
     },
     /// Make room on the volume of bounded size.

@@ -2,10 +2,10 @@
 
 pub mod nodes;
 pub mod operator;
-pub mod pods;
+pub(crate) mod pods;
 pub mod postgres;
-pub mod restore;
-pub mod switchover;
+pub(crate) mod restore;
+pub(crate) mod switchover;
 pub mod volumes;
 
 use std::time::Duration;
@@ -30,7 +30,11 @@ fn post_params() -> PostParams {
 ///
 /// # Errors
 /// It does not hold within the time, or can't be asked for.
-pub async fn wait_until(limit: Duration, late: &str, mut holds: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+pub(crate) async fn wait_until(
+    limit: Duration,
+    late: &str,
+    mut holds: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
     let all = async {
         loop {
             if holds().await? {

@@ -16,7 +16,7 @@ use crate::{
 /// How long the operator's pod may take to go.
 const GONE: Duration = Duration::from_secs(60);
 
-/// How many pods the operator's Deployment has; at least one.
+/// Reads how many pods the operator's Deployment has; at least one.
 ///
 /// # Errors
 /// The Deployment can't be read.

@@ -28,7 +28,7 @@ pub async fn delete(target: &DrillTarget, pod: &str, grace: u32) -> Result<()> {
     Ok(())
 }
 
-/// The node of a pod.
+/// Reads on which node a pod is.
 ///
 /// # Errors
 /// The pod can't be read, or is on no node.
@@ -37,7 +37,7 @@ pub async fn node_of(target: &DrillTarget, pod: &str) -> Result<String> {
     found.spec.and_then(|spec| spec.node_name).with_context(|| format!("pod {pod} is on no node"))
 }
 
-/// The nodes of the pods with these labels.
+/// Lists the nodes of the pods with these labels.
 ///
 /// # Errors
 /// The pods can't be listed.

@@ -50,7 +50,7 @@ pub async fn restart(target: &DrillTarget) -> Result<()> {
     target.patch(&json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": now}}})).await
 }
 
-/// Shell: the postmaster, from the first line of its pid file, and its children in front of it.
+/// A shell script that puts PostgreSQL's processes into `all`: the postmaster, from the first line of its pid file, and its children in front of it.
 const PROCESSES: &str = "p=$(head -n1 \"$PGDATA/postmaster.pid\") || exit 0; all=$(for f in /proc/[0-9]*/stat; do \
      set -- $(cat \"$f\" 2>/dev/null); [ \"$4\" = \"$p\" ] && echo \"$1\"; done; echo \"$p\")";
 

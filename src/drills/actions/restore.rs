@@ -86,7 +86,7 @@ pub async fn restore(
     recovery::discard(&cx, PHASE, lost, deadline).await
 }
 
-/// Whether the database has instances: the primary answers.
+/// Tells whether the database still has instances: whether its primary answers.
 async fn serves(target: &DrillTarget) -> bool {
     let Ok(primary) = target.current_primary().await else { return false };
     target.psql(&primary, "SELECT 1").await.is_ok()

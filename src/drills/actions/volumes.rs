@@ -65,9 +65,9 @@ pub async fn destroy_all(target: &DrillTarget, instances: &[&str]) -> Result<()>
 pub struct BoundedVolume {
     /// The node, which is a container of this machine.
     pub node: String,
-    /// The folder there.
+    /// The folder in the node where the volume is mounted.
     pub folder: String,
-    /// The instance.
+    /// The instance whose data is on the volume.
     pub instance: String,
 }
 
@@ -167,7 +167,7 @@ impl BoundedVolume {
         wait_until_drillable(target).await.map(drop)
     }
 
-    /// Whether the instance's claim is bound to the volume.
+    /// Tells whether the instance's claim is bound to the volume.
     async fn is_in_use(&self, target: &DrillTarget) -> Result<bool> {
         let claim = target.api::<PersistentVolumeClaim>().get_opt(&self.instance).await?;
         Ok(claim.and_then(|claim| claim.spec?.volume_name).as_deref() == Some(VOLUME))

@@ -43,7 +43,7 @@ pub async fn update(target: &DrillTarget, record: &DrillRecord) -> Result<()> {
     Ok(())
 }
 
-/// The record, if there is one.
+/// Reads the record, if there is one.
 ///
 /// # Errors
 /// The API's refusal; a record that can't be read.

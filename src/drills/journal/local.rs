@@ -18,17 +18,17 @@ pub struct LocalJournal {
     path: PathBuf,
 }
 
-/// The file's content. Another version may have written it: names and fields stay as they are.
+/// The content of the file. Another version may have written it: names and fields stay as they are.
 #[derive(Debug, Serialize, Deserialize)]
 struct LocalRecord {
-    /// Whose drill it is.
+    /// The process that runs the drill.
     process: u32,
     #[serde(flatten)]
     drill: DrillRecord,
 }
 
 impl LocalJournal {
-    /// The record of the cluster with this context, below the user's state folder.
+    /// The place of the record for the cluster with this context, below the user's state folder.
     pub fn new(state: &Path, context: &str) -> LocalJournal {
         // A context's name may hold what a file's may not.
         let name: String = context.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();

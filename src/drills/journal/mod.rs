@@ -22,10 +22,10 @@ use crate::{
     error::{Result, failed},
 };
 
-/// For how long undoing is tried: the API server may be away.
+/// The time for which undoing is tried: the API server may be away.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What is recorded of a drill. Another version may have written it: names and fields stay as they are, and
+/// The record of a drill. Another version may have written it: names and fields stay as they are, and
 /// `tests/compat` holds them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DrillRecord {
@@ -33,16 +33,16 @@ pub struct DrillRecord {
     pub run: String,
     /// The scenario's id.
     pub scenario: String,
-    /// What is to be undone, the latest last.
+    /// The changes that are to be undone, the latest last.
     pub undo: Vec<Undo>,
 }
 
-/// Both places of a drill's record.
+/// The two places of a drill's record.
 #[derive(Clone)]
 pub struct Journal {
-    /// What is drilled.
+    /// The stack that is drilled.
     pub target: DrillTarget,
-    /// How the command was called: a lost database is restored by it.
+    /// The configuration of the command: a lost database is restored by it.
     pub config: Config,
     /// The place on this machine.
     pub local: LocalJournal,
@@ -68,7 +68,7 @@ impl Journal {
         cluster::update(&self.target, record).await
     }
 
-    /// The record in the cluster, if there is one.
+    /// Reads the record in the cluster, if there is one.
     ///
     /// # Errors
     /// The API's refusal; a record that can't be read.

@@ -11,19 +11,14 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts it.
+    /// Starts the clock.
     pub fn start() -> Clock {
         Clock { began: Instant::now() }
     }
 
-    /// Microseconds since it started.
+    /// The microseconds since the clock started.
     pub fn now(&self) -> Micros {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// The instant of a time.
-    pub fn instant(&self, at: Micros) -> Instant {
-        self.began + std::time::Duration::from_micros(at)
     }
 }
 
@@ -41,7 +36,7 @@ pub struct Offset {
 }
 
 impl Offset {
-    /// Takes an answer: asked and arrived by the run's clock, `theirs` by the prober's.
+    /// Takes the times of a question and its answer: asked and arrived by the run's clock, `theirs` by the prober's.
     pub fn sample(&mut self, asked: Micros, theirs: Micros, arrived: Micros) {
         let middle = asked.midpoint(arrived);
         self.samples.push_back((arrived.saturating_sub(asked), theirs.cast_signed() - middle.cast_signed()));
@@ -50,7 +45,7 @@ impl Offset {
         }
     }
 
-    /// Whether there is any sample.
+    /// Whether the clocks were compared at all.
     pub fn known(&self) -> bool {
         !self.samples.is_empty()
     }
@@ -59,7 +54,7 @@ impl Offset {
         self.samples.iter().min_by_key(|sample| sample.0).copied().unwrap_or_default()
     }
 
-    /// The largest error.
+    /// The largest error that a converted time may have.
     pub fn error(&self) -> Micros {
         self.best().0.div_ceil(2)
     }

@@ -7,7 +7,7 @@ use super::{
     expectation::{Expectation, Loss, PrimaryRole},
     report::Criterion,
     times::Times,
-    verdict::{Verdict, Wrong},
+    verdict::{AnomalyKind, Verdict},
 };
 
 /// The longest pause of writes that users do not notice.
@@ -21,7 +21,7 @@ pub fn criteria(
     events: &[DrillEvent],
     max_rto: Option<Duration>,
 ) -> Vec<Criterion> {
-    let lost = verdict.writes(Wrong::Lost);
+    let lost = verdict.writes(AnomalyKind::Lost);
     let acknowledged = verdict.sql.acknowledged + verdict.http.acknowledged;
     let mut all = vec![match expect.loss {
         // The stack is made to lose; what is tried is the checker, and nothing else counts.
@@ -34,16 +34,16 @@ pub fn criteria(
         }
         Loss::AtMost(limit) => bounded_loss(times, limit, lost, acknowledged),
     }];
-    let others = [Wrong::Phantom, Wrong::Doubled, Wrong::Foreign, Wrong::Divergent];
-    let counted = |wrong: &[Wrong]| wrong.iter().map(|wrong| verdict.count(*wrong)).sum::<usize>();
+    let others = [AnomalyKind::Phantom, AnomalyKind::Doubled, AnomalyKind::Foreign, AnomalyKind::Divergent];
+    let counted = |wrong: &[AnomalyKind]| wrong.iter().map(|wrong| verdict.count(*wrong)).sum::<usize>();
     let detail = others.map(|wrong| format!("{} {}", verdict.count(wrong), wrong.title())).join(", ");
     all.push(criterion("nothing is stored that should not be", counted(&others) == 0, detail));
-    let split = counted(&[Wrong::SplitBrain, Wrong::BeyondFork]);
+    let split = counted(&[AnomalyKind::SplitBrain, AnomalyKind::BeyondFork]);
     let late = verdict.late_acknowledgements;
     all.push(criterion("one primary at a time", split == 0, format!("{split} findings, {late} late answers")));
     all.push(criterion(
         "there is evidence",
-        verdict.count(Wrong::NoEvidence) == 0,
+        verdict.count(AnomalyKind::NoEvidence) == 0,
         format!("{} SQL and {} HTTP writes attempted", verdict.sql.attempted, verdict.http.attempted),
     ));
     let redundancy = times.redundancy_ms.map_or("it never was".to_owned(), |ms| format!("after {:.1} s", ms / 1000.0));
@@ -63,7 +63,7 @@ fn criterion(name: &str, ok: bool, detail: impl Into<String>) -> Criterion {
     Criterion { name: name.into(), ok, detail: detail.into() }
 }
 
-/// Restoring brings back what was archived: at most so much of the end may be missing.
+/// The criterion where a restore brings back what was archived: at most so much of the end may be missing.
 fn bounded_loss(times: &Times, limit: Duration, lost: usize, acknowledged: u64) -> Criterion {
     let oldest = times.lost_ms.unwrap_or(0.0) / 1000.0;
     let detail = match lost {
@@ -109,7 +109,7 @@ fn uninterrupted(verdict: &Verdict, times: &Times) -> Vec<Criterion> {
     ]
 }
 
-/// The refusal must have been seen, and no promotion before it.
+/// The criterion that a refusal was seen, and no promotion before it.
 fn promotion_refused(times: &Times) -> Criterion {
     let (refused, chosen) = (times.step(EventKind::PromotionRefused), times.step(EventKind::TargetChosen));
     let detail = match (refused, chosen) {

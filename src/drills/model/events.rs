@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::history::Micros;
 
-/// Something that happened.
+/// An event of a drill: something that was seen in the cluster, or done to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillEvent {
-    /// When the CLI learned of it.
+    /// The time when the CLI learned of it.
     pub at: Micros,
-    /// What kind of thing.
+    /// The kind of event.
     pub kind: EventKind,
-    /// In words, e.g. `user-db-2`.
+    /// The event in words, e.g. `user-db-2`.
     pub text: String,
 }
 

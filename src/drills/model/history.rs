@@ -20,7 +20,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Both of them.
+    /// Both streams.
     pub const ALL: [Stream; 2] = [Stream::Sql, Stream::Http];
 
     /// The name in reports.

@@ -100,11 +100,6 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Appends records without waiting for the disk.
     ///
     /// # Errors
@@ -331,13 +326,14 @@ mod tests {
     #[tokio::test]
     async fn many_writers_share_the_syncs() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::create(&dir.path().join("ledger"), "r1", "x").unwrap();
+        let path = dir.path().join("ledger");
+        let ledger = Ledger::create(&path, "r1", "x").unwrap();
         let writers = (0..2_000).map(|key| {
             let ledger = ledger.clone();
             tokio::spawn(async move { ledger.append_durably(vec![intent(key)]).await.unwrap() })
         });
         futures::future::join_all(writers).await;
-        assert_eq!(read(ledger.path()).unwrap().history.attempts.len(), 2_000);
+        assert_eq!(read(&path).unwrap().history.attempts.len(), 2_000);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 /// What a cluster allows, as far as faults are concerned.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterCapabilities {
-    /// Its nodes.
+    /// The cluster's nodes.
     pub nodes: Vec<String>,
-    /// Those of the control plane, where they can be told.
+    /// The nodes of the control plane, where they can be told.
     pub control_plane: Vec<String>,
     /// The nodes are containers of this machine's engine: a fault can be put in from outside.
     pub nodes_are_containers: bool,
@@ -28,11 +28,11 @@ pub enum Requirement {
     Backups,
 }
 
-/// How many nodes are several: with two, one of them may hold two of three instances.
+/// The least number of nodes of which one may go: with two, one of them may hold two of three instances.
 const SEVERAL: usize = 3;
 
 impl Requirement {
-    /// On which clusters it runs, in words.
+    /// The clusters that meet the requirement, in words.
     pub const fn title(self) -> &'static str {
         match self {
             Requirement::Nothing => "any cluster",

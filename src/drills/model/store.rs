@@ -11,7 +11,7 @@ use crate::error::Result;
 const LEDGER: &str = "ledger";
 /// The report's file name.
 const REPORT: &str = "report.json";
-/// That of its page for people.
+/// The file name of the report's page for people.
 pub const PAGE: &str = "report.html";
 
 /// Where drills are kept on this machine.
@@ -135,7 +135,7 @@ mod tests {
         std::fs::write(ledger.with_file_name("report.json"), text).unwrap();
         let kept = store.list().unwrap();
         let [Kept::Done(report)] = kept.as_slice() else { panic!("{kept:?}") };
-        assert_eq!(report.runs[0].verdict.findings.len(), 8, "one finding of each kind");
+        assert_eq!(report.runs[0].verdict.anomalies.len(), 8, "one finding of each kind");
         assert_eq!(serde_json::to_string_pretty(report).unwrap(), text);
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     events::{DrillEvent, EventKind},
     history::{Attempt, History, Micros, Stream},
-    verdict::{Verdict, Wrong},
+    verdict::{AnomalyKind, Verdict},
 };
 
 /// A step of the recovery.
@@ -15,7 +15,7 @@ pub struct RecoveryStep {
     pub kind: EventKind,
     /// Milliseconds after the fault; less than zero when it came before the fault was reported to be in.
     pub after_ms: f64,
-    /// In words, e.g. the new primary.
+    /// The step in words, e.g. the new primary.
     pub text: String,
 }
 
@@ -124,8 +124,8 @@ pub fn measure(history: &History, events: &[DrillEvent], end: Micros) -> Times {
 
 /// How long before the fault the oldest of the lost writes was acknowledged, in milliseconds.
 pub fn lost(history: &History, verdict: &Verdict, injected_ms: f64) -> Option<f64> {
-    let lost = verdict.findings.iter().filter(|finding| finding.wrong == Wrong::Lost);
-    let done = lost.filter_map(|finding| history.attempts.get(&finding.key?)?.done);
+    let lost = verdict.anomalies.iter().filter(|anomaly| anomaly.kind == AnomalyKind::Lost);
+    let done = lost.filter_map(|anomaly| history.attempts.get(&anomaly.key?)?.done);
     done.min().map(|oldest| injected_ms - millis(oldest))
 }
 

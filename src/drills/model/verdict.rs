@@ -28,10 +28,10 @@ pub struct FinalState {
     pub forks: Vec<Fork>,
 }
 
-/// What may be wrong. Any of these fails the drill.
+/// The kinds of anomalies. Any of these fails the drill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Wrong {
+pub enum AnomalyKind {
     /// Acknowledged, and absent on an instance.
     Lost,
     /// Refused or never sent, and present.
@@ -50,58 +50,47 @@ pub enum Wrong {
     NoEvidence,
 }
 
-impl Wrong {
-    /// Every one.
-    pub const ALL: [Wrong; 8] = [
-        Wrong::Lost,
-        Wrong::Phantom,
-        Wrong::Doubled,
-        Wrong::Foreign,
-        Wrong::Divergent,
-        Wrong::SplitBrain,
-        Wrong::BeyondFork,
-        Wrong::NoEvidence,
-    ];
-
+impl AnomalyKind {
     /// In reports.
     pub const fn title(self) -> &'static str {
         match self {
-            Wrong::Lost => "acknowledged and lost",
-            Wrong::Phantom => "refused but stored",
-            Wrong::Doubled => "stored twice",
-            Wrong::Foreign => "stored without having been sent",
-            Wrong::Divergent => "instances disagree",
-            Wrong::SplitBrain => "two primaries acknowledged at once",
-            Wrong::BeyondFork => "acknowledged beyond the fork",
-            Wrong::NoEvidence => "no evidence",
+            AnomalyKind::Lost => "acknowledged and lost",
+            AnomalyKind::Phantom => "refused but stored",
+            AnomalyKind::Doubled => "stored twice",
+            AnomalyKind::Foreign => "stored without having been sent",
+            AnomalyKind::Divergent => "instances disagree",
+            AnomalyKind::SplitBrain => "two primaries acknowledged at once",
+            AnomalyKind::BeyondFork => "acknowledged beyond the fork",
+            AnomalyKind::NoEvidence => "no evidence",
         }
     }
 }
 
-/// One thing that is wrong.
+/// One thing that is wrong. Its names in JSON are those of the report's schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// What.
-    pub wrong: Wrong,
+pub struct Anomaly {
+    /// The kind of anomaly.
+    #[serde(rename = "wrong")]
+    pub kind: AnomalyKind,
     /// With which key, if with one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<u64>,
-    /// In words.
+    /// The anomaly in words.
     pub detail: String,
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Anomaly {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key {
-            Some(key) => write!(f, "{}: key {key}: {}", self.wrong.title(), self.detail),
-            None => write!(f, "{}: {}", self.wrong.title(), self.detail),
+            Some(key) => write!(f, "{}: key {key}: {}", self.kind.title(), self.detail),
+            None => write!(f, "{}: {}", self.kind.title(), self.detail),
         }
     }
 }
 
 /// How many of a stream's attempts ended how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct WriteCounts {
     /// Sent, or tried to be sent.
     pub attempted: u64,
     /// Acknowledged.
@@ -114,7 +103,7 @@ pub struct Counts {
     pub unknown_absent: u64,
 }
 
-impl Counts {
+impl WriteCounts {
     /// What a user saw as a failure: refused or without an answer.
     pub const fn failed(&self) -> u64 {
         self.refused + self.unknown_stored + self.unknown_absent
@@ -127,11 +116,12 @@ pub struct Verdict {
     /// Whether nothing is wrong.
     pub pass: bool,
     /// Everything that is wrong.
-    pub findings: Vec<Finding>,
+    #[serde(rename = "findings")]
+    pub anomalies: Vec<Anomaly>,
     /// The SQL stream's counts.
-    pub sql: Counts,
+    pub sql: WriteCounts,
     /// The HTTP stream's counts.
-    pub http: Counts,
+    pub http: WriteCounts,
     /// Acknowledgements of an old timeline that came after one of a newer, for writes sent before it: an
     /// answer may be late without being wrong. Reported, and no reason to fail.
     pub late_acknowledgements: u64,
@@ -139,29 +129,30 @@ pub struct Verdict {
 
 impl Verdict {
     /// The counts of a stream.
-    pub const fn counts(&self, stream: Stream) -> &Counts {
+    pub const fn counts(&self, stream: Stream) -> &WriteCounts {
         match stream {
             Stream::Sql => &self.sql,
             Stream::Http => &self.http,
         }
     }
 
-    /// How many writes there is a finding of a kind about: one lost on three instances is one write.
-    pub fn writes(&self, wrong: Wrong) -> usize {
-        let keys: BTreeSet<_> = self.findings.iter().filter(|f| f.wrong == wrong).filter_map(|f| f.key).collect();
+    /// How many writes there is an anomaly of a kind about: one lost on three instances is one write.
+    pub fn writes(&self, kind: AnomalyKind) -> usize {
+        let keys: BTreeSet<_> =
+            self.anomalies.iter().filter(|anomaly| anomaly.kind == kind).filter_map(|anomaly| anomaly.key).collect();
         keys.len()
     }
 
-    /// How many findings there are of a kind.
-    pub fn count(&self, wrong: Wrong) -> usize {
-        self.findings.iter().filter(|finding| finding.wrong == wrong).count()
+    /// How many anomalies there are of a kind.
+    pub fn count(&self, kind: AnomalyKind) -> usize {
+        self.anomalies.iter().filter(|anomaly| anomaly.kind == kind).count()
     }
 }
 
 /// Passes the verdict.
 pub fn judge(history: &History, state: &FinalState) -> Verdict {
-    let mut findings = Vec::new();
-    let (mut sql, mut http) = (Counts::default(), Counts::default());
+    let mut anomalies = Vec::new();
+    let (mut sql, mut http) = (WriteCounts::default(), WriteCounts::default());
     for attempt in history.attempts.values() {
         let counts = match attempt.stream {
             Stream::Sql => &mut sql,
@@ -170,23 +161,23 @@ pub fn judge(history: &History, state: &FinalState) -> Verdict {
         let key = attempt.key;
         let copies: Vec<u32> = state.instances.iter().map(|i| i.rows.get(&key).copied().unwrap_or(0)).collect();
         let present = copies.iter().any(|copies| *copies > 0);
-        let mut wrong = |wrong, detail: String| findings.push(Finding { wrong, key: Some(key), detail });
+        let mut report = |kind, detail: String| anomalies.push(Anomaly { kind, key: Some(key), detail });
         match &attempt.outcome {
             Outcome::Acknowledged { place } => {
                 counts.acknowledged += 1;
                 for (instance, _) in state.instances.iter().zip(&copies).filter(|(_, copies)| **copies == 0) {
                     let place = place.as_ref().map(|p| format!(" (written at {} on timeline {})", p.lsn, p.timeline));
                     let place = place.unwrap_or_default();
-                    wrong(Wrong::Lost, format!("{} write{place} is not on {}", attempt.stream, instance.name));
+                    report(AnomalyKind::Lost, format!("{} write{place} is not on {}", attempt.stream, instance.name));
                 }
             }
             Outcome::Refused { why } => {
                 counts.refused += 1;
                 if present {
-                    wrong(Wrong::Phantom, format!("{} write was refused ({why}) and is stored", attempt.stream));
+                    report(AnomalyKind::Phantom, format!("{} write was refused ({why}) and is stored", attempt.stream));
                 }
             }
-            Outcome::Unsent if present => wrong(Wrong::Phantom, "a write that was never sent is stored".into()),
+            Outcome::Unsent if present => report(AnomalyKind::Phantom, "a write that was never sent is stored".into()),
             Outcome::Unknown { .. } if present => counts.unknown_stored += 1,
             Outcome::Unknown { .. } => counts.unknown_absent += 1,
             Outcome::Unsent => {}
@@ -195,20 +186,20 @@ pub fn judge(history: &History, state: &FinalState) -> Verdict {
             counts.attempted += 1;
         }
         if let Some(instance) = state.instances.iter().zip(&copies).find(|(_, copies)| **copies > 1) {
-            wrong(Wrong::Doubled, format!("{} copies on {}", instance.1, instance.0.name));
+            report(AnomalyKind::Doubled, format!("{} copies on {}", instance.1, instance.0.name));
         }
         if present && !attempt.acknowledged() && copies.contains(&0) {
-            wrong(Wrong::Divergent, "stored on some instances only".into());
+            report(AnomalyKind::Divergent, "stored on some instances only".into());
         }
     }
-    foreign(history, state, &mut findings);
-    beyond_fork(history, &state.forks, &mut findings);
-    let late_acknowledgements = split_brain(history, &mut findings);
-    no_evidence(state, [(Stream::Sql, sql), (Stream::Http, http)], &mut findings);
-    Verdict { pass: findings.is_empty(), findings, sql, http, late_acknowledgements }
+    foreign(history, state, &mut anomalies);
+    beyond_fork(history, &state.forks, &mut anomalies);
+    let late_acknowledgements = split_brain(history, &mut anomalies);
+    no_evidence(state, [(Stream::Sql, sql), (Stream::Http, http)], &mut anomalies);
+    Verdict { pass: anomalies.is_empty(), anomalies, sql, http, late_acknowledgements }
 }
 
-fn foreign(history: &History, state: &FinalState, findings: &mut Vec<Finding>) {
+fn foreign(history: &History, state: &FinalState, anomalies: &mut Vec<Anomaly>) {
     let mut keys: BTreeMap<u64, &str> = BTreeMap::new();
     for instance in &state.instances {
         for key in instance.rows.keys().filter(|key| !history.attempts.contains_key(key)) {
@@ -217,7 +208,7 @@ fn foreign(history: &History, state: &FinalState, findings: &mut Vec<Finding>) {
     }
     for (key, name) in keys {
         let detail = format!("on {name}, and no such key was given out");
-        findings.push(Finding { wrong: Wrong::Foreign, key: Some(key), detail });
+        anomalies.push(Anomaly { kind: AnomalyKind::Foreign, key: Some(key), detail });
     }
 }
 
@@ -226,14 +217,14 @@ fn placed(history: &History) -> impl Iterator<Item = (Micros, Micros, u64, &Plac
     history.attempts.values().filter_map(|attempt| Some((attempt.sent?, attempt.done?, attempt.key, attempt.place()?)))
 }
 
-fn beyond_fork(history: &History, forks: &[Fork], findings: &mut Vec<Finding>) {
+fn beyond_fork(history: &History, forks: &[Fork], anomalies: &mut Vec<Anomaly>) {
     for (_, _, key, place) in placed(history) {
         if let Some(fork) = forks.iter().find(|fork| fork.parent == place.timeline && place.lsn > fork.at) {
             let detail = format!(
                 "acknowledged by {} at {} on timeline {}, which ended at {}",
                 place.server, place.lsn, place.timeline, fork.at
             );
-            findings.push(Finding { wrong: Wrong::BeyondFork, key: Some(key), detail });
+            anomalies.push(Anomaly { kind: AnomalyKind::BeyondFork, key: Some(key), detail });
         }
     }
 }
@@ -241,7 +232,7 @@ fn beyond_fork(history: &History, forks: &[Fork], findings: &mut Vec<Finding>) {
 /// Two servers took writes at once if a write was sent to and acknowledged on an old timeline after one
 /// had been acknowledged on a newer. An answer that merely arrives late is counted, not condemned: the
 /// write was sent before the other was acknowledged, so that they may have happened in their right order.
-fn split_brain(history: &History, findings: &mut Vec<Finding>) -> u64 {
+fn split_brain(history: &History, anomalies: &mut Vec<Anomaly>) -> u64 {
     // When the first write of each timeline was acknowledged.
     let mut first: BTreeMap<u32, (Micros, u64, &Place)> = BTreeMap::new();
     for (_, done, key, place) in placed(history) {
@@ -259,7 +250,7 @@ fn split_brain(history: &History, findings: &mut Vec<Finding>) -> u64 {
                 "sent to and acknowledged by {} on timeline {} after {} had acknowledged key {newer_key} on timeline {}",
                 place.server, place.timeline, newer.server, newer.timeline
             );
-            findings.push(Finding { wrong: Wrong::SplitBrain, key: Some(key), detail });
+            anomalies.push(Anomaly { kind: AnomalyKind::SplitBrain, key: Some(key), detail });
         } else if done > *newer_done {
             late += 1;
         }
@@ -267,17 +258,21 @@ fn split_brain(history: &History, findings: &mut Vec<Finding>) -> u64 {
     late
 }
 
-fn no_evidence(state: &FinalState, counts: [(Stream, Counts); 2], findings: &mut Vec<Finding>) {
+fn no_evidence(state: &FinalState, counts: [(Stream, WriteCounts); 2], anomalies: &mut Vec<Anomaly>) {
     if state.instances.is_empty() {
-        findings.push(Finding { wrong: Wrong::NoEvidence, key: None, detail: "no instance could be read".into() });
+        anomalies.push(Anomaly {
+            kind: AnomalyKind::NoEvidence,
+            key: None,
+            detail: "no instance could be read".into(),
+        });
     }
     for (stream, counts) in counts {
         if counts.attempted > 0 && counts.acknowledged == 0 {
             let detail = format!("not one {stream} write was acknowledged");
-            findings.push(Finding { wrong: Wrong::NoEvidence, key: None, detail });
+            anomalies.push(Anomaly { kind: AnomalyKind::NoEvidence, key: None, detail });
         }
     }
     if counts.iter().all(|(_, counts)| counts.attempted == 0) {
-        findings.push(Finding { wrong: Wrong::NoEvidence, key: None, detail: "no write was attempted".into() });
+        anomalies.push(Anomaly { kind: AnomalyKind::NoEvidence, key: None, detail: "no write was attempted".into() });
     }
 }

@@ -4,13 +4,13 @@ use proptest::prelude::*;
 
 use super::{
     history::{Attempt, History, Micros, Outcome, Place, Stream},
-    verdict::{FinalState, InstanceRows, Verdict, Wrong, judge},
+    verdict::{AnomalyKind, FinalState, InstanceRows, Verdict, judge},
 };
 use crate::database::{Fork, Lsn};
 
 /// One write as it may go in a correct cluster.
 #[derive(Debug, Clone)]
-struct Step {
+struct PlannedWrite {
     stream: Stream,
     /// 0 to 5: acknowledged; 6: refused; 7: answer lost, stored; 8: answer lost, absent; 9: never sent.
     fate: u8,
@@ -19,10 +19,10 @@ struct Step {
     pause: Micros,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = PlannedWrite> {
     let stream = prop_oneof![Just(Stream::Sql), Just(Stream::Http)];
     (stream, 0..10_u8, 0..500_u64, 1..40_000_u64, 1_000..20_000_u64)
-        .prop_map(|(stream, fate, lateness, latency, pause)| Step { stream, fate, lateness, latency, pause })
+        .prop_map(|(stream, fate, lateness, latency, pause)| PlannedWrite { stream, fate, lateness, latency, pause })
 }
 
 /// A correct run: a sequence of writes, and promotions in between, after which the old timeline takes no more.
@@ -37,7 +37,7 @@ fn clean() -> impl Strategy<Value = Clean> {
         .prop_map(|(steps, promotions, timeline)| build(&steps, &promotions, timeline))
 }
 
-fn build(steps: &[Step], promotions: &std::collections::BTreeSet<usize>, mut timeline: u32) -> Clean {
+fn build(steps: &[PlannedWrite], promotions: &std::collections::BTreeSet<usize>, mut timeline: u32) -> Clean {
     let mut history = History::default();
     let mut rows = std::collections::BTreeMap::new();
     let mut forks = Vec::new();
@@ -77,10 +77,10 @@ fn build(steps: &[Step], promotions: &std::collections::BTreeSet<usize>, mut tim
     Clean { history, state: FinalState { instances, forks } }
 }
 
-fn only(verdict: &Verdict, wrong: Wrong, key: u64) -> Result<(), TestCaseError> {
+fn only(verdict: &Verdict, wrong: AnomalyKind, key: u64) -> Result<(), TestCaseError> {
     prop_assert!(!verdict.pass);
-    prop_assert!(verdict.findings.iter().any(|f| f.wrong == wrong && f.key == Some(key)), "{:?}", verdict.findings);
-    prop_assert!(verdict.findings.iter().all(|f| f.key == Some(key)), "false alarm: {:?}", verdict.findings);
+    prop_assert!(verdict.anomalies.iter().any(|f| f.kind == wrong && f.key == Some(key)), "{:?}", verdict.anomalies);
+    prop_assert!(verdict.anomalies.iter().all(|f| f.key == Some(key)), "false alarm: {:?}", verdict.anomalies);
     Ok(())
 }
 
@@ -93,7 +93,7 @@ proptest! {
     #[test]
     fn a_clean_history_passes(clean in clean()) {
         let verdict = judge(&clean.history, &clean.state);
-        prop_assert!(verdict.pass, "{:?}", verdict.findings);
+        prop_assert!(verdict.pass, "{:?}", verdict.anomalies);
         let all = verdict.sql.attempted + verdict.http.attempted;
         let unsent = clean.history.attempts.values().filter(|a| a.outcome == Outcome::Unsent).count() as u64;
         prop_assert_eq!(all + unsent, clean.history.attempts.len() as u64);
@@ -112,7 +112,7 @@ proptest! {
             }
         }
         let verdict = judge(&clean.history, &clean.state);
-        only(&verdict, Wrong::Lost, key)?;
+        only(&verdict, AnomalyKind::Lost, key)?;
     }
 
     #[test]
@@ -120,7 +120,7 @@ proptest! {
         let stored: Vec<u64> = clean.state.instances[0].rows.keys().copied().collect();
         let key = *choice.get(&stored);
         clean.state.instances[on].rows.insert(key, 2);
-        only(&judge(&clean.history, &clean.state), Wrong::Doubled, key)?;
+        only(&judge(&clean.history, &clean.state), AnomalyKind::Doubled, key)?;
     }
 
     #[test]
@@ -128,13 +128,13 @@ proptest! {
         let refused = |a: &Attempt| matches!(a.outcome, Outcome::Refused { .. } | Outcome::Unsent);
         let Some(key) = pick(&clean, choice, refused) else { return Ok(()) };
         clean.state.instances.iter_mut().for_each(|instance| { instance.rows.insert(key, 1); });
-        only(&judge(&clean.history, &clean.state), Wrong::Phantom, key)?;
+        only(&judge(&clean.history, &clean.state), AnomalyKind::Phantom, key)?;
     }
 
     #[test]
     fn a_foreign_row_is_found(mut clean in clean(), beyond in 1_000..2_000_u64) {
         clean.state.instances.iter_mut().for_each(|instance| { instance.rows.insert(beyond, 1); });
-        only(&judge(&clean.history, &clean.state), Wrong::Foreign, beyond)?;
+        only(&judge(&clean.history, &clean.state), AnomalyKind::Foreign, beyond)?;
     }
 
     #[test]
@@ -144,7 +144,7 @@ proptest! {
         for (number, instance) in clean.state.instances.iter_mut().enumerate() {
             if number == on { instance.rows.insert(key, 1); } else { instance.rows.remove(&key); }
         }
-        only(&judge(&clean.history, &clean.state), Wrong::Divergent, key)?;
+        only(&judge(&clean.history, &clean.state), AnomalyKind::Divergent, key)?;
     }
 
     #[test]
@@ -157,7 +157,7 @@ proptest! {
         let Some(key) = pick(&clean, choice, old) else { return Ok(()) };
         let attempt = clean.history.attempts.get_mut(&key).unwrap();
         (attempt.sent, attempt.done) = (Some(first + delay), Some(first + delay + 5));
-        only(&judge(&clean.history, &clean.state), Wrong::SplitBrain, key)?;
+        only(&judge(&clean.history, &clean.state), AnomalyKind::SplitBrain, key)?;
     }
 
     #[test]
@@ -168,7 +168,7 @@ proptest! {
         let end = clean.history.attempts.values().filter_map(|a| a.done).max().unwrap();
         clean.history.attempts.get_mut(&key).unwrap().done = Some(end + 1);
         let verdict = judge(&clean.history, &clean.state);
-        prop_assert!(verdict.pass, "{:?}", verdict.findings);
+        prop_assert!(verdict.pass, "{:?}", verdict.anomalies);
         prop_assert!(verdict.late_acknowledgements >= 1);
     }
 
@@ -181,7 +181,7 @@ proptest! {
             let fork = forked.iter().find(|fork| fork.parent == place.timeline).unwrap();
             place.lsn = Lsn(fork.at.0 + by);
         }
-        only(&judge(&clean.history, &clean.state), Wrong::BeyondFork, key)?;
+        only(&judge(&clean.history, &clean.state), AnomalyKind::BeyondFork, key)?;
     }
 }
 
@@ -189,16 +189,16 @@ proptest! {
 fn a_run_that_saw_nothing_does_not_pass() {
     let verdict = judge(&History::default(), &FinalState::default());
     assert!(!verdict.pass);
-    assert_eq!(verdict.count(Wrong::NoEvidence), 2);
+    assert_eq!(verdict.count(AnomalyKind::NoEvidence), 2);
 }
 
 #[test]
 fn a_stream_that_was_never_acknowledged_does_not_pass() {
-    let step = Step { stream: Stream::Http, fate: 0, lateness: 0, latency: 1, pause: 1 };
+    let step = PlannedWrite { stream: Stream::Http, fate: 0, lateness: 0, latency: 1, pause: 1 };
     let mut clean = build(&[step.clone(), step], &std::collections::BTreeSet::new(), 1);
     clean.history.attempts.get_mut(&1).unwrap().outcome = Outcome::Refused { why: "503".into() };
     clean.state.instances.iter_mut().for_each(|instance| {
         instance.rows.remove(&1);
     });
-    assert_eq!(judge(&clean.history, &clean.state).count(Wrong::NoEvidence), 1);
+    assert_eq!(judge(&clean.history, &clean.state).count(AnomalyKind::NoEvidence), 1);
 }

@@ -69,7 +69,7 @@ fn node<'a>(run: &'a RunContext<'_>) -> Result<&'a str> {
     }
 }
 
-/// Its node is told, not the API: the drill's own way to the prober is broken as well.
+/// Brings the API server back by its node: the drill's own way to the prober is broken as well.
 async fn bring_back(run: &RunContext<'_>) -> Result<()> {
     let kube = &run.target.kube;
     tokio::time::sleep(AWAY).await;

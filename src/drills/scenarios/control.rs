@@ -96,7 +96,7 @@ async fn weaken_and_destroy(run: &RunContext<'_>) -> Result<()> {
     destroy_primary(run).await
 }
 
-/// The standbys run again, and the one that has more takes over.
+/// Lets the standbys run again, until the one that has most has taken over.
 async fn fail_over(run: &RunContext<'_>) -> Result<()> {
     let mut last = None;
     let asking = async {

@@ -21,10 +21,11 @@ use crate::{
     },
 };
 
-/// A segment of the WAL is archived after a minute at the latest (`archive_timeout` in `assets/database/cluster.yaml`);
+/// The time before the fault from which writes may be lost: a segment of the WAL is archived after a minute at the
+/// latest (`archive_timeout` in `assets/database/cluster.yaml`);
 /// the margin is for sending it.
 const MAX_DATA_LOSS: Duration = Duration::from_secs(60 + 5);
-/// Writes before the fault: older ones than may be lost must be among them.
+/// The time of writes before the fault: older ones than may be lost must be among them.
 const BEFORE: Duration = Duration::from_secs(70);
 
 pub static DISASTER: Scenario = Scenario {

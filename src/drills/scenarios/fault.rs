@@ -29,7 +29,7 @@ pub trait Fault: Sync {
         Box::pin(async move { Ok(()) })
     }
 
-    /// What is to be undone of the fault; decided and recorded before it.
+    /// Decides what will have to be undone of the fault; it is recorded before the fault is put in.
     fn undo_plan<'a>(&'a self, _: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
         Box::pin(async move { Ok(Vec::new()) })
     }
@@ -43,13 +43,13 @@ pub trait Fault: Sync {
     }
 }
 
-/// What there is before the writes begin.
+/// The state of a run before the writes begin.
 pub struct Setup<'a> {
     /// The stack.
     pub target: &'a DrillTarget,
-    /// What the cluster allows.
+    /// The capabilities of the cluster.
     pub cluster: &'a ClusterCapabilities,
-    /// Where the run's record is.
+    /// The journal that keeps the run's record.
     pub journal: &'a Journal,
     /// The run's record.
     pub record: DrillRecord,
@@ -65,13 +65,13 @@ impl Setup<'_> {
     }
 }
 
-/// What a fault works with while the writes flow.
+/// The state of a run while the writes flow, as a fault sees it.
 pub struct RunContext<'a> {
     /// The run's name.
     pub run: &'a str,
     /// The stack.
     pub target: &'a DrillTarget,
-    /// What the cluster allows.
+    /// The capabilities of the cluster.
     pub cluster: &'a ClusterCapabilities,
     /// The primary before the fault.
     pub primary: String,
@@ -114,12 +114,12 @@ impl<'a> RunContext<'a> {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(criterion);
     }
 
-    /// What the fault itself has checked.
+    /// The criteria that the fault itself has checked.
     pub fn findings(&self) -> Vec<Criterion> {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How the command was called.
+    /// The configuration of the command.
     pub fn config(&self) -> &Config {
         &self.journal.config
     }

@@ -19,46 +19,46 @@ use super::model::{expectation::Expectation, history::Stream, requirement::Requi
 
 /// A way to break the stack, and what must come of it.
 pub struct Scenario {
-    /// Its name on the command line.
+    /// The scenario's name on the command line.
     pub id: &'static str,
-    /// What users read of it.
+    /// The texts that users read.
     pub text: Text,
-    /// What it needs of the cluster.
+    /// The requirement on the cluster.
     pub requires: Requirement,
-    /// What is written meanwhile.
+    /// The writes that flow meanwhile.
     pub workload: Workload,
-    /// What must come of it.
+    /// The outcome that is a pass.
     pub expect: Expectation,
-    /// How the stack is broken.
+    /// The fault that is put in.
     pub fault: &'static dyn Fault,
 }
 
-/// What users read of a scenario.
+/// The texts of a scenario that users read.
 pub struct Text {
-    /// What happens, as a headline.
+    /// The headline: what happens.
     pub title: &'static str,
-    /// What it does.
+    /// The fault: what the drill does.
     pub does: &'static str,
-    /// What must come of it.
+    /// The outcome that is a pass.
     pub must: &'static str,
-    /// How it is undone.
+    /// The way in which the fault is undone.
     pub undone: &'static str,
 }
 
-/// What is written while a scenario runs.
+/// The writes that flow while a scenario runs.
 pub struct Workload {
     /// The streams that are written to.
     pub streams: &'static [Stream],
-    /// How long before its time a write is handed out to the prober: for so long writes go on without the API server.
+    /// The time by which a write is handed out to the prober before it is due: for so long writes go on without the API server.
     pub lead_time: Duration,
 }
 
 impl Workload {
-    /// Both streams, and a lead time that a connection made anew does not exceed.
+    /// The workload of most scenarios: both streams, and a lead time that outlasts a connection made anew.
     const DEFAULT: Workload = Workload { streams: &Stream::ALL, lead_time: Duration::from_secs(2) };
 }
 
-/// How a fault is undone that takes pods away only.
+/// The way in which a fault is undone that takes pods away only.
 const UNDONE_BY_OPERATOR: &str = "by the operator, which makes the pod again";
 
 /// Every scenario; the first is the default, the control is last. Two that kill a container have one between them that

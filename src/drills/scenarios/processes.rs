@@ -99,7 +99,7 @@ impl Fault for Freeze {
         })
     }
 
-    /// What the operator makes of it is noted, and is no reason to fail.
+    /// Waits a minute. What the operator makes of the fault is noted, and is no reason to fail.
     fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
         Box::pin(async move {
             let end = tokio::time::Instant::now() + FROZEN;

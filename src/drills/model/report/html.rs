@@ -25,7 +25,7 @@ pub fn html(report: &DrillReport) -> String {
          <h1>Failover drill <span class=\"{outcome}\">{outcome}</span></h1>\n"
     );
     let all: u64 = report.runs.iter().map(|run| run.verdict.sql.acknowledged + run.verdict.http.acknowledged).sum();
-    let lost: usize = report.runs.iter().map(|run| run.verdict.writes(super::super::verdict::Wrong::Lost)).sum();
+    let lost: usize = report.runs.iter().map(|run| run.verdict.writes(super::super::verdict::AnomalyKind::Lost)).sum();
     let _ = writeln!(
         page,
         "<p class=\"lead\">{} acknowledged writes, {} lost, in {} {}.</p>",
@@ -99,13 +99,13 @@ fn criteria(page: &mut String, run: &DrillRun) {
         );
     }
     page.push_str("</table>\n");
-    if !run.verdict.findings.is_empty() {
+    if !run.verdict.anomalies.is_empty() {
         page.push_str("<details open><summary>Findings</summary><ul>\n");
-        for finding in run.verdict.findings.iter().take(SHOWN) {
-            let _ = writeln!(page, "<li>{}</li>", escape(&finding.to_string()));
+        for anomaly in run.verdict.anomalies.iter().take(SHOWN) {
+            let _ = writeln!(page, "<li>{}</li>", escape(&anomaly.to_string()));
         }
-        if run.verdict.findings.len() > SHOWN {
-            let _ = writeln!(page, "<li>and {} more in the JSON report</li>", run.verdict.findings.len() - SHOWN);
+        if run.verdict.anomalies.len() > SHOWN {
+            let _ = writeln!(page, "<li>and {} more in the JSON report</li>", run.verdict.anomalies.len() - SHOWN);
         }
         page.push_str("</ul></details>\n");
     }

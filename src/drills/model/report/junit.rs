@@ -47,8 +47,8 @@ pub fn junit(report: &DrillReport) -> String {
                 let _ = writeln!(xml, "/>");
             } else {
                 let _ = writeln!(xml, "><failure message=\"{detail}\">");
-                for finding in &run.verdict.findings {
-                    let _ = writeln!(xml, "{}", escape(&finding.to_string()));
+                for anomaly in &run.verdict.anomalies {
+                    let _ = writeln!(xml, "{}", escape(&anomaly.to_string()));
                 }
                 let _ = writeln!(xml, "</failure></testcase>");
             }

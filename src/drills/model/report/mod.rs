@@ -21,7 +21,7 @@ use crate::database::Fork;
 
 /// The name of the JSON report's schema.
 pub const SCHEMA: &str = "stackctl/drill-report";
-/// Its version. Fields may be added within one; any other change raises it.
+/// The version of the JSON report's schema. Fields may be added within one; any other change raises it.
 pub const VERSION: u32 = 1;
 
 /// Where a drill ran.
@@ -172,7 +172,7 @@ pub fn series(history: &History, end: Micros) -> Vec<Series> {
         .collect()
 }
 
-/// Counts why writes were not acknowledged, the most frequent reason first.
+/// WriteCounts why writes were not acknowledged, the most frequent reason first.
 pub fn reasons(history: &History) -> Vec<(String, u64)> {
     let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     for attempt in history.attempts.values() {

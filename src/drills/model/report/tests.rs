@@ -57,7 +57,7 @@ fn run(lose: bool) -> DrillRun {
         criteria: vec![Criterion {
             name: "nothing acknowledged is lost".into(),
             ok: !lose,
-            detail: format!("{} lost", verdict.findings.len()),
+            detail: format!("{} lost", verdict.anomalies.len()),
         }],
         times: measure(&history, &events, 20 * SECOND),
         series: series(&history, 20 * SECOND),

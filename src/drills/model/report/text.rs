@@ -1,7 +1,7 @@
 //! The closing summary on the terminal.
 
 use super::{
-    super::{history::Stream, verdict::Wrong},
+    super::{history::Stream, verdict::AnomalyKind},
     DrillRun,
 };
 use crate::figures::{median, thousands};
@@ -12,14 +12,14 @@ pub fn summary(run: &DrillRun) -> String {
     let outcome = if run.pass { "PASS" } else { "FAIL" };
     let mut lines = vec![format!("{outcome}  {}  ({})", run.title, run.run), String::new()];
     let acknowledged = verdict.sql.acknowledged + verdict.http.acknowledged;
-    let wrong = match (verdict.findings.is_empty(), run.times.lost_ms) {
+    let wrong = match (verdict.anomalies.is_empty(), run.times.lost_ms) {
         (true, _) => "none was lost, none doubled, none appeared from nowhere".to_owned(),
         (false, Some(oldest)) => format!(
             "{} were lost, the oldest acknowledged {} before the fault",
-            thousands(verdict.writes(Wrong::Lost) as u64),
+            thousands(verdict.writes(AnomalyKind::Lost) as u64),
             seconds(oldest)
         ),
-        (false, None) => format!("{} findings, see below", verdict.findings.len()),
+        (false, None) => format!("{} findings, see below", verdict.anomalies.len()),
     };
     lines.push(format!("  {} writes were acknowledged: {wrong}.", thousands(acknowledged)));
     for interruption in &run.times.interruptions {
@@ -76,11 +76,11 @@ pub fn summary(run: &DrillRun) -> String {
         let mark = if criterion.ok { "ok  " } else { "FAIL" };
         lines.push(format!("    {mark}  {}: {}", criterion.name, criterion.detail));
     }
-    for finding in verdict.findings.iter().take(SHOWN) {
-        lines.push(format!("    !     {finding}"));
+    for anomaly in verdict.anomalies.iter().take(SHOWN) {
+        lines.push(format!("    !     {anomaly}"));
     }
-    if verdict.findings.len() > SHOWN {
-        lines.push(format!("    !     and {} more in the JSON report", verdict.findings.len() - SHOWN));
+    if verdict.anomalies.len() > SHOWN {
+        lines.push(format!("    !     and {} more in the JSON report", verdict.anomalies.len() - SHOWN));
     }
     lines.join("\n")
 }
