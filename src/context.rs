@@ -8,9 +8,9 @@ use tokio::sync::{Mutex, OnceCell, watch};
 use crate::{
     bundle::Bundle,
     config::Config,
-    database::CLUSTER,
     error::{Result, failed, timed_out},
     kube::{ClusterRef, Inventory, Kube, Lock},
+    names::DATABASE,
     ui::{Event, Reporter},
 };
 
@@ -96,7 +96,7 @@ impl Context {
     /// As [`Context::database`], as far as it is known without asking: for plans and manifests where there is no
     /// cluster yet.
     pub fn known_database(&self) -> String {
-        self.inventory.get().and_then(Inventory::database).unwrap_or_else(|| CLUSTER.to_owned())
+        self.inventory.get().and_then(Inventory::database).unwrap_or_else(|| DATABASE.to_owned())
     }
 
     /// Takes the stack's lock in the cluster, held until [`Context::unlock`].

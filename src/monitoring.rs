@@ -50,7 +50,7 @@ impl Overview {
         for (kind, name) in WORKLOADS {
             let object = ObjectRef::namespaced("apps/v1", kind, NAMESPACE, &format!("monitoring-{name}"));
             let Some(live) = kube.get(&object).await? else { continue };
-            match readiness(&live) {
+            match readiness(&live).unwrap_or_else(|| Readiness::Ready(String::new())) {
                 Readiness::Ready(_) => overview.ready.push(name),
                 Readiness::Progressing(detail) => {
                     let problems = explain(kube, &object).await?;

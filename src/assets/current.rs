@@ -4,7 +4,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::render::kind;
-use crate::database::CLUSTER;
+use crate::names::DATABASE;
 
 /// What the names of a Cluster's Services and Secrets end with, as far as the app uses them.
 const SUFFIXES: [&str; 4] = ["-rw", "-ro", "-app", "-ca"];
@@ -16,7 +16,7 @@ pub fn of_cluster(objects: &mut [DynamicObject], name: &str) {
             "Cluster" => {
                 object.metadata.name = Some(name.to_owned());
                 // Said although it is the default: one that was restored says it, too.
-                let parameters = object.data.pointer_mut("/spec/plugins/0/parameters").filter(|_| name != CLUSTER);
+                let parameters = object.data.pointer_mut("/spec/plugins/0/parameters").filter(|_| name != DATABASE);
                 if let Some(parameters) = parameters {
                     parameters["serverName"] = json!(name);
                 }
@@ -26,7 +26,7 @@ pub fn of_cluster(objects: &mut [DynamicObject], name: &str) {
                 object.metadata.name = Some(name.to_owned());
                 object.data["spec"]["cluster"]["name"] = json!(name);
             }
-            "Deployment" => redirect(&mut object.data["spec"]["template"], CLUSTER, name),
+            "Deployment" => redirect(&mut object.data["spec"]["template"], DATABASE, name),
             _ => {}
         }
     }
@@ -70,7 +70,7 @@ mod tests {
         }
         assert!(!text.contains("\"user-db-rw\"") && text.contains("\"/run/secrets/user-db\""), "{text}");
         assert_eq!(
-            there_and_back("user-db-then", CLUSTER),
+            there_and_back("user-db-then", DATABASE),
             serde_json::to_value(Part::Web.embedded().unwrap()).unwrap()
         );
     }

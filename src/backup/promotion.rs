@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch},
 };
 use serde_json::{Value, json};
 
@@ -20,9 +20,11 @@ use super::{
 use crate::{
     assets::{Part, redirect},
     context::Context,
-    database::{self, CLUSTER, Overview, reference},
+    database::{self, Overview, reference},
     error::{Result, failed, one_line, timed_out, usage},
-    kube::{ApplyOptions, FIELD_MANAGER, ObjectRef, apply, wait_ready},
+    kube::{ApplyOptions, ObjectRef, apply, merge_params, wait_ready},
+    names::DATABASE,
+    names::FIELD_MANAGER,
     phases::common,
     ui::{Event, human},
 };
@@ -146,7 +148,7 @@ async fn point(cx: &Context, name: &str, deadline: Instant, phase: &str) -> Resu
     let live = live.ok_or_else(|| failed(format!("there is no {app}")).remedy("stackctl up installs it"))?;
     let before = live.data.pointer("/spec/template").cloned().unwrap_or(Value::Null);
     let mut template = before.clone();
-    redirect(&mut template, CLUSTER, name);
+    redirect(&mut template, DATABASE, name);
     for other in restored::list(kube, namespace, name).await? {
         redirect(&mut template, &other.name, name);
     }
@@ -188,7 +190,7 @@ async fn schedule(cx: &Context, name: &str) -> Result<()> {
 }
 
 async fn patch(cx: &Context, object: &ObjectRef, change: Value) -> Result<()> {
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let params = merge_params(FIELD_MANAGER);
     let api = cx.kube().await?.api(object).await?;
     let changed = api.patch(&object.name, &params, &Patch::Merge(change)).await;
     changed.with_context(|| format!("cannot change {object}"))?;

@@ -124,7 +124,7 @@ impl Restored {
             Some(_) if object.data.pointer("/status/readyInstances").and_then(Value::as_u64).unwrap_or(0) == 0 => {
                 "stopped, its volumes are kept".into()
             }
-            _ => readiness(object).detail(),
+            _ => readiness(object).map(|readiness| readiness.detail()).unwrap_or_default(),
         };
         Restored {
             name: object.metadata.name.clone().unwrap_or_default(),

@@ -11,10 +11,7 @@ use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsag
 use serde_json::{Value, json};
 
 use super::{KEY_ID, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE};
-use crate::{
-    error::{Result, failed},
-    kube::ObjectRef,
-};
+use crate::{error::Result, kube::ObjectRef, random};
 
 /// When a certificate ends: what made it noted it here.
 pub const NOT_AFTER: &str = "stackctl/not-after";
@@ -126,7 +123,7 @@ pub fn credentials(namespace: &str, there: Option<&DynamicObject>) -> Result<Dyn
         let kept = there.and_then(|secret| secret.data.get("data")?.get(key).cloned());
         let value = match kept {
             Some(value) => value,
-            None => encoded(random(length)?)?,
+            None => encoded(random::secret("credentials for the store of backups", random::BASE32, length)?)?,
         };
         data.insert(key, value);
     }
@@ -135,18 +132,6 @@ pub fn credentials(namespace: &str, there: Option<&DynamicObject>) -> Result<Dyn
         "metadata": {"name": STORE, "namespace": namespace},
         "data": data,
     }))
-}
-
-/// Characters by chance, 5 bits each, of those that are safe in every place where an S3 key may stand.
-fn random(length: usize) -> Result<String> {
-    const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let mut bytes = vec![0; length];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .map_err(|_| failed("this machine gives no random numbers"))
-        .context("cannot make credentials for the store of backups")?;
-    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
 }
 
 /// As `data` and not as `stringData`: of that the server notes other fields than those that the next apply names.
@@ -190,7 +175,5 @@ mod tests {
         let one = credentials("a", None).unwrap();
         assert_eq!(credentials("a", Some(&one)).unwrap().data, one.data);
         assert_ne!(credentials("a", None).unwrap().data, one.data);
-        let text = random(40).unwrap();
-        assert!(text.len() == 40 && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()), "{text}");
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         verdict::AnomalyKind,
     },
     error::Result,
-    figures::thousands,
+    stats::thousands,
     ui,
 };
 

@@ -12,8 +12,8 @@ use crate::{
     cli::{Global, RestoreArgs},
     config::{Config, Options},
     context::Context,
-    database::CLUSTER,
     error::{Result, usage},
+    names::DATABASE,
     ui::{self, Event, Reporter, Style, prompt},
 };
 
@@ -43,7 +43,7 @@ pub async fn run(global: &Global, args: &RestoreArgs, style: Style) -> Result<u8
     let order = Order {
         target: to.parse::<Target>()?,
         server: args.from.clone(),
-        name: args.name.clone().unwrap_or_else(|| format!("{CLUSTER}-{}", stamp())),
+        name: args.name.clone().unwrap_or_else(|| format!("{DATABASE}-{}", stamp())),
         instances: args.instances,
         archives: true,
         deadline: Instant::now() + config.timeout,

@@ -1,14 +1,13 @@
 //! The CloudNativePG Cluster's own status.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
     error::{Result, failed},
-    kube::Kube,
+    kube::{Kube, cnpg::ClusterStatus},
 };
 
-/// The Cluster at a glance.
+/// A Cluster at a glance.
 #[derive(Debug, Clone, Serialize)]
 pub struct Overview {
     /// The operator's word for its state, e.g. `Cluster in healthy state`.
@@ -35,7 +34,7 @@ pub struct Instance {
 }
 
 impl Overview {
-    /// Reads it.
+    /// The overview of a Cluster of the cluster.
     ///
     /// # Errors
     /// No such Cluster, or an API server that refuses.
@@ -44,26 +43,22 @@ impl Overview {
         let cluster = kube.get(&object).await?.ok_or_else(|| {
             failed(format!("there is no database: {object} does not exist")).remedy("stackctl up installs it")
         })?;
-        Ok(Overview::of(&cluster.data))
+        Ok(Overview::of(&ClusterStatus::of(&cluster)))
     }
 
-    /// Reads it from the object's spec and status.
-    pub fn of(data: &Value) -> Overview {
-        let text = |path: &str| data.pointer(path).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned);
-        let number = |path: &str| data.pointer(path).and_then(Value::as_u64).unwrap_or(0);
-        let primary = text("/status/currentPrimary");
-        let names = data.pointer("/status/instanceNames").and_then(Value::as_array);
-        let members = names
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(|name| Instance { name: name.to_owned(), primary: primary.as_deref() == Some(name) })
+    /// The overview of a Cluster's status.
+    pub fn of(status: &ClusterStatus) -> Overview {
+        let primary = status.current_primary.clone();
+        let members = status
+            .instance_names
+            .iter()
+            .map(|name| Instance { name: name.clone(), primary: primary.as_ref() == Some(name) })
             .collect();
         Overview {
-            phase: text("/status/phase").unwrap_or_else(|| "unknown".into()),
-            instances: number("/spec/instances"),
-            ready: number("/status/readyInstances"),
-            target_primary: text("/status/targetPrimary"),
+            phase: if status.phase.is_empty() { "unknown".into() } else { status.phase.clone() },
+            instances: status.wanted as u64,
+            ready: status.ready as u64,
+            target_primary: status.target_primary.clone(),
             primary,
             members,
         }
@@ -94,17 +89,17 @@ mod tests {
             "status": {"readyInstances": 3, "currentPrimary": "user-db-1", "targetPrimary": "user-db-1",
                        "instanceNames": ["user-db-1", "user-db-2", "user-db-3"], "phase": "Cluster in healthy state"}
         });
-        let overview = Overview::of(&data);
+        let overview = Overview::of(&ClusterStatus::of_data(&data));
         assert!(overview.healthy());
         assert_eq!(overview.describe(), "3/3 ready, primary user-db-1");
         assert_eq!(overview.members.iter().filter(|member| member.primary).count(), 1);
         data["status"]["targetPrimary"] = json!("user-db-2");
-        assert!(!Overview::of(&data).healthy());
+        assert!(!Overview::of(&ClusterStatus::of_data(&data)).healthy());
     }
 
     #[test]
     fn an_empty_status_is_not_healthy() {
-        let overview = Overview::of(&json!({"spec": {"instances": 3}}));
+        let overview = Overview::of(&ClusterStatus::of_data(&json!({"spec": {"instances": 3}})));
         assert!(!overview.healthy());
         assert_eq!(overview.describe(), "0/3 ready, primary none");
     }

@@ -11,35 +11,23 @@ use kube::{
     api::{DynamicObject, Patch, PatchParams},
     core::Status,
 };
-use serde::Serialize;
 
 use super::{
     Kube, ObjectRef, Problem, WaitEvent,
     api_error::{self, namespace_terminating, webhook_down},
-    live::{self, Live},
-    readiness::{Readiness, readiness},
+    live::{self, Change, Live},
+    readiness::{Readiness, is_ready, readiness},
     wait::wait_ready,
 };
-use crate::error::{Failure, Result, failed, timed_out};
+use crate::{
+    error::{Failure, Result, failed, timed_out},
+    names::FIELD_MANAGER,
+};
 
-/// The name under which stackctl owns fields.
-pub const FIELD_MANAGER: &str = "stackctl";
 /// Requests at the same time.
 const CONCURRENCY: usize = 8;
 /// How soon after a refusal that may pass the same object is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(700);
-
-/// What applying an object did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// It was not there.
-    Created,
-    /// It was there and something of it changed.
-    Configured,
-    /// It was as it should be; nothing was written.
-    Unchanged,
-}
 
 /// How to apply.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +49,8 @@ pub enum ApplyEvent {
         object: ObjectRef,
         /// What that did.
         change: Change,
-        /// How ready it was in the server's answer, which says so only of what was not changed.
+        /// How ready it was in the server's answer: `None` for what was changed, and for kinds that are as soon as they
+        /// exist.
         readiness: Option<Readiness>,
     },
     /// Something is in the way and tried again, e.g. a webhook that does not answer yet.
@@ -157,7 +146,7 @@ impl Run<'_> {
         while let Some((position, reference, change, after)) = results.try_next().await? {
             if !self.options.dry_run
                 && reference.is("apiextensions.k8s.io", "CustomResourceDefinition")
-                && after.is_some_and(|object| !readiness(&object).is_ready())
+                && after.is_some_and(|object| !is_ready(&object))
             {
                 definitions.push(reference.clone());
             }
@@ -179,7 +168,7 @@ impl Run<'_> {
 
     fn tell(&self, object: &ObjectRef, change: Change, after: Option<&DynamicObject>) {
         // Controllers have not seen yet what was just changed: its status is of before.
-        let readiness = after.filter(|_| change == Change::Unchanged).map(readiness);
+        let readiness = after.filter(|_| change == Change::Unchanged).and_then(readiness);
         (self.on)(ApplyEvent::Applied { object: object.clone(), change, readiness });
     }
 

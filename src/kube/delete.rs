@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 
-use super::{Kube, ObjectRef, Problem, api_error, apply::wave_of, explain, inventory::Entry, keep_data, live};
+use super::{Entry, Kube, ObjectRef, Problem, api_error, apply::wave_of, explain, keep_data, live};
 use crate::error::{Result, timed_out};
 
 /// Requests at the same time.

@@ -12,33 +12,24 @@ use std::{
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api,
-    api::{DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ObjectMeta, Patch},
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    ApplyOptions, Change, FIELD_MANAGER, Kube, ObjectRef, OnApply, api_error, apply,
+    ApplyOptions, Change, Entry, Kube, ObjectRef, OnApply, api_error, apply,
     delete::{self, OnDelete},
-    live,
+    live, merge_params, post_params,
 };
-use crate::error::{Result, failed};
+use crate::{
+    error::{Result, failed},
+    names::{APP_NAME, FIELD_MANAGER, MANAGED_BY},
+};
 
 /// The ConfigMap's name.
 pub const INVENTORY: &str = "stackctl-inventory";
 /// Its annotation with the name of the Cluster that the app uses, where that is not the one of the manifests.
 const DATABASE: &str = "stackctl/database";
-
-/// An object in the inventory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Which.
-    #[serde(flatten)]
-    pub object: ObjectRef,
-    /// It was there before and without us, so it is not ours to delete.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub adopted: bool,
-}
 
 type Parts = BTreeMap<String, Vec<Entry>>;
 
@@ -94,7 +85,7 @@ impl Inventory {
         let (others, database) = (moved(self.entries(from), new, old), moved(self.entries(to), old, new));
         let data = json!({from: serde_json::to_string(&others)?, to: serde_json::to_string(&database)?});
         let patch = Patch::Merge(json!({"metadata": {"annotations": {DATABASE: new.name}}, "data": data}));
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let params = merge_params(FIELD_MANAGER);
         let api: Api<ConfigMap> = Api::namespaced(self.kube.client(), &self.namespace);
         let doing = format!("write the inventory (ConfigMap {}/{INVENTORY})", self.namespace);
         self.kube.call(&doing, || api.patch(INVENTORY, &params, &patch)).await?;
@@ -233,7 +224,7 @@ impl Inventory {
         }
         let value = if entries.is_empty() { None } else { Some(serde_json::to_string(&entries)?) };
         let patch = Patch::Merge(json!({"data": {part: value}}));
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let params = merge_params(FIELD_MANAGER);
         match self.kube.attempt(&doing, || api.patch(INVENTORY, &params, &patch)).await? {
             Ok(_) => return Ok(()),
             Err(status) if status.is_not_found() && value.is_none() => return Ok(()),
@@ -250,14 +241,14 @@ impl Inventory {
     /// Creates the ConfigMap, empty, and its namespace if need be; another part may do so at the same time.
     async fn create(&self, doing: &str) -> Result<()> {
         let labels = BTreeMap::from([
-            ("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned()),
-            ("app.kubernetes.io/name".to_owned(), INVENTORY.to_owned()),
+            (MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned()),
+            (APP_NAME.to_owned(), INVENTORY.to_owned()),
         ]);
         let map = ConfigMap {
             metadata: ObjectMeta { name: Some(INVENTORY.into()), labels: Some(labels), ..ObjectMeta::default() },
             ..ConfigMap::default()
         };
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let params = post_params(FIELD_MANAGER);
         let maps: Api<ConfigMap> = Api::namespaced(self.kube.client(), &self.namespace);
         let mut created = self.kube.attempt(doing, || maps.create(&params, &map)).await?;
         if matches!(&created, Err(status) if status.is_not_found()) {

@@ -18,8 +18,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{FIELD_MANAGER, Kube, ObjectRef, api_error};
-use crate::error::{Result, failed, timed_out};
+use super::{Kube, ObjectRef, api_error, merge_params};
+use crate::{
+    error::{Result, failed, timed_out},
+    names::FIELD_MANAGER,
+};
 
 const FINALIZER: &str = "stackctl/keep-volumes";
 const ROLE: &str = "cnpg.io/instanceRole";
@@ -264,7 +267,7 @@ fn owned_by(metadata: &ObjectMeta, uid: &str) -> bool {
 async fn set_finalizer(kube: &Kube, object: &ObjectRef, wanted: bool) -> Result<()> {
     let api = kube.api(object).await?;
     let doing = format!("write the finalizers of {object}");
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let params = merge_params(FIELD_MANAGER);
     for _ in 0..ATTEMPTS {
         let Some(found) = kube.get(object).await? else { return Ok(()) };
         let mut finalizers = found.finalizers().to_vec();

@@ -21,8 +21,11 @@ use tokio::{
     time::{MissedTickBehavior, interval_at, sleep, timeout},
 };
 
-use super::{FIELD_MANAGER, Kube, api_error};
-use crate::error::{Failure, Result, failed};
+use super::{Kube, api_error, post_params};
+use crate::{
+    error::{Failure, Result, failed},
+    names::{FIELD_MANAGER, MANAGED_BY},
+};
 
 /// A lease that was not renewed for so long is nobody's.
 const EXPIRY: Duration = Duration::from_secs(30);
@@ -167,11 +170,11 @@ async fn renew(kube: Kube, api: Api<Lease>, written: Arc<Mutex<Lease>>, lost: wa
 }
 
 fn params() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+    post_params(FIELD_MANAGER)
 }
 
 fn lease(name: &str, holder: &str, transitions: i32) -> Lease {
-    let labels = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned())]);
+    let labels = BTreeMap::from([(MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned())]);
     let now = MicroTime(Timestamp::now());
     Lease {
         metadata: ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() },

@@ -5,15 +5,25 @@ use std::collections::HashMap;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ObjectMeta, Time};
 use kube::api::{DynamicObject, ListParams};
+use serde::Serialize;
 
-use super::{
-    Kube, ObjectRef,
-    apply::{Change, FIELD_MANAGER},
-};
-use crate::error::Result;
+use super::{Kube, ObjectRef};
+use crate::{error::Result, names::FIELD_MANAGER};
 
 /// Requests at the same time.
 const CONCURRENCY: usize = 8;
+
+/// What applying an object did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It was not there.
+    Created,
+    /// It was there and something of it changed.
+    Configured,
+    /// It was as it should be; nothing was written.
+    Unchanged,
+}
 
 /// What tells whether an apply changed an object.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{Kube, ObjectRef};
-use crate::error::{Failure, Result, failed};
+use crate::{
+    error::{Failure, Result, failed},
+    names::{FIELD_MANAGER, MANAGED_BY},
+};
 
 /// The APIService through which the autoscaler asks for CPU and memory.
 const METRICS_API: &str = "v1beta1.metrics.k8s.io";
@@ -79,7 +82,7 @@ async fn blind(kube: &Kube, why: &str) -> Result<Failure> {
         _ => "the API server itself".into(),
     };
     let labels = service.metadata.labels.unwrap_or_default();
-    let ours = labels.get("app.kubernetes.io/managed-by").is_some_and(|manager| manager == "stackctl");
+    let ours = labels.get(MANAGED_BY).is_some_and(|manager| manager == FIELD_MANAGER);
     let failure = failed(format!("the metrics API, served by {by}, does not tell what pods use: {why}"));
     Ok(if ours {
         failure.remedy("stackctl logs autoscaling says what is wrong with metrics-server; stackctl up puts it right")

@@ -76,6 +76,17 @@ impl ObjectRef {
     }
 }
 
+/// An object in the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Which.
+    #[serde(flatten)]
+    pub object: ObjectRef,
+    /// It was there before and without us, so it is not ours to delete.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
+}
+
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.namespace {

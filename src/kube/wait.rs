@@ -1,9 +1,6 @@
 //! Waiting until objects are ready: watched, with a deadline, and with the reason when it takes long.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures::stream::{self, BoxStream, StreamExt};
 use kube::{
@@ -80,7 +77,7 @@ impl Wait<'_> {
         let references: Vec<ObjectRef> = self.states.iter().map(|(object, _)| object.clone()).collect();
         let mut found = live::objects(self.kube, &references).await?;
         for reference in references {
-            let state = found.remove(&reference).map_or_else(absent, |object| readiness(&object));
+            let state = found.remove(&reference).map_or_else(absent, |object| state_of(&object));
             self.set(&reference, state)?;
         }
         Ok(())
@@ -225,6 +222,11 @@ fn cannot_recover(problem: &Problem) -> Failure {
     }
 }
 
+/// The readiness of what exists: a kind without a state of its own is ready then.
+fn state_of(object: &DynamicObject) -> Readiness {
+    readiness(object).unwrap_or_else(|| Readiness::Ready(String::new()))
+}
+
 fn absent() -> Readiness {
     Readiness::Progressing("does not exist".into())
 }
@@ -246,7 +248,7 @@ fn seen(
     let of = |object: &mut DynamicObject, member: &ObjectRef| {
         object.types =
             Some(kube::core::TypeMeta { api_version: member.api_version.clone(), kind: member.kind.clone() });
-        Seen::Object(member.clone(), readiness(object))
+        Seen::Object(member.clone(), state_of(object))
     };
     match event {
         Ok(watcher::Event::Init) => {
@@ -263,13 +265,4 @@ fn seen(
         Ok(watcher::Event::Delete(object)) => member(&object).map(|member| Seen::Object(member.clone(), absent())),
         Err(error) => Some(Seen::Error(error)),
     }
-}
-
-/// How readiness reads in one map, for those that poll: see [`readiness`].
-///
-/// # Errors
-/// The server does not answer or forbids it.
-pub async fn states(kube: &Kube, objects: &[ObjectRef]) -> Result<HashMap<ObjectRef, Readiness>> {
-    let found = live::objects(kube, objects).await?;
-    Ok(objects.iter().map(|object| (object.clone(), found.get(object).map_or_else(absent, readiness))).collect())
 }

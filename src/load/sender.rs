@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{DeleteParams, LogParams, ObjectMeta, PostParams},
+    api::{DeleteParams, LogParams, ObjectMeta},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -24,7 +24,8 @@ use super::{PHASE, Plan, Told, scale::WEB};
 use crate::{
     context::Context,
     error::{Result, failed, timed_out},
-    kube::{FIELD_MANAGER, Kube, ObjectRef, explain, wait_ready},
+    kube::{Kube, ObjectRef, explain, post_params, wait_ready},
+    names::FIELD_MANAGER,
     phases::common,
 };
 
@@ -60,7 +61,7 @@ impl Sender {
         let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
         // One that has ended.
         remove(kube, namespace).await?;
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let params = post_params(FIELD_MANAGER);
         pods.create(&params, &pod(web, plan)?).await.context("cannot start the load's sender")?;
         let sender = Sender { kube: kube.clone(), namespace: namespace.clone(), reading: None };
         let deadline = cx.deadline.min(Instant::now() + START);

@@ -4,10 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::{
-    api::{Patch, PatchParams},
-    core::DynamicObject,
-};
+use kube::{api::Patch, core::DynamicObject};
 use serde_json::json;
 
 use super::{backup, common};
@@ -18,7 +15,8 @@ use crate::{
     context::Context,
     database,
     error::{Failure, Result, failed},
-    kube::{FIELD_MANAGER, ObjectRef},
+    kube::{ObjectRef, merge_params},
+    names::FIELD_MANAGER,
 };
 
 /// For so long an instance may go by what it read of the ObjectStore: the plugin's `DefaultTTLSeconds`, and one more.
@@ -112,7 +110,7 @@ pub async fn begin_anew(cx: &Context) -> Result<()> {
     tokio::time::sleep(READ_ANEW_AFTER).await;
     let store = ObjectRef::namespaced("barmancloud.cnpg.io/v1", "ObjectStore", namespace, OBJECT_STORE);
     let noted = Patch::Merge(json!({"status": {"serverRecoveryWindow": null}}));
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let params = merge_params(FIELD_MANAGER);
     let patched = kube.api(&store).await?.patch_status(OBJECT_STORE, &params, &noted).await;
     patched.with_context(|| format!("cannot write the status of {store}"))?;
     // A base backup starts at the last checkpoint: at one before this, the log that it needs is in the former place.

@@ -13,12 +13,10 @@ use crate::{
     assets::{self, Images, Part},
     backup::restored,
     context::Context,
-    database::CLUSTER,
     error::Result,
     fetch,
-    kube::{
-        ApplyEvent, ApplyOptions, Change, DeleteEvent, ObjectRef, Problem, Readiness, WaitEvent, takes_time, wait_ready,
-    },
+    kube::{ApplyEvent, ApplyOptions, Change, DeleteEvent, ObjectRef, Problem, Readiness, WaitEvent, wait_ready},
+    names::DATABASE,
     phases::{backup, image, monitoring},
     ui::{Event, Reporter, State},
 };
@@ -80,7 +78,7 @@ async fn database(cx: &Context) -> Result<Vec<DynamicObject>> {
     for object in &mut objects {
         let reference = ObjectRef::of(object)?;
         if reference.kind == "Cluster"
-            && reference.name != CLUSTER
+            && reference.name != DATABASE
             && let Some(live) = cx.kube().await?.get(&reference).await?
         {
             restored::keep_origin(object, &live);
@@ -191,11 +189,11 @@ pub async fn apply(cx: &Context, phase: &str, part: Part) -> Result<Applied> {
 pub async fn wait(cx: &Context, phase: &str, applied: &Applied) -> Result<()> {
     cx.doing(phase, "waiting until it is ready");
     let observer = observer(&cx.reporter, phase);
-    for (object, readiness) in applied.ready.iter().filter(|(object, _)| takes_time(object)) {
+    for (object, readiness) in applied.ready.iter().filter(|(object, _)| object.has_readiness()) {
         observer(WaitEvent::State { object: object.clone(), readiness: readiness.clone() });
     }
     let is_ready = |object: &ObjectRef| applied.ready.iter().any(|(ready, _)| ready == object);
-    let slow = applied.refs.iter().filter(|object| takes_time(object) && !is_ready(object));
+    let slow = applied.refs.iter().filter(|object| object.has_readiness() && !is_ready(object));
     let slow: Vec<ObjectRef> = slow.cloned().collect();
     wait_ready(cx.kube().await?, &slow, cx.deadline, &observer).await
 }
@@ -247,18 +245,13 @@ pub fn deleting(phase: &str, event: DeleteEvent) -> Event {
 
 /// A problem with everything that is known of it, as an event of `phase`.
 fn in_the_way(phase: &str, problem: Problem) -> Event {
-    let mut message = problem.message;
-    if let Some(event) = &problem.last_event {
-        message.push_str(&format!("; last event: {event}"));
-    }
-    for line in &problem.last_log {
-        message.push_str(&format!("\n    | {line}"));
-    }
     Event::Problem {
         phase: phase.into(),
         resource: problem.object.to_string(),
         reason: problem.reason,
-        message,
+        message: problem.message,
+        last_event: problem.last_event,
+        last_log: problem.last_log,
         remedy: problem.remedy,
         fatal: problem.fatal,
     }

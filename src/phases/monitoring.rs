@@ -1,6 +1,5 @@
 //! Prometheus, kube-state-metrics and Grafana. Installed last and not waited for: what users came for is ready before.
 
-use anyhow::Context as _;
 use futures::future::BoxFuture;
 use kube::core::DynamicObject;
 
@@ -15,8 +14,9 @@ use crate::{
     },
     cli::Optional,
     context::Context,
-    error::{Result, failed},
+    error::Result,
     kube::ObjectRef,
+    random,
     ui::Event,
 };
 
@@ -145,29 +145,15 @@ fn tell(cx: &Context, text: String) {
     cx.reporter.send(Event::Warning { phase: ID.into(), text });
 }
 
-/// 20 characters of 64: 120 bits by chance.
+/// 20 characters of 64: 120 bits.
 fn password() -> Result<String> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut bytes = [0; 20];
-    rustls::crypto::ring::default_provider()
-        .secure_random
-        .fill(&mut bytes)
-        .map_err(|_| failed("this machine gives no random numbers"))
-        .context("cannot make a password for Grafana")?;
-    Ok(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 64)])).collect())
+    random::secret("a password for Grafana", random::BASE64URL, 20)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ui::Reporter;
-
-    #[test]
-    fn passwords_are_long_and_differ() {
-        let (one, two) = (password().unwrap(), password().unwrap());
-        assert!(one.len() == 20 && one != two);
-        assert!(one.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'), "{one}");
-    }
 
     #[tokio::test]
     async fn a_plan_without_a_cluster_names_no_kind_that_most_clusters_lack() {

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::{
     Api,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch},
 };
 use serde_json::{Value, json};
 
@@ -18,7 +18,8 @@ use crate::{
     context::Context,
     database,
     error::Result,
-    kube::FIELD_MANAGER,
+    kube::merge_params,
+    names::FIELD_MANAGER,
     ui::Event,
 };
 
@@ -82,7 +83,7 @@ pub async fn settle(cx: &Context, phase: &str, cluster: &str) -> Result<bool> {
             let reference = database::reference(namespace, cluster);
             let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs().to_string();
             let look = Patch::Merge(json!({"metadata": {"annotations": {LOOKED_AT: now}}}));
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+            let params = merge_params(FIELD_MANAGER);
             let patched = kube.api(&reference).await?.patch(cluster, &params, &look).await;
             patched.with_context(|| format!("cannot annotate {reference}"))?;
             asked = true;

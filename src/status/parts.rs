@@ -45,9 +45,9 @@ pub async fn metrics(kube: &Kube) -> Verdict {
         return Ok((Health::Unhealthy, "nothing serves the metrics API: the autoscaler is blind".into()));
     };
     Ok(match readiness(&service) {
-        Readiness::Ready(_) => (Health::Healthy, "the metrics API is served".into()),
-        Readiness::Progressing(why) => (Health::Unhealthy, why),
-        Readiness::Failed { reason, message } => (Health::Unhealthy, format!("{reason}: {message}")),
+        None | Some(Readiness::Ready(_)) => (Health::Healthy, "the metrics API is served".into()),
+        Some(Readiness::Progressing(why)) => (Health::Unhealthy, why),
+        Some(Readiness::Failed { reason, message }) => (Health::Unhealthy, format!("{reason}: {message}")),
     })
 }
 

@@ -130,6 +130,12 @@ pub enum Event {
         reason: String,
         /// The cluster's own words.
         message: String,
+        /// The last Warning event of the resource, `Reason: message`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        last_event: Option<String>,
+        /// The last lines of the container's log.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        last_log: Vec<String>,
         /// What to do.
         #[serde(skip_serializing_if = "Option::is_none")]
         remedy: Option<String>,
@@ -196,4 +202,27 @@ impl Event {
 fn as_seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     // Milliseconds are enough and keep the lines short.
     serializer.serialize_f64((elapsed.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_in_json_has_the_clusters_own_words_and_beside_them_event_and_log() {
+        let problem = Event::Problem {
+            phase: "web".into(),
+            resource: "Pod a/b".into(),
+            reason: "CrashLoopBackOff".into(),
+            message: "back-off 10s restarting".into(),
+            last_event: Some("BackOff: restarting".into()),
+            last_log: vec!["panic: no route".into()],
+            remedy: None,
+            fatal: false,
+        };
+        let json = serde_json::to_value(&problem).unwrap();
+        assert_eq!(json["message"], "back-off 10s restarting");
+        assert_eq!(json["last_event"], "BackOff: restarting");
+        assert_eq!(json["last_log"], serde_json::json!(["panic: no route"]));
+    }
 }

@@ -66,8 +66,9 @@ pub fn lines(event: &Event, verbosity: Verbosity) -> Vec<String> {
             let detail = if detail.is_empty() { String::new() } else { format!(" ({detail})") };
             vec![format!("[{phase}]   {resource}: {}{detail}", state.word())]
         }
-        Event::Problem { phase, resource, reason, message, remedy, fatal } => {
+        Event::Problem { phase, resource, reason, message, last_event, last_log, remedy, fatal } => {
             let level = if *fatal { "error" } else { "problem" };
+            let message = problem_text(message, last_event.as_deref(), last_log);
             let mut lines = vec![format!("[{phase}] {level}: {resource}: {reason}: {message}")];
             lines.extend(remedy.iter().map(|remedy| format!("[{phase}]   try: {remedy}")));
             lines
@@ -94,6 +95,18 @@ pub fn lines(event: &Event, verbosity: Verbosity) -> Vec<String> {
     }
 }
 
+/// A problem's message with what is known beside it, as people read it.
+pub(super) fn problem_text(message: &str, last_event: Option<&str>, last_log: &[String]) -> String {
+    let mut text = message.to_owned();
+    if let Some(event) = last_event {
+        text.push_str(&format!("; last event: {event}"));
+    }
+    for line in last_log {
+        text.push_str(&format!("\n    | {line}"));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,12 +118,17 @@ mod tests {
             resource: "Pod a/b".into(),
             reason: "ImagePullBackOff".into(),
             message: "no such image".into(),
+            last_event: Some("Failed: pull".into()),
+            last_log: vec!["panic".into()],
             remedy: Some("push it".into()),
             fatal: true,
         };
         assert_eq!(
             lines(&problem, Verbosity::Quiet),
-            ["[web] error: Pod a/b: ImagePullBackOff: no such image", "[web]   try: push it"]
+            [
+                "[web] error: Pod a/b: ImagePullBackOff: no such image; last event: Failed: pull\n    | panic",
+                "[web]   try: push it"
+            ]
         );
         let started = Event::PhaseStarted { phase: "web".into(), title: "web".into() };
         assert!(lines(&started, Verbosity::Quiet).is_empty());

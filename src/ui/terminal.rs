@@ -142,7 +142,8 @@ impl Renderer for Terminal {
                 let time = self.paint(Tone::Dim, &duration(*elapsed));
                 self.line(&format!("{} {title}  failed  {time}", self.paint(Tone::Bad, "✗")));
             }
-            Event::Problem { resource, reason, message, remedy, fatal, .. } => {
+            Event::Problem { resource, reason, message, last_event, last_log, remedy, fatal, .. } => {
+                let message = plain::problem_text(message, last_event.as_deref(), last_log);
                 let tone = if *fatal { Tone::Bad } else { Tone::Warn };
                 self.line(&format!("{} {resource}  {}  {message}", self.paint(tone, "!"), self.paint(tone, reason)));
                 if let Some(remedy) = remedy {

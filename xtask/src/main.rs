@@ -7,12 +7,12 @@ mod compile;
 mod dashboards;
 mod drills;
 mod engine;
-#[path = "../../src/figures.rs"]
-mod figures;
 mod plan;
 mod run;
 mod say;
 mod stackctl;
+#[path = "../../src/stats.rs"]
+mod stats;
 mod test;
 mod up;
 mod web;

@@ -17,8 +17,9 @@ use crate::{
     commands::interruptible,
     config::{Config, Options},
     context::Context,
-    database::{self, CLUSTER},
+    database,
     error::{Result, failed},
+    names::DATABASE,
     ui::{self, Event, Style},
 };
 
@@ -65,7 +66,7 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     let order = Order {
         target: Target::Latest,
         server: None,
-        name: format!("{CLUSTER}-verify-{}", stamp()),
+        name: format!("{DATABASE}-verify-{}", stamp()),
         instances: Some(1),
         archives: false,
         deadline: Instant::now() + config.timeout,

@@ -9,7 +9,6 @@ use super::{
     fault::{Fault, FaultStep, RunContext, Setup},
 };
 use crate::{
-    database::CLUSTER,
     drills::{
         actions::{restore, volumes},
         model::{
@@ -19,6 +18,7 @@ use crate::{
         },
         undo::Undo,
     },
+    names::DATABASE,
 };
 
 /// The time before the fault from which writes may be lost: a segment of the WAL is archived after a minute at the
@@ -79,7 +79,7 @@ impl Fault for Disaster {
 
 /// The new database's name, from the run's, which begins with its date and time.
 fn restored_name(run: &str) -> String {
-    format!("{CLUSTER}-{}", run.chars().take("20261124-110000".len()).collect::<String>())
+    format!("{DATABASE}-{}", run.chars().take("20261124-110000".len()).collect::<String>())
 }
 
 #[cfg(test)]

@@ -18,7 +18,8 @@ pub(super) use watchlist::Watchlist;
 
 use super::{
     Kube, ObjectRef,
-    readiness::{Readiness, age_seconds, condition, readiness},
+    cnpg::ClusterStatus,
+    readiness::{Readiness, age_seconds, condition, is_ready, readiness},
 };
 use crate::error::Result;
 use events::Events;
@@ -94,7 +95,7 @@ impl Problem {
 /// The server does not answer or forbids to look.
 pub async fn explain(kube: &Kube, object: &ObjectRef) -> Result<Vec<Problem>> {
     let Some(live) = kube.get(object).await? else { return Ok(Vec::new()) };
-    if readiness(&live).is_ready() {
+    if is_ready(&live) {
         return Ok(Vec::new());
     }
     let Some(namespace) = object.namespace.as_deref() else { return Ok(cluster_scoped(object, &live)) };
@@ -213,8 +214,7 @@ fn creation_problem(object: &ObjectRef, live: &DynamicObject, events: &Events) -
 
 /// What the CloudNativePG operator itself says, or that it says nothing.
 fn operator_problem(object: &ObjectRef, live: &DynamicObject) -> Option<Problem> {
-    let phase = live.data.pointer("/status/phase").and_then(Value::as_str).unwrap_or("");
-    let reason = live.data.pointer("/status/phaseReason").and_then(Value::as_str).unwrap_or("");
+    let ClusterStatus { phase, phase_reason: reason, .. } = ClusterStatus::of(live);
     let age = live.metadata.creation_timestamp.as_ref().map_or(0, age_seconds);
     if phase.is_empty() && age > SILENCE {
         return Some(
@@ -255,7 +255,7 @@ fn cluster_scoped(object: &ObjectRef, live: &DynamicObject) -> Vec<Problem> {
         })
     } else {
         match readiness(live) {
-            Readiness::Failed { reason, message } => Some(Problem::new(object.clone(), reason, message)),
+            Some(Readiness::Failed { reason, message }) => Some(Problem::new(object.clone(), reason, message)),
             _ => None,
         }
     };

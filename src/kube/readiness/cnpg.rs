@@ -6,46 +6,32 @@
 use kube::api::DynamicObject;
 use serde_json::Value;
 
-use super::{Readiness, condition, failed, number, progressing, text};
-
-/// The operator's word for a healthy cluster.
-const HEALTHY: &str = "Cluster in healthy state";
-
-/// Phases that the operator does not leave by itself.
-const STUCK: [&str; 6] = [
-    "Cluster is unrecoverable and needs manual intervention",
-    "Cluster cannot proceed to reconciliation due to an unknown plugin being required",
-    "Cluster has incomplete or invalid image catalog",
-    "Cluster cannot execute instance online upgrade due to missing architecture binary",
-    "Invalid cluster definition",
-    "Waiting for user action",
-];
+use super::{
+    super::cnpg::{ClusterStatus, HEALTHY},
+    Readiness, condition, failed, number, progressing, text,
+};
 
 /// All instances are ready, the primary is the one that was chosen, and the operator calls it healthy.
 pub(super) fn cluster(object: &DynamicObject) -> Readiness {
-    let wanted = object.data.pointer("/spec/instances").and_then(Value::as_i64).unwrap_or(1);
-    let ready = number(object, "/status/readyInstances");
-    let present = number(object, "/status/instances");
-    let phase = text(object, "/status/phase");
-    let count = format!("{ready}/{wanted} instances ready");
-    if phase.is_empty() {
+    let status = ClusterStatus::of(object);
+    let count = format!("{}/{} instances ready", status.ready, status.wanted);
+    if status.phase.is_empty() {
         return progressing("waiting for the operator");
     }
-    if STUCK.contains(&phase) {
-        return failed(phase, text(object, "/status/phaseReason"));
+    if status.is_stuck() {
+        return failed(&status.phase, &status.phase_reason);
     }
-    if phase != HEALTHY {
-        return progressing(format!("{count}: {}", lower_first(phase)));
+    if status.phase != HEALTHY {
+        return progressing(format!("{count}: {}", lower_first(&status.phase)));
     }
-    let (current, target) = (text(object, "/status/currentPrimary"), text(object, "/status/targetPrimary"));
-    if current.is_empty() || current != target {
+    let Some(primary) = status.settled_primary() else {
         return progressing(format!("{count}, the primary is changing"));
-    }
-    if ready != wanted || present != wanted {
+    };
+    if status.ready != status.wanted || status.present != status.wanted {
         return progressing(count);
     }
     match condition(object, "Ready") {
-        Some(condition) if condition.status == "True" => Readiness::Ready(format!("{count}, primary {current}")),
+        Some(condition) if condition.status == "True" => Readiness::Ready(format!("{count}, primary {primary}")),
         _ => progressing(count),
     }
 }

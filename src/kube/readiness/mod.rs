@@ -45,44 +45,50 @@ impl Readiness {
     }
 }
 
-/// The readiness of a live object.
-pub fn readiness(object: &DynamicObject) -> Readiness {
-    let Some(types) = &object.types else { return progressing("its kind is not known") };
-    if object.metadata.deletion_timestamp.is_some() {
-        return progressing("being deleted");
-    }
-    let group = types.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-    match (group, types.kind.as_str()) {
-        ("apps", "Deployment") => workloads::deployment(object),
-        ("apps", "StatefulSet") => workloads::stateful_set(object),
-        ("apps", "DaemonSet") => workloads::daemon_set(object),
-        ("batch", "Job") => workloads::job(object),
-        ("", "Pod") => workloads::pod(object),
-        ("", "PersistentVolumeClaim") => workloads::claim(object),
-        ("", "Service") => workloads::service(object),
-        ("autoscaling", "HorizontalPodAutoscaler") => workloads::autoscaler(object),
-        ("", "Namespace") => cluster_scoped::namespace(object),
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => cluster_scoped::definition(object),
-        ("apiregistration.k8s.io", "APIService") => cluster_scoped::api_service(object),
-        ("postgresql.cnpg.io", "Cluster") => cnpg::cluster(object),
-        ("postgresql.cnpg.io", "Database" | "Publication" | "Subscription") => cnpg::applied(object),
-        ("postgresql.cnpg.io", "Backup") => cnpg::backup(object),
-        _ => Readiness::Ready(String::new()),
-    }
+/// Tells the readiness of objects of one kind from their status.
+type Predicate = fn(&DynamicObject) -> Readiness;
+
+/// The one list of kinds whose objects can exist without being ready.
+fn predicate(group: &str, kind: &str) -> Option<Predicate> {
+    Some(match (group, kind) {
+        ("apps", "Deployment") => workloads::deployment,
+        ("apps", "StatefulSet") => workloads::stateful_set,
+        ("apps", "DaemonSet") => workloads::daemon_set,
+        ("batch", "Job") => workloads::job,
+        ("", "Pod") => workloads::pod,
+        ("", "PersistentVolumeClaim") => workloads::claim,
+        ("", "Service") => workloads::service,
+        ("autoscaling", "HorizontalPodAutoscaler") => workloads::autoscaler,
+        ("", "Namespace") => cluster_scoped::namespace,
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => cluster_scoped::definition,
+        ("apiregistration.k8s.io", "APIService") => cluster_scoped::api_service,
+        ("postgresql.cnpg.io", "Cluster") => cnpg::cluster,
+        ("postgresql.cnpg.io", "Database" | "Publication" | "Subscription") => cnpg::applied,
+        ("postgresql.cnpg.io", "Backup") => cnpg::backup,
+        _ => return None,
+    })
 }
 
-/// Whether objects of this kind can exist without being ready; waiting for others is only a look whether they exist.
-pub fn takes_time(object: &ObjectRef) -> bool {
-    matches!(
-        (object.group(), object.kind.as_str()),
-        ("apps", "Deployment" | "StatefulSet" | "DaemonSet")
-            | ("batch", "Job")
-            | ("", "Pod" | "PersistentVolumeClaim" | "Service" | "Namespace")
-            | ("autoscaling", "HorizontalPodAutoscaler")
-            | ("apiextensions.k8s.io", "CustomResourceDefinition")
-            | ("apiregistration.k8s.io", "APIService")
-            | ("postgresql.cnpg.io", "Cluster" | "Database" | "Publication" | "Subscription" | "Backup")
-    )
+/// The readiness of a live object; `None` for kinds whose objects are ready as soon as they exist.
+pub fn readiness(object: &DynamicObject) -> Option<Readiness> {
+    let Some(types) = &object.types else { return Some(progressing("its kind is not known")) };
+    let group = types.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    if object.metadata.deletion_timestamp.is_some() {
+        return Some(progressing("being deleted"));
+    }
+    predicate(group, &types.kind).map(|readiness| readiness(object))
+}
+
+/// Whether a live object is ready, or of a kind that is as soon as it exists.
+pub fn is_ready(object: &DynamicObject) -> bool {
+    readiness(object).is_none_or(|readiness| readiness.is_ready())
+}
+
+impl ObjectRef {
+    /// Whether objects of this kind can exist without being ready, so that they are worth waiting for.
+    pub fn has_readiness(&self) -> bool {
+        predicate(self.group(), &self.kind).is_some()
+    }
 }
 
 fn progressing(text: impl Into<String>) -> Readiness {

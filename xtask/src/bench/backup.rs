@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::write;
 use crate::bundle;
-use crate::figures::median;
 use crate::run::Run;
 use crate::say::{say, tell};
 use crate::stackctl::RELEASE;
+use crate::stats::median;
 
 /// Seconds that a restore may take.
 const RESTORE: u64 = 900;

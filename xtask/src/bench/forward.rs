@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::write;
 use crate::bundle;
-use crate::figures::median;
 use crate::run::Run;
 use crate::say::{say, tell};
 use crate::stackctl::RELEASE;
+use crate::stats::median;
 
 /// A namespace of its own, deleted afterwards.
 const NAMESPACE: &str = "stackctl-bench-forward";

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::figures::{median, thousands};
+use crate::stats::{median, thousands};
 
 /// These lose writes: one on purpose, for the checker to find, the other the end of what was archived.
 const LOSE: [&str; 2] = ["control", "disaster"];

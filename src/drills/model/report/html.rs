@@ -9,7 +9,7 @@ use super::{
     svg::timeline,
     text::{distribution, seconds},
 };
-use crate::figures::thousands;
+use crate::stats::thousands;
 
 const STYLE: &str = include_str!("report.css");
 /// Findings on the page; all of them are in the JSON report.

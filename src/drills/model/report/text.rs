@@ -4,7 +4,7 @@ use super::{
     super::{history::Stream, verdict::AnomalyKind},
     DrillRun,
 };
-use crate::figures::{median, thousands};
+use crate::stats::{median, thousands};
 
 /// The summary of one run: what a manager needs first, then what an engineer asks for.
 pub fn summary(run: &DrillRun) -> String {

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::failover::Survived;
 use super::measure::Turn;
-use crate::figures::median;
 use crate::say::tell;
+use crate::stats::median;
 
 /// All that was measured.
 #[derive(Debug, Serialize)]

@@ -1,0 +1,110 @@
+//! Waiting for what nothing tells of: asking again and again, with a deadline.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Result, timed_out};
+
+/// Asks `holds` every `every` until it answers with a value, and returns that. An error of `holds` ends the wait.
+///
+/// # Errors
+/// The first error of `holds`; a timeout that says `late`, with the limit, when it holds no sooner.
+pub async fn until<T>(
+    limit: Duration,
+    every: Duration,
+    late: &str,
+    mut holds: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let asking = async {
+        loop {
+            if let Some(value) = holds().await? {
+                return Ok(value);
+            }
+            tokio::time::sleep(every).await;
+        }
+    };
+    match tokio::time::timeout(limit, asking).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(timed_out(format!("{late} within {} s", limit.as_secs())).into()),
+    }
+}
+
+/// Tries `work` every `every` until it succeeds: for what fails for a while by its nature, as an API server that is away.
+///
+/// # Errors
+/// The last error of `work`, with a timeout that says `late` and the limit.
+pub async fn until_ok<T>(
+    limit: Duration,
+    every: Duration,
+    late: &str,
+    mut work: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    let mut last = None;
+    let trying = async {
+        loop {
+            match work().await {
+                Ok(value) => return value,
+                Err(error) => {
+                    tracing::debug!("tried again: {error:#}");
+                    last = Some(error);
+                }
+            }
+            tokio::time::sleep(every).await;
+        }
+    };
+    match tokio::time::timeout_at(deadline, trying).await {
+        Ok(value) => Ok(value),
+        Err(_) => {
+            let late = timed_out(format!("{late} within {} s", limit.as_secs()));
+            Err(match last {
+                Some(error) => error.context(late),
+                None => late.into(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Kind, failed, kind_of};
+
+    const LIMIT: Duration = Duration::from_secs(5);
+    const EVERY: Duration = Duration::from_millis(1);
+
+    #[tokio::test]
+    async fn it_is_asked_until_it_holds() {
+        let mut asked = 0;
+        let value = until(LIMIT, EVERY, "never", async || {
+            asked += 1;
+            Ok((asked == 3).then_some("done"))
+        });
+        assert_eq!(value.await.unwrap(), "done");
+        assert_eq!(asked, 3);
+    }
+
+    #[tokio::test]
+    async fn an_error_ends_the_wait_and_the_limit_is_a_timeout() {
+        let error = until::<()>(LIMIT, EVERY, "never", async || Err(failed("refused").into())).await.unwrap_err();
+        assert_eq!(error.to_string(), "refused");
+        let error = until::<()>(EVERY * 5, EVERY, "it does not come", async || Ok(None)).await.unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Timeout);
+        assert_eq!(error.to_string(), "it does not come within 0 s");
+    }
+
+    #[tokio::test]
+    async fn what_fails_at_first_is_tried_again_and_the_last_error_is_kept() {
+        let mut tries = 0;
+        let work = until_ok(LIMIT, EVERY, "never", async || {
+            tries += 1;
+            if tries < 3 { Err(failed("away").into()) } else { Ok(tries) }
+        });
+        assert_eq!(work.await.unwrap(), 3);
+        let error = until_ok::<()>(EVERY * 5, EVERY, "it stays away", async || Err(failed("away").into())).await;
+        let error = error.unwrap_err();
+        assert_eq!(kind_of(&error), Kind::Timeout);
+        assert!(format!("{error:#}").ends_with("away"), "{error:#}");
+    }
+}
