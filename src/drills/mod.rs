@@ -16,14 +16,9 @@ pub mod journal;
 mod live_view;
 pub(crate) mod model;
 mod observer;
-mod pod;
 pub(crate) mod preconditions;
 mod prober;
 pub(crate) mod runner;
 pub(crate) mod scenarios;
-mod schedule;
 pub mod target;
 pub mod undo;
-
-// For the prober's files, which are still in this folder.
-use model::{clock, history, ledger};

@@ -22,11 +22,9 @@ use super::{
         verdict::judge,
     },
     observer::{ObservedState, Observer, fault_is_visible, wait},
-    pod,
     preconditions::{DRILLABLE_WITHIN, count_streaming_standbys, ensure_drillable, quorum_is_known},
-    prober::{Flow, Live, Place},
+    prober::{Flow, Live, Load, Place, pod},
     scenarios::{RunContext, Scenario, Setup},
-    schedule::Load,
     target::DrillTarget,
     undo::{Undo, undo_latest_first},
 };

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 pub use local::LocalJournal;
 
 use super::{
-    final_state, pod,
+    final_state,
+    prober::pod,
     target::DrillTarget,
     undo::{self, Undo, undo_latest_first},
 };

@@ -5,12 +5,14 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
-use super::{
-    clock::Clock,
-    history::{Micros, Stream},
-    ledger::{Ledger, Record},
+use crate::{
+    drills::model::{
+        clock::Clock,
+        history::{Micros, Stream},
+        ledger::{Ledger, Record},
+    },
+    error::Result,
 };
-use crate::error::Result;
 
 /// Writes are handed out this often.
 const TICK: Duration = Duration::from_millis(100);

@@ -12,8 +12,10 @@ use kube::{
     runtime::{conditions::is_pod_running, wait::await_condition},
 };
 
-use super::target::{DrillTarget, MANAGER, WEB};
-use crate::error::{Result, failed, timed_out};
+use crate::{
+    drills::target::{DrillTarget, MANAGER, WEB},
+    error::{Result, failed, timed_out},
+};
 
 /// Its name.
 pub const NAME: &str = "stackctl-drill-prober";

@@ -1,5 +1,5 @@
-//! The CLI's side of the prober: hands out writes at a fixed rate, each on disk before it is sent, and
-//! records what came of them.
+//! The conversation with the prober: writes are handed out ahead of their due times, each on disk before it is sent,
+//! and their outcomes are recorded.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,13 +22,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    clock::{Clock, Offset},
-    history::{Micros, Outcome, Stream},
-    ledger::{Ledger, Record},
-    schedule::{Load, Write, schedule},
-};
+use super::schedule::{Load, Write, schedule};
 use crate::{
+    drills::model::{
+        clock::{Clock, Offset},
+        history::{Micros, Outcome, Stream},
+        ledger::{Ledger, Record},
+    },
     error::{Result, failed, timed_out},
     kube::Kube,
 };
