@@ -22,6 +22,7 @@ use crate::{
         target::{CurrentDatabase, DrillTarget},
     },
     error::{Failure, Kind, Result, failed, usage},
+    poll::until_ok,
     ui::{self, Event, Style, prompt},
 };
 
@@ -72,13 +73,8 @@ async fn begin(cx: &Context) -> Result<()> {
     }
     let text = "a drill of this machine was killed: waiting for its lock to expire, and for the API server";
     cx.reporter.send(Event::Warning { phase: "drill".into(), text: text.into() });
-    let deadline = Instant::now() + API_IS_BACK;
-    loop {
-        match cx.lock().await {
-            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_secs(2)).await,
-            other => return other,
-        }
-    }
+    let late = "the lock of the drill that was killed does not expire";
+    until_ok(API_IS_BACK, Duration::from_secs(2), late, async || cx.lock().await).await
 }
 
 fn local_journal(cx: &Context) -> LocalJournal {

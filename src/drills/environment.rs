@@ -6,9 +6,16 @@ use kube::{Api, ResourceExt, api::ListParams};
 
 use super::{
     model::{report::Environment, requirement::ClusterCapabilities},
-    target::{DrillTarget, OPERATOR, OPERATOR_NAMESPACE, WEB, number, text},
+    target::DrillTarget,
 };
-use crate::{backup::Store, config::Target, error::Result, tools::docker};
+use crate::{
+    backup::Store,
+    config::Target,
+    error::Result,
+    kube::cnpg::ClusterStatus,
+    names::{OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, WEB},
+    tools::docker,
+};
 
 /// The label of the control plane's nodes.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
@@ -29,7 +36,7 @@ pub async fn describe(target: &DrillTarget, cluster: String, primary: &str) -> R
     let database = target.cluster().await?;
     let nodes = Api::<Node>::all(target.kube.client()).list(&ListParams::default()).await?.items.len();
     let operators: Api<Deployment> = Api::namespaced(target.kube.client(), OPERATOR_NAMESPACE);
-    let operator = operators.get_opt(OPERATOR).await?;
+    let operator = operators.get_opt(OPERATOR_DEPLOYMENT).await?;
     let operator = operator.and_then(|found| found.spec?.template.spec?.containers.first()?.image.clone());
     let web = target.api::<Deployment>().get(WEB).await?.status.and_then(|status| status.ready_replicas);
     let settings = target.psql(primary, SETTINGS).await?;
@@ -39,14 +46,15 @@ pub async fn describe(target: &DrillTarget, cluster: String, primary: &str) -> R
             settings.push(format!("{field} = {value}"));
         }
     }
+    let status = ClusterStatus::of(&database);
     Ok(Environment {
         stackctl: env!("CARGO_PKG_VERSION").into(),
         target: cluster,
         kubernetes: target.kube.version().await?,
         nodes,
         operator: operator.unwrap_or_default(),
-        postgresql: text(&database, "/status/image").into(),
-        instances: number(&database, "/spec/instances"),
+        postgresql: status.image,
+        instances: status.wanted,
         web_pods: web.and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
         settings,
     })

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Context as _;
-use tokio::time::Instant;
 
 use super::{
     model::verdict::{FinalState, InstanceRows},
@@ -11,7 +10,8 @@ use super::{
 };
 use crate::{
     database::{self, Lsn},
-    error::{Result, timed_out},
+    error::{Kind, Result, kind_of},
+    poll,
 };
 
 /// How long the standbys may take to replay what the primary has.
@@ -48,7 +48,7 @@ pub async fn delete_rows(target: &DrillTarget, primary: &str, run: &str) -> Resu
 /// # Errors
 /// An instance that can't be read, or a standby that does not catch up.
 pub async fn read(target: &DrillTarget, run: &str) -> Result<FinalState> {
-    let primary = target.current_primary().await?;
+    let primary = target.primary().await?;
     let end: Lsn = target.psql(&primary, "SELECT pg_current_wal_flush_lsn()").await?.trim().parse()?;
     let mut instances = vec![InstanceRows { rows: rows(target, &primary, run).await?, name: primary.clone() }];
     for standby in target.standbys(&primary).await? {
@@ -60,16 +60,17 @@ pub async fn read(target: &DrillTarget, run: &str) -> Result<FinalState> {
 }
 
 async fn wait_until_replayed(target: &DrillTarget, standby: &str, end: Lsn) -> Result<()> {
-    let deadline = Instant::now() + CATCH_UP;
-    loop {
-        let replayed: Lsn = target.psql(standby, "SELECT pg_last_wal_replay_lsn()").await?.trim().parse()?;
-        if replayed >= end {
-            return Ok(());
+    let mut replayed = Lsn::default();
+    let late = format!("{standby} does not replay all that the primary has");
+    let waited = poll::until(CATCH_UP, Duration::from_millis(200), &late, async || {
+        replayed = target.psql(standby, "SELECT pg_last_wal_replay_lsn()").await?.trim().parse()?;
+        Ok((replayed >= end).then_some(()))
+    });
+    match waited.await {
+        Err(error) if kind_of(&error) == Kind::Timeout => {
+            Err(error.context(format!("{standby} has replayed up to {replayed}, the primary is at {end}")))
         }
-        if Instant::now() > deadline {
-            return Err(timed_out(format!("{standby} has replayed up to {replayed}, the primary is at {end}")).into());
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        other => other,
     }
 }
 

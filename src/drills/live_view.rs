@@ -27,23 +27,25 @@ impl LiveView {
         });
         let rates = rates.collect::<Vec<_>>().join("  ");
         self.before = counts;
-        let primary = if seen.current_primary.is_empty() { "?" } else { &seen.current_primary };
+        let primary = seen.cluster.current_primary.as_deref().unwrap_or("?");
         let step = match latest {
             Some((EventKind::Started, _)) | None => String::new(),
             Some((kind, after)) => format!("  {} +{:.1} s", kind.title(), after.as_secs_f64()),
         };
-        format!("{rates}  primary {primary}  {}/{} ready{step}", seen.ready, seen.wanted)
+        format!("{rates}  primary {primary}  {}/{} ready{step}", seen.cluster.ready, seen.cluster.wanted)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kube::cnpg::ClusterStatus;
 
     #[test]
     fn rates_are_those_of_the_last_second() {
-        let seen =
-            ObservedState { current_primary: "user-db-1".into(), ready: 2, wanted: 3, ..ObservedState::default() };
+        let current_primary = Some("user-db-1".into());
+        let cluster = ClusterStatus { current_primary, ready: 2, wanted: 3, ..ClusterStatus::default() };
+        let seen = ObservedState { cluster, ..ObservedState::default() };
         let mut view = LiveView::default();
         assert_eq!(view.line(&seen, [(50, 0), (49, 0)], None), "SQL 50/s  HTTP 49/s  primary user-db-1  2/3 ready");
         let latest = Some((EventKind::TargetChosen, Duration::from_millis(1_240)));

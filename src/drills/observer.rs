@@ -22,35 +22,29 @@ use super::{
         history::Micros,
         ledger::{Ledger, Record},
     },
-    target::{DrillTarget, OPERATOR_NAMESPACE, OPERATOR_PODS, number, text},
+    target::DrillTarget,
 };
-use crate::database;
+use crate::{
+    kube::{
+        cnpg::{self, ClusterStatus},
+        pods::is_ready,
+    },
+    names::{OPERATOR, OPERATOR_NAMESPACE, POSTGRES, selector},
+};
 
 /// What is known of the database, by the latest of what the API server told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ObservedState {
-    /// The Cluster's status.
-    pub current_primary: String,
-    /// Who is to be the primary.
-    pub target_primary: String,
-    /// The operator's word for its state.
-    pub phase: String,
-    /// Instances that are ready, by the operator.
-    pub ready: usize,
-    /// Instances that there should be.
-    pub wanted: usize,
+    /// What the operator says.
+    pub cluster: ClusterStatus,
     /// The instances' pods: uid and whether it is ready and stays.
     pub pods: BTreeMap<String, (String, bool)>,
 }
 
 impl ObservedState {
     /// Whether everything is as it should be, as far as Kubernetes tells.
-    pub fn healthy(&self) -> bool {
-        self.wanted > 0
-            && self.ready == self.wanted
-            && self.phase == "Cluster in healthy state"
-            && self.current_primary == self.target_primary
-            && self.pods.values().filter(|(_, ready)| *ready).count() == self.wanted
+    pub fn is_healthy(&self) -> bool {
+        self.cluster.is_healthy() && self.pods.values().filter(|(_, ready)| *ready).count() == self.cluster.wanted
     }
 }
 
@@ -141,30 +135,26 @@ async fn cluster(target: DrillTarget, primary: String, sender: Arc<watch::Sender
     let mut phase = String::new();
     while let Some(update) = stream.next().await {
         let Ok(Some(cluster)) = update else { continue };
-        let chosen = text(&cluster, "/status/targetPrimary").to_owned();
-        let current = text(&cluster, "/status/currentPrimary").to_owned();
-        if chosen != primary && chosen.starts_with(&name) {
-            notes.write(EventKind::TargetChosen, &chosen);
+        let status = ClusterStatus::of(&cluster);
+        if let Some(chosen) = status.target_primary.as_ref().filter(|chosen| **chosen != primary) {
+            // While it is being decided the field holds another word.
+            if chosen.starts_with(&name) {
+                notes.write(EventKind::TargetChosen, chosen);
+            }
         }
-        if current != primary && !current.is_empty() {
-            notes.write(EventKind::CurrentPrimary, &current);
+        if let Some(current) = status.current_primary.as_ref().filter(|current| **current != primary) {
+            notes.write(EventKind::CurrentPrimary, current);
         }
-        let now = text(&cluster, "/status/phase").to_owned();
-        if now != phase {
-            let reason = text(&cluster, "/status/phaseReason");
-            notes.write(EventKind::Note, format!("{now} {reason}").trim_end());
-            phase.clone_from(&now);
+        if status.phase != phase {
+            notes.write(EventKind::Note, format!("{} {}", status.phase, status.phase_reason).trim_end());
+            phase.clone_from(&status.phase);
         }
-        sender.send_modify(|seen| {
-            (seen.current_primary, seen.target_primary, seen.phase) = (current, chosen, now);
-            seen.ready = number(&cluster, "/status/readyInstances");
-            seen.wanted = number(&cluster, "/spec/instances");
-        });
+        sender.send_modify(|seen| seen.cluster = status);
     }
 }
 
 async fn pods(target: DrillTarget, primary: String, sender: Arc<watch::Sender<ObservedState>>, notes: Notes) {
-    let config = watcher::Config::default().labels(&database::instances(&target.database.get()));
+    let config = watcher::Config::default().labels(&cnpg::instances(&target.database.get()));
     let mut stream = watcher(target.api::<Pod>(), config).default_backoff().boxed();
     let mut logs = JoinSet::new();
     let mut followed = BTreeSet::new();
@@ -193,15 +183,13 @@ async fn pods(target: DrillTarget, primary: String, sender: Arc<watch::Sender<Ob
 }
 
 fn state(pod: &Pod) -> (String, bool) {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
-    (pod.uid().unwrap_or_default(), ready && pod.meta().deletion_timestamp.is_none())
+    (pod.uid().unwrap_or_default(), is_ready(pod))
 }
 
 /// Follows an instance's log for the line by which PostgreSQL says that it has begun a timeline of its own.
 async fn promotion(target: DrillTarget, pod: String, notes: Notes) {
     let params =
-        LogParams { follow: true, container: Some("postgres".into()), tail_lines: Some(0), ..LogParams::default() };
+        LogParams { follow: true, container: Some(POSTGRES.into()), tail_lines: Some(0), ..LogParams::default() };
     let Ok(log) = target.api::<Pod>().log_stream(&pod, &params).await else { return };
     let mut lines = log.lines();
     while let Ok(Some(line)) = lines.try_next().await {
@@ -236,7 +224,7 @@ async fn operator(target: DrillTarget, notes: Notes) {
     let pods: Api<Pod> = Api::namespaced(target.kube.client(), OPERATOR_NAMESPACE);
     let began = jiff::Timestamp::now();
     loop {
-        let list = ListParams::default().labels(OPERATOR_PODS);
+        let list = ListParams::default().labels(&selector(OPERATOR));
         let found = pods.list(&list).await.map(|found| found.items).unwrap_or_default();
         for pod in found.iter().filter(|pod| pod.meta().deletion_timestamp.is_none()) {
             let params = LogParams { follow: true, since_time: Some(began), ..LogParams::default() };
@@ -282,7 +270,8 @@ pub async fn fault_is_visible(
     before: &ObservedState,
     limit: Duration,
 ) -> bool {
-    wait(seen, limit, |now| now.pods != before.pods || now.target_primary != before.target_primary).await
+    wait(seen, limit, |now| now.pods != before.pods || now.cluster.target_primary != before.cluster.target_primary)
+        .await
 }
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use k8s_openapi::api::apps::v1::Deployment;
-use tokio::time::Instant;
 
-use super::target::{DrillTarget, WEB, number, text};
+use super::target::DrillTarget;
 use crate::{
     database,
-    error::{Result, failed, timed_out},
+    error::{Result, failed},
+    names::WEB,
+    poll,
 };
 
 /// How long the stack may take to recover from a drill that was interrupted.
@@ -30,16 +30,15 @@ const STREAMING: &str =
 /// # Errors
 /// What is amiss.
 pub async fn ensure_drillable(target: &DrillTarget) -> Result<String> {
-    let cluster = target.cluster().await?;
-    let (instances, ready) = (number(&cluster, "/spec/instances"), number(&cluster, "/status/readyInstances"));
-    let (primary, chosen) = (text(&cluster, "/status/currentPrimary"), text(&cluster, "/status/targetPrimary"));
+    let status = target.status().await?;
+    let instances = status.wanted;
     let refuse = |why: String| Err(failed(format!("the stack is not fit for a drill: {why}")).into());
     if instances < 3 {
         return refuse(format!("{instances} instances can't lose one and stay redundant: it takes 3"));
     }
-    if ready != instances || primary != chosen || text(&cluster, "/status/phase") != "Cluster in healthy state" {
-        return refuse(format!("{ready}/{instances} instances are ready, {}", text(&cluster, "/status/phase")));
-    }
+    let Some(primary) = status.settled_primary().filter(|_| status.is_healthy()) else {
+        return refuse(format!("{}/{instances} instances are ready, {}", status.ready, status.phase));
+    };
     let streaming = count_streaming_standbys(target, primary).await?;
     if streaming != instances - 1 {
         return refuse(format!("{streaming} of {} standbys stream as synchronous candidates", instances - 1));
@@ -65,15 +64,8 @@ pub async fn ensure_drillable(target: &DrillTarget) -> Result<String> {
 /// # Errors
 /// What is still amiss at the end, as a timeout.
 pub async fn wait_until_drillable(target: &DrillTarget) -> Result<String> {
-    let deadline = Instant::now() + DRILLABLE_WITHIN;
-    loop {
-        match ensure_drillable(target).await {
-            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(500)).await,
-            other => {
-                return other.with_context(|| timed_out(format!("gave up after {} s", DRILLABLE_WITHIN.as_secs())));
-            }
-        }
-    }
+    let (every, late) = (Duration::from_millis(500), "the stack does not become fit for a drill");
+    poll::until_ok(DRILLABLE_WITHIN, every, late, async || ensure_drillable(target).await).await
 }
 
 /// Counts the standbys that stream and count for the synchronous quorum.

@@ -3,7 +3,6 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
-use tokio::time::Instant;
 
 use super::{
     actions::{pods::node_of, restore::back_up, wait_until},
@@ -31,6 +30,7 @@ use super::{
 use crate::{
     backup::Store,
     error::{Result, failed, one_line},
+    poll,
     ui::{Event, Reporter},
 };
 
@@ -164,7 +164,7 @@ impl Runner<'_> {
     ) -> Result<()> {
         let target = &self.journal.target;
         let mut seen = observer.seen.clone();
-        if !wait(&mut seen, FAULT_VISIBLE_TIMEOUT, ObservedState::healthy).await {
+        if !wait(&mut seen, FAULT_VISIBLE_TIMEOUT, ObservedState::is_healthy).await {
             return Err(failed("the cluster is not seen healthy before the fault").into());
         }
         observer.note(EventKind::Started, format!("primary {}", context.primary));
@@ -185,7 +185,7 @@ impl Runner<'_> {
         undo_latest_first(changes, async |change: &Undo| self.journal.undo(change).await, on_undone).await?;
         // A restored database may have taken the place of the one that was watched so far.
         let moved = (target.database.get() != before_name).then(|| observer.follow(target));
-        wait_for_redundancy(target, moved.as_ref().unwrap_or(observer)).await?;
+        wait_for_redundancy(target, moved.as_ref().unwrap_or(observer)).await;
         tokio::time::sleep(STEADY).await;
         Ok(())
     }
@@ -220,24 +220,24 @@ impl Runner<'_> {
 
 /// Waits until every instance is ready and streams, and stays so for a while. That it does not is a finding,
 /// not an error.
-async fn wait_for_redundancy(target: &DrillTarget, observer: &Observer) -> Result<()> {
-    let deadline = Instant::now() + RECOVERY;
+async fn wait_for_redundancy(target: &DrillTarget, observer: &Observer) {
     let mut seen = observer.seen.clone();
-    while Instant::now() < deadline {
-        if !wait(&mut seen, deadline - Instant::now(), ObservedState::healthy).await {
-            break;
+    let late = "no full redundancy";
+    let waited = poll::until(RECOVERY, Duration::from_millis(250), late, async || {
+        if !wait(&mut seen, RECOVERY, ObservedState::is_healthy).await {
+            return Ok(None);
         }
-        let now = seen.borrow().clone();
-        let streaming = count_streaming_standbys(target, &now.current_primary).await.unwrap_or(0);
+        let now = seen.borrow().cluster.clone();
+        let primary = now.current_primary.unwrap_or_default();
+        let streaming = count_streaming_standbys(target, &primary).await.unwrap_or(0);
         if streaming + 1 != now.wanted {
-            tokio::time::sleep(Duration::from_millis(250)).await;
-            continue;
+            return Ok(None);
         }
-        observer.note(EventKind::RedundancyRestored, format!("{0}/{0}, primary {1}", now.wanted, now.current_primary));
-        if !wait(&mut seen, REDUNDANCY_HOLD, |now| !now.healthy()).await {
-            return Ok(());
-        }
+        observer.note(EventKind::RedundancyRestored, format!("{0}/{0}, primary {primary}", now.wanted));
+        let lost_again = wait(&mut seen, REDUNDANCY_HOLD, |now| !now.is_healthy()).await;
+        Ok((!lost_again).then_some(()))
+    });
+    if waited.await.is_err() {
+        observer.note(EventKind::Note, format!("no full redundancy after {} s", RECOVERY.as_secs()));
     }
-    observer.note(EventKind::Note, format!("no full redundancy after {} s", RECOVERY.as_secs()));
-    Ok(())
 }

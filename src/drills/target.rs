@@ -8,26 +8,20 @@ use std::{
 use anyhow::Context as _;
 use kube::{
     Api,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    api::{DynamicObject, Patch},
 };
 use serde_json::Value;
 
 use crate::{
     database,
     error::{Result, failed},
-    kube::Kube,
+    kube::{
+        Kube,
+        cnpg::{self, ClusterStatus},
+        merge_params,
+    },
+    names::{DRILL_MANAGER, FIELD_MANAGER, MANAGED_BY},
 };
-
-/// The web app's Deployment and Service.
-pub const WEB: &str = "user-app";
-/// The operator's namespace.
-pub const OPERATOR_NAMESPACE: &str = "cnpg-system";
-/// The operator's Deployment.
-pub const OPERATOR: &str = "cnpg-controller-manager";
-/// The label of the operator's pods.
-pub const OPERATOR_PODS: &str = "app.kubernetes.io/name=cloudnative-pg";
-/// The field manager of a drill's own changes.
-pub const MANAGER: &str = "stackctl-drill";
 
 /// The time within which a drill's own query is answered: it never waits for long; what waits is broken.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,21 +59,10 @@ pub struct DrillTarget {
     pub database: CurrentDatabase,
 }
 
-/// A field of an object as text; empty when it is not there.
-pub fn text<'a>(object: &'a DynamicObject, pointer: &str) -> &'a str {
-    object.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// A field of an object as a number; 0 when it is not there.
-pub fn number(object: &DynamicObject, pointer: &str) -> usize {
-    object.data.pointer(pointer).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
-}
-
 impl DrillTarget {
     /// The API of CloudNativePG's clusters.
     pub fn clusters(&self) -> Api<DynamicObject> {
-        let kind = GroupVersionKind::gvk("postgresql.cnpg.io", "v1", "Cluster");
-        Api::namespaced_with(self.kube.client(), &self.namespace, &ApiResource::from_gvk(&kind))
+        cnpg::clusters(&self.kube, &self.namespace)
     }
 
     /// An API of the namespace.
@@ -96,11 +79,11 @@ impl DrillTarget {
     /// # Errors
     /// There is none, or stackctl did not install it.
     pub async fn cluster(&self) -> Result<DynamicObject> {
-        let reference = database::reference(&self.namespace, &self.database.get());
+        let reference = cnpg::reference(&self.namespace, &self.database.get());
         let found = self.kube.get(&reference).await?;
         let cluster = found.ok_or_else(|| failed(format!("there is no {reference}")).remedy("stackctl up"))?;
-        let owner = cluster.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
-        if owner.map(String::as_str) != Some("stackctl") {
+        let owner = cluster.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+        if owner.map(String::as_str) != Some(FIELD_MANAGER) {
             return Err(failed(format!("{reference} was not installed by stackctl: a drill breaks only what it owns"))
                 .remedy("install the stack with stackctl up, or name its namespace with --namespace")
                 .into());
@@ -108,12 +91,21 @@ impl DrillTarget {
         Ok(cluster)
     }
 
-    /// Reads which instance the operator's status names the primary; empty when it names none.
+    /// Reads what the operator says of the database's Cluster.
     ///
     /// # Errors
     /// As [`DrillTarget::cluster`].
-    pub async fn current_primary(&self) -> Result<String> {
-        Ok(text(&self.cluster().await?, "/status/currentPrimary").to_owned())
+    pub async fn status(&self) -> Result<ClusterStatus> {
+        Ok(ClusterStatus::of(&self.cluster().await?))
+    }
+
+    /// Reads which instance is the primary.
+    ///
+    /// # Errors
+    /// As [`DrillTarget::cluster`]; none is at the moment.
+    pub async fn primary(&self) -> Result<String> {
+        let primary = self.status().await?.current_primary;
+        primary.ok_or_else(|| failed("the database has no primary at the moment").into())
     }
 
     /// Lists every instance of the database but `primary`.
@@ -121,9 +113,9 @@ impl DrillTarget {
     /// # Errors
     /// As [`DrillTarget::cluster`].
     pub async fn standbys(&self, primary: &str) -> Result<Vec<String>> {
-        let cluster = self.cluster().await?;
-        let all = cluster.data.pointer("/status/instanceNames").and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(all.iter().filter_map(Value::as_str).filter(|name| *name != primary).map(str::to_owned).collect())
+        let mut names = self.status().await?.instance_names;
+        names.retain(|name| name != primary);
+        Ok(names)
     }
 
     /// Changes the Cluster by a merge patch.
@@ -131,9 +123,8 @@ impl DrillTarget {
     /// # Errors
     /// The API's refusal.
     pub async fn patch(&self, patch: &Value) -> Result<()> {
-        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
         self.clusters()
-            .patch(&self.database.get(), &params, &Patch::Merge(patch))
+            .patch(&self.database.get(), &merge_params(DRILL_MANAGER), &Patch::Merge(patch))
             .await
             .context("cannot change the Cluster")?;
         Ok(())

@@ -43,6 +43,8 @@ pub struct ClusterStatus {
     pub ready: usize,
     /// The names of all instances.
     pub instance_names: Vec<String>,
+    /// The image of PostgreSQL that the instances run.
+    pub image: String,
     /// Whether WAL archiving works; `None` before it was tried.
     pub archives_wal: Option<bool>,
 }
@@ -57,6 +59,7 @@ struct Status {
     instances: Option<usize>,
     ready_instances: Option<usize>,
     instance_names: Option<Vec<String>>,
+    image: Option<String>,
     conditions: Option<Vec<Condition>>,
 }
 
@@ -89,6 +92,7 @@ impl ClusterStatus {
             present: status.instances.unwrap_or(0),
             ready: status.ready_instances.unwrap_or(0),
             instance_names: status.instance_names.unwrap_or_default(),
+            image: status.image.unwrap_or_default(),
             archives_wal: archiving.map(|one| one.status == "True"),
         }
     }

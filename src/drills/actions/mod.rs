@@ -10,21 +10,12 @@ pub mod volumes;
 
 use std::time::Duration;
 
-use kube::api::{PatchParams, PostParams};
+use crate::{error::Result, poll};
 
-use super::target::MANAGER;
-use crate::error::{Result, timed_out};
-
-/// How long an instance may take to come or to change its role.
+/// The time within which an instance must come or change its role.
 const INSTANCE_CHANGE: Duration = Duration::from_secs(180);
-
-fn patch_params() -> PatchParams {
-    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
-}
-
-fn post_params() -> PostParams {
-    PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }
-}
+/// The time between one look and the next.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Waits until something holds, for `limit` at most. `late` says in the error what it is that did not happen.
 ///
@@ -35,13 +26,5 @@ pub(crate) async fn wait_until(
     late: &str,
     mut holds: impl AsyncFnMut() -> Result<bool>,
 ) -> Result<()> {
-    let all = async {
-        loop {
-            if holds().await? {
-                return anyhow::Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-    };
-    tokio::time::timeout(limit, all).await.map_err(|_| timed_out(format!("{late} within {} s", limit.as_secs())))?
+    poll::until(limit, LOOK_EVERY, late, async || Ok(holds().await?.then_some(()))).await
 }

@@ -10,8 +10,8 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{patch_params, wait_until};
-use crate::{drills::target::DrillTarget, error::Result};
+use super::wait_until;
+use crate::{drills::target::DrillTarget, error::Result, kube::merge_params, names::DRILL_MANAGER};
 
 /// How long evictions may take: the primary's has to wait for the switchover.
 const DRAINED: Duration = Duration::from_secs(120);
@@ -23,7 +23,10 @@ const DRAINED: Duration = Duration::from_secs(120);
 pub async fn cordon(target: &DrillTarget, node: &str, unschedulable: bool) -> Result<()> {
     let nodes: Api<Node> = Api::all(target.kube.client());
     let patch = Patch::Merge(json!({"spec": {"unschedulable": unschedulable}}));
-    nodes.patch(node, &patch_params(), &patch).await.with_context(|| format!("cannot change the node {node}"))?;
+    nodes
+        .patch(node, &merge_params(DRILL_MANAGER), &patch)
+        .await
+        .with_context(|| format!("cannot change the node {node}"))?;
     Ok(())
 }
 

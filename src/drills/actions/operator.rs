@@ -8,9 +8,10 @@ use kube::{Api, api::ListParams};
 
 use super::wait_until;
 use crate::{
-    drills::target::{DrillTarget, MANAGER, OPERATOR, OPERATOR_NAMESPACE, OPERATOR_PODS},
+    drills::target::DrillTarget,
     error::Result,
     kube::{self as cluster, ObjectRef},
+    names::{DRILL_MANAGER, OPERATOR, OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, selector},
 };
 
 /// How long the operator's pod may take to go.
@@ -22,7 +23,7 @@ const GONE: Duration = Duration::from_secs(60);
 /// The Deployment can't be read.
 pub async fn replicas(target: &DrillTarget) -> Result<i32> {
     let deployments: Api<Deployment> = Api::namespaced(target.kube.client(), OPERATOR_NAMESPACE);
-    let operator = deployments.get(OPERATOR).await.context("cannot read the operator's Deployment")?;
+    let operator = deployments.get(OPERATOR_DEPLOYMENT).await.context("cannot read the operator's Deployment")?;
     Ok(operator.spec.and_then(|spec| spec.replicas).unwrap_or(1).max(1))
 }
 
@@ -31,9 +32,9 @@ pub async fn replicas(target: &DrillTarget) -> Result<i32> {
 /// # Errors
 /// The API's refusal, or a pod that does not go.
 pub async fn stop(target: &DrillTarget) -> Result<()> {
-    scale(target, OPERATOR_NAMESPACE, OPERATOR, 0).await?;
+    scale(target, OPERATOR_NAMESPACE, OPERATOR_DEPLOYMENT, 0).await?;
     let pods: Api<Pod> = Api::namespaced(target.kube.client(), OPERATOR_NAMESPACE);
-    let operator = ListParams::default().labels(OPERATOR_PODS);
+    let operator = ListParams::default().labels(&selector(OPERATOR));
     wait_until(GONE, "the operator's pod does not go", async || Ok(pods.list(&operator).await?.items.is_empty())).await
 }
 
@@ -42,7 +43,7 @@ pub async fn stop(target: &DrillTarget) -> Result<()> {
 /// # Errors
 /// The API's refusal.
 pub async fn start(target: &DrillTarget) -> Result<()> {
-    scale(target, OPERATOR_NAMESPACE, OPERATOR, 1).await
+    scale(target, OPERATOR_NAMESPACE, OPERATOR_DEPLOYMENT, 1).await
 }
 
 /// Scales a Deployment.
@@ -51,5 +52,5 @@ pub async fn start(target: &DrillTarget) -> Result<()> {
 /// The API's refusal.
 pub async fn scale(target: &DrillTarget, namespace: &str, name: &str, replicas: i32) -> Result<()> {
     let deployment = ObjectRef::namespaced("apps/v1", "Deployment", namespace, name);
-    cluster::scale(&target.kube, &deployment, replicas.into(), MANAGER).await
+    cluster::scale(&target.kube, &deployment, replicas.into(), DRILL_MANAGER).await
 }

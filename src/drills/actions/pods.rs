@@ -11,8 +11,10 @@ use kube::{
 
 use super::wait_until;
 use crate::{
-    drills::target::{DrillTarget, WEB},
+    drills::target::DrillTarget,
     error::Result,
+    kube::pods::is_ready,
+    names::{WEB, selector},
 };
 
 /// How long a new pod of the web app may take to be ready.
@@ -53,22 +55,17 @@ pub async fn nodes_of(target: &DrillTarget, namespace: &str, labels: &str) -> Re
 /// The API's refusal, or a pod that is not replaced.
 pub async fn replace_web_pods(target: &DrillTarget, on_delete: impl Fn(&str)) -> Result<()> {
     let pods = target.api::<Pod>();
-    let app = ListParams::default().labels(&format!("app.kubernetes.io/name={WEB}"));
+    let app = ListParams::default().labels(&selector(WEB));
     let before = pods.list(&app).await?.items;
     for pod in &before {
         on_delete(&pod.name_any());
         pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
         wait_until(WEB_POD_READY, "the web app's new pod is not ready", async || {
             let now = pods.list(&app).await?.items;
-            let ready = now.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none() && is_ready(pod)).count();
+            let ready = now.iter().filter(|pod| is_ready(pod)).count();
             Ok(ready >= before.len())
         })
         .await?;
     }
     Ok(())
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }

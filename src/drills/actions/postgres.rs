@@ -7,10 +7,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 
-use crate::{database, drills::target::DrillTarget, error::Result, kube::exec};
+use crate::{
+    drills::target::DrillTarget,
+    error::Result,
+    kube::{cnpg, exec},
+    names::POSTGRES,
+};
 
-/// The container of an instance's pod.
-pub const CONTAINER: &str = "postgres";
 /// The annotation that stops PostgreSQL on instances.
 pub const FENCING: &str = "cnpg.io/fencedInstances";
 /// How long a command in an instance's container may take.
@@ -81,7 +84,7 @@ pub async fn freeze(target: &DrillTarget, instance: &str, limit: Duration) -> Re
 /// As [`run_script`]; the pods can't be listed.
 pub async fn thaw(target: &DrillTarget) -> Result<()> {
     // A pod that is gone, or was made again, has nothing that stands still.
-    let instances = ListParams::default().labels(&database::instances(&target.database.get()));
+    let instances = ListParams::default().labels(&cnpg::instances(&target.database.get()));
     for pod in target.api::<Pod>().list(&instances).await.context("cannot list the instances")?.items {
         let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
         if running && pod.metadata.deletion_timestamp.is_none() {
@@ -96,5 +99,5 @@ pub async fn thaw(target: &DrillTarget) -> Result<()> {
 /// # Errors
 /// The container does not answer, or the script fails.
 pub async fn run_script(target: &DrillTarget, instance: &str, script: &str) -> Result<String> {
-    exec::run(&target.kube, &target.namespace, instance, CONTAINER, &["sh", "-c", script], COMMAND).await
+    exec::run(&target.kube, &target.namespace, instance, POSTGRES, &["sh", "-c", script], COMMAND).await
 }

@@ -11,9 +11,9 @@ use crate::{
     },
     config::Config,
     context::Context,
-    database::reference,
     drills::target::DrillTarget,
     error::Result,
+    kube::cnpg::reference,
     ui::Reporter,
 };
 
@@ -88,6 +88,6 @@ pub async fn restore(
 
 /// Tells whether the database still has instances: whether its primary answers.
 async fn serves(target: &DrillTarget) -> bool {
-    let Ok(primary) = target.current_primary().await else { return false };
+    let Ok(primary) = target.primary().await else { return false };
     target.psql(&primary, "SELECT 1").await.is_ok()
 }

@@ -7,11 +7,13 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::Patch;
 use serde_json::json;
 
-use super::{INSTANCE_CHANGE, patch_params, postgres::unfence, wait_until};
+use super::{INSTANCE_CHANGE, postgres::unfence, wait_until};
 use crate::{
     database::Lsn,
     drills::{preconditions::wait_until_drillable, target::DrillTarget},
     error::Result,
+    kube::merge_params,
+    names::DRILL_MANAGER,
 };
 
 /// How long a standby may take to become the primary. The operator takes the request back where it sees no instance
@@ -28,7 +30,7 @@ pub async fn promote(target: &DrillTarget, instance: &str) -> Result<()> {
         "phase": "Switchover in progress", "phaseReason": format!("Switching over to {instance}")}});
     target
         .clusters()
-        .patch_status(&target.database.get(), &patch_params(), &Patch::Merge(patch))
+        .patch_status(&target.database.get(), &merge_params(DRILL_MANAGER), &Patch::Merge(patch))
         .await
         .context("cannot ask for a switchover")?;
     Ok(())
@@ -41,7 +43,12 @@ pub async fn promote(target: &DrillTarget, instance: &str) -> Result<()> {
 pub async fn make_primary(target: &DrillTarget, instance: &str) -> Result<()> {
     promote(target, instance).await?;
     let late = format!("{instance} does not become the primary");
-    wait_until(INSTANCE_CHANGE, &late, async || Ok(target.current_primary().await? == instance)).await?;
+    wait_until(
+        INSTANCE_CHANGE,
+        &late,
+        async || Ok(target.status().await?.current_primary.as_deref() == Some(instance)),
+    )
+    .await?;
     wait_until_drillable(target).await.context(late)?;
     Ok(())
 }
@@ -76,8 +83,7 @@ pub async fn force_failover(target: &DrillTarget, primary: &str) -> Result<()> {
 }
 
 async fn has_moved(target: &DrillTarget, primary: &str) -> Result<bool> {
-    let now = target.current_primary().await?;
-    Ok(!now.is_empty() && now != primary)
+    Ok(target.status().await?.current_primary.is_some_and(|now| now != primary))
 }
 
 /// Whether the primary works on a volume that stays.

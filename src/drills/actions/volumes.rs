@@ -16,7 +16,6 @@ use serde_json::json;
 use super::{
     INSTANCE_CHANGE,
     pods::{self, node_of},
-    post_params,
     postgres::run_script,
     switchover::make_primary,
     wait_until,
@@ -27,6 +26,8 @@ use crate::{
         target::DrillTarget,
     },
     error::{Result, failed},
+    kube::post_params,
+    names::DRILL_MANAGER,
     tools::faults,
 };
 
@@ -111,7 +112,7 @@ impl BoundedVolume {
             },
         }))?;
         let volumes: Api<PersistentVolume> = Api::all(target.kube.client());
-        volumes.create(&post_params(), &object).await.context("cannot make the volume of bounded size")?;
+        volumes.create(&post_params(DRILL_MANAGER), &object).await.context("cannot make the volume of bounded size")?;
         self.replace_instance(target).await?;
         let late = format!("{} does not come up on the volume of bounded size", self.instance);
         wait_until(INSTANCE_CHANGE, &late, async || self.is_in_use(target).await).await?;

@@ -2,13 +2,15 @@
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch};
 use serde_json::json;
 
 use super::DrillRecord;
 use crate::{
-    drills::target::{DrillTarget, MANAGER},
+    drills::target::DrillTarget,
     error::Result,
+    kube::{merge_params, post_params},
+    names::DRILL_MANAGER,
 };
 
 /// The ConfigMap's name.
@@ -27,8 +29,11 @@ pub async fn create(target: &DrillTarget, record: &DrillRecord) -> Result<()> {
         data: Some(data),
         ..ConfigMap::default()
     };
-    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-    target.api::<ConfigMap>().create(&params, &map).await.context("cannot write the drill's record")?;
+    target
+        .api::<ConfigMap>()
+        .create(&post_params(DRILL_MANAGER), &map)
+        .await
+        .context("cannot write the drill's record")?;
     Ok(())
 }
 
@@ -37,9 +42,12 @@ pub async fn create(target: &DrillTarget, record: &DrillRecord) -> Result<()> {
 /// # Errors
 /// The API's refusal.
 pub async fn update(target: &DrillTarget, record: &DrillRecord) -> Result<()> {
-    let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
     let patch = Patch::Merge(json!({"data": {KEY: serde_json::to_string(record)?}}));
-    target.api::<ConfigMap>().patch(NAME, &params, &patch).await.context("cannot write the drill's record")?;
+    target
+        .api::<ConfigMap>()
+        .patch(NAME, &merge_params(DRILL_MANAGER), &patch)
+        .await
+        .context("cannot write the drill's record")?;
     Ok(())
 }
 

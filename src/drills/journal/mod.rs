@@ -21,10 +21,13 @@ use super::{
 use crate::{
     config::Config,
     error::{Result, failed},
+    poll::until_ok,
 };
 
 /// The time for which undoing is tried: the API server may be away.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// The time between one try and the next.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// The record of a drill. Another version may have written it: names and fields stay as they are, and
 /// `tests/compat` holds them.
@@ -100,52 +103,33 @@ impl Journal {
     /// What can't be undone within 90 s; the record stays, so that the next drill tries again.
     pub async fn recover(&self) -> Result<Option<DrillRecord>> {
         // First what may be the reason why the API does not answer.
-        let patience = if self.local.undo_without_api_server().await? { PATIENCE } else { Duration::ZERO };
-        let Some(record) = self.read_within(patience).await? else {
+        let found = if self.local.undo_without_api_server().await? {
+            let late = "the record of the drill can't be looked for";
+            until_ok(PATIENCE, TRY_EVERY, late, async || self.read().await).await?
+        } else {
+            self.read().await?
+        };
+        let Some(record) = found else {
             self.local.remove()?;
             return Ok(None);
         };
         let patience = if record.undo.iter().any(Undo::is_slow) { PATIENCE * 5 } else { PATIENCE };
-        self.clear_within(patience, &record).await?;
+        let cleared =
+            until_ok(patience, TRY_EVERY, "not everything is undone", async || self.clear(&record).await).await;
+        cleared.map_err(|error| {
+            failed(format!("the drill {} can't be undone: {error:#}", record.run))
+                .remedy("stackctl failover-drill tries again before it does anything else")
+        })?;
         cluster::remove(&self.target).await?;
         self.local.remove()?;
         Ok(Some(record))
-    }
-
-    async fn read_within(&self, patience: Duration) -> Result<Option<DrillRecord>> {
-        let began = tokio::time::Instant::now();
-        loop {
-            match self.read().await {
-                Err(_) if began.elapsed() < patience => tokio::time::sleep(Duration::from_secs(1)).await,
-                found => return found,
-            }
-        }
-    }
-
-    async fn clear_within(&self, patience: Duration, record: &DrillRecord) -> Result<()> {
-        let clearing = async {
-            loop {
-                match self.clear(record).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::debug!("cannot undo yet: {error:#}"),
-                }
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        };
-        if tokio::time::timeout(patience, clearing).await.is_ok() {
-            return Ok(());
-        }
-        let error = self.clear(record).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
-        Err(failed(format!("the drill {} can't be undone: {error}", record.run))
-            .remedy("stackctl failover-drill tries again before it does anything else")
-            .into())
     }
 
     /// Undoes everything, and removes the prober and the rows.
     async fn clear(&self, record: &DrillRecord) -> Result<()> {
         self.undo_changes(record).await?;
         pod::delete(&self.target).await?;
-        let primary = self.target.current_primary().await?;
+        let primary = self.target.primary().await?;
         final_state::delete_rows(&self.target, &primary, &record.run).await
     }
 }

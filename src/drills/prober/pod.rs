@@ -8,20 +8,23 @@ use k8s_openapi::api::{
     core::v1::{Affinity, EnvVar, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec},
 };
 use kube::{
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta},
     runtime::{conditions::is_pod_running, wait::await_condition},
 };
 
 use crate::{
-    drills::target::{DrillTarget, MANAGER, WEB},
+    drills::target::DrillTarget,
     error::{Result, failed, timed_out},
+    kube::post_params,
+    names::{APP_NAME, DRILL_MANAGER, WEB},
+    poll,
 };
 
-/// Its name.
+/// The pod's name.
 pub const NAME: &str = "stackctl-drill-prober";
-/// How long it may take to run, and to go.
+/// The time within which the pod must run, and go.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// It ends by itself after this long, if nothing else ends it.
+/// The seconds after which the pod ends by itself, if nothing else ends it.
 const LIFETIME: i64 = 3600;
 
 /// Starts the prober, not on the node `avoid`, and waits until it runs.
@@ -34,7 +37,7 @@ pub async fn start(target: &DrillTarget, avoid: Option<&str>) -> Result<()> {
     let template = template.ok_or_else(|| failed("there is no web app in the stack").remedy("stackctl up"))?;
     let pods = target.api::<Pod>();
     delete(target).await?;
-    let labels = [("app.kubernetes.io/name", NAME), ("app.kubernetes.io/component", "drill")];
+    let labels = [(APP_NAME, NAME), ("app.kubernetes.io/component", "drill")];
     let pod = Pod {
         metadata: ObjectMeta {
             name: Some(NAME.into()),
@@ -44,8 +47,7 @@ pub async fn start(target: &DrillTarget, avoid: Option<&str>) -> Result<()> {
         spec: Some(spec(template, avoid)?),
         ..Pod::default()
     };
-    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-    pods.create(&params, &pod).await.context("cannot start the prober")?;
+    pods.create(&post_params(DRILL_MANAGER), &pod).await.context("cannot start the prober")?;
     let running = tokio::time::timeout(PATIENCE, await_condition(pods, NAME, is_pod_running())).await;
     running
         .map_err(|_| timed_out(format!("the prober's pod {NAME} does not run after {} s", PATIENCE.as_secs())))??;
@@ -97,11 +99,8 @@ pub async fn delete(target: &DrillTarget) -> Result<()> {
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
         Err(error) => return Err(error).context("cannot remove the prober"),
     }
-    let gone = async {
-        while pods.get_opt(NAME).await?.is_some() {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(PATIENCE, gone).await.map_err(|_| timed_out("the prober's pod does not go"))?
+    poll::until(PATIENCE, Duration::from_millis(300), "the prober's pod does not go", async || {
+        Ok(pods.get_opt(NAME).await?.is_none().then_some(()))
+    })
+    .await
 }

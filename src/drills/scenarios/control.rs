@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use serde_json::Value;
-use tokio::time::timeout;
 
 use super::{
     Scenario, Text, Workload,
@@ -20,7 +19,8 @@ use crate::{
         },
         undo::Undo,
     },
-    error::{Result, timed_out},
+    error::Result,
+    poll::until_ok,
 };
 
 /// How long the primary stands still at most, should its pod not be deleted.
@@ -98,19 +98,6 @@ async fn weaken_and_destroy(run: &RunContext<'_>) -> Result<()> {
 
 /// Lets the standbys run again, until the one that has most has taken over.
 async fn fail_over(run: &RunContext<'_>) -> Result<()> {
-    let mut last = None;
-    let asking = async {
-        while let Err(error) = force_failover(run.target, &run.primary).await {
-            last = Some(error);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    if timeout(TAKEN_OVER, asking).await.is_ok() {
-        return Ok(());
-    }
-    let late = timed_out(format!("no standby takes over within {} s", TAKEN_OVER.as_secs()));
-    Err(match last {
-        Some(error) => error.context(late),
-        None => late.into(),
-    })
+    let late = "no standby takes over";
+    until_ok(TAKEN_OVER, Duration::from_secs(1), late, async || force_failover(run.target, &run.primary).await).await
 }

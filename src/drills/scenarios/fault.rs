@@ -127,6 +127,6 @@ impl<'a> RunContext<'a> {
     /// Waits until another instance is the primary; returns whether one is.
     pub async fn wait_for_failover(&self, limit: Duration) -> bool {
         let mut seen = self.observer.seen.clone();
-        wait(&mut seen, limit, |now| !now.current_primary.is_empty() && now.current_primary != self.primary).await
+        wait(&mut seen, limit, |now| now.cluster.current_primary.as_ref().is_some_and(|now| *now != self.primary)).await
     }
 }

@@ -11,7 +11,6 @@ use crate::{
         actions::{
             nodes,
             pods::{node_of, nodes_of},
-            postgres::CONTAINER,
             switchover::make_primary,
         },
         model::{
@@ -19,10 +18,10 @@ use crate::{
             requirement::Requirement,
         },
         preconditions::ensure_drillable,
-        target::{OPERATOR_NAMESPACE, OPERATOR_PODS},
         undo::Undo,
     },
     error::{Result, failed},
+    names::{OPERATOR, OPERATOR_NAMESPACE, POSTGRES, selector},
     tools::{docker, faults},
 };
 
@@ -81,7 +80,7 @@ pub static PARTITION: Scenario = Scenario {
 async fn move_primary_to_worker(setup: &Setup<'_>) -> Result<()> {
     let target = setup.target;
     let mut kept = setup.cluster.control_plane.clone();
-    kept.extend(nodes_of(target, OPERATOR_NAMESPACE, OPERATOR_PODS).await?);
+    kept.extend(nodes_of(target, OPERATOR_NAMESPACE, &selector(OPERATOR)).await?);
     let primary = ensure_drillable(target).await?;
     if !kept.contains(&node_of(target, &primary).await?) {
         return Ok(());
@@ -216,7 +215,7 @@ async fn attempt(run: &RunContext<'_>, attempts: &mut WriteAttempts) -> Result<(
     let sql = "INSERT INTO stackctl_drill.writes (run, key) VALUES ('cut-off', 0)";
     let command =
         format!("sh -c 'timeout 3 psql -XAtq -U postgres -d app -c \"{}\"; echo ended $?'", sql.replace('\'', "'\\''"));
-    let said = faults::in_container(&run.node, &run.target.namespace, &run.primary, CONTAINER, &command).await?;
+    let said = faults::in_container(&run.node, &run.target.namespace, &run.primary, POSTGRES, &command).await?;
     match said.as_deref().map(str::trim_end) {
         Some(said) if said.ends_with("ended 0") && !said.contains("WARNING") => attempts.acknowledged += 1,
         Some(said) if said.ends_with("ended 0") || said.ends_with("ended 124") => attempts.unanswered += 1,

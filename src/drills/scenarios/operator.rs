@@ -7,14 +7,16 @@ use super::{
     fault::{Fault, FaultStep, RunContext},
     pods,
 };
-use crate::drills::{
-    actions::operator,
-    model::{
-        expectation::{Expectation, PrimaryRole},
-        requirement::Requirement,
+use crate::{
+    drills::{
+        actions::operator,
+        model::{
+            expectation::{Expectation, PrimaryRole},
+            requirement::Requirement,
+        },
+        undo::Undo,
     },
-    target::{OPERATOR, OPERATOR_NAMESPACE},
-    undo::Undo,
+    names::{OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE},
 };
 
 /// How long the operator is away after the primary was lost.
@@ -40,7 +42,7 @@ impl Fault for OperatorDown {
     fn undo_plan<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
         Box::pin(async move {
             let replicas = operator::replicas(run.target).await?;
-            Ok(vec![Undo::Scale { namespace: OPERATOR_NAMESPACE.into(), name: OPERATOR.into(), replicas }])
+            Ok(vec![Undo::Scale { namespace: OPERATOR_NAMESPACE.into(), name: OPERATOR_DEPLOYMENT.into(), replicas }])
         })
     }
 

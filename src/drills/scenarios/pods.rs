@@ -11,9 +11,9 @@ use crate::{
             expectation::{Expectation, PrimaryRole},
             requirement::Requirement,
         },
-        target::WEB,
     },
     error::Result,
+    names::WEB,
 };
 
 pub static PRIMARY_DELETE: Scenario = Scenario {

@@ -8,10 +8,11 @@ use super::{
 };
 use crate::{
     drills::{
-        actions::postgres::{self, CONTAINER},
+        actions::postgres,
         model::{expectation::Expectation, requirement::Requirement},
         undo::Undo,
     },
+    names::POSTGRES,
     tools::faults,
 };
 
@@ -69,7 +70,7 @@ impl Fault for PrimaryKill {
     fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
         Box::pin(async move {
             run.mark_injection(format!("the container of {} killed", run.primary));
-            faults::kill_container(&run.node, &run.target.namespace, &run.primary, CONTAINER).await
+            faults::kill_container(&run.node, &run.target.namespace, &run.primary, POSTGRES).await
         })
     }
 }
