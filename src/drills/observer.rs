@@ -20,7 +20,7 @@ use super::{
         clock::Clock,
         events::{DrillEvent, EventKind},
         history::Micros,
-        ledger::{Ledger, Record},
+        ledger::{Ledger, LedgerRecord},
     },
     target::DrillTarget,
 };
@@ -89,7 +89,7 @@ impl Notes {
             }
         }
         // A broken ledger ends the drill by the writes that can't be recorded.
-        let _ = self.ledger.append(vec![Record::Event(DrillEvent { at, kind, text: text.into() })]);
+        let _ = self.ledger.append(vec![LedgerRecord::Event(DrillEvent { at, kind, text: text.into() })]);
     }
 }
 

@@ -102,7 +102,7 @@ impl Runner<'_> {
 
         let place = Place { kube: target.kube.clone(), namespace: target.namespace.clone(), pod: pod::NAME.into() };
         let workload = &scenario.workload;
-        let load = Load { streams: workload.streams.to_vec(), rate: self.options.rate, ahead: workload.lead_time };
+        let load = Load { streams: workload.streams.to_vec(), rate: self.options.rate, lead_time: workload.lead_time };
         let mut flow = Flow::start(place, name, load, ledger.clone(), clock);
         let live = std::sync::Arc::clone(&flow.live);
         let script = async {

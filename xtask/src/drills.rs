@@ -18,17 +18,17 @@ use crate::say::{say, tell};
 use crate::stackctl::RELEASE;
 use crate::target_folder;
 
-/// `stackctl up` and `down` have deadlines of their own; this one only ends what hangs.
+/// The deadline of `stackctl up` and `down`, in seconds: they have their own; this one only ends what hangs.
 const UP_SECONDS: u64 = 1800;
-/// A run of any scenario is over by then.
+/// The deadline of a drill, in seconds: a run of any scenario is over by then.
 const DRILL_SECONDS: u64 = 900;
-/// How long the stack may take to be healthy before a drill; then it is the drill that says what is amiss.
+/// The time that the stack is given to be healthy before a drill; then it is the drill that says what is amiss.
 const SETTLE: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The exit code of a drill whose verdict is "fail": it has a report all the same.
 const VERDICT: i32 = 4;
 
-/// What to run, and where.
+/// The drills to run, and the clusters to run them on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// How often each scenario is run.
@@ -55,7 +55,7 @@ pub struct Args {
     yes: bool,
 }
 
-/// Runs them, writes the reports, and prints them as a table in Markdown. Fails if a drill does.
+/// Runs the drills, writes the reports, and prints them as a table in Markdown. Fails if a drill does.
 ///
 /// # Errors
 /// When there is no cluster to run them on; the profile is deleted all the same.
@@ -72,10 +72,10 @@ pub fn drills(args: &Args) -> Result<ExitCode> {
     plan.agree(args.yes, "make minikube profiles, break what runs in them on purpose, and delete them again")?;
     let folder = bundle::default_folder()?;
     bundle::make(&folder, &plan.packages, &RELEASE)?;
-    let runner = Runner { program: RELEASE.build()?, profile: args.profile.clone(), bundle: folder };
+    let runner = DrillRunner { program: RELEASE.build()?, profile: args.profile.clone(), bundle: folder };
     let file = args.out.clone().unwrap_or_else(|| target_folder().join("drills.json"));
 
-    let mut outcome = Outcome::default();
+    let mut outcome = DrillOutcomes::default();
     let clusters = if args.nodes.is_empty() { vec![1, 3] } else { args.nodes.clone() };
     for nodes in clusters {
         let ran = runner.cluster(nodes, args, &mut outcome, &file);
@@ -91,21 +91,22 @@ pub fn drills(args: &Args) -> Result<ExitCode> {
     Ok(if passed && outcome.not_run.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What came of all the drills.
+/// The outcome of all the drills.
 #[derive(Default)]
-struct Outcome {
+struct DrillOutcomes {
     reports: Vec<Value>,
     /// Drills that gave no report, each with the reason.
     not_run: Vec<String>,
 }
 
-struct Runner {
+/// The program, and the cluster that it works on.
+struct DrillRunner {
     program: PathBuf,
     profile: String,
     bundle: PathBuf,
 }
 
-impl Runner {
+impl DrillRunner {
     fn run(&self, seconds: u64) -> Run {
         Run::new(&self.program, seconds).env("STACKCTL_PROFILE", &self.profile).env("STACKCTL_BUNDLE", &self.bundle)
     }
@@ -114,16 +115,16 @@ impl Runner {
         self.run(UP_SECONDS).args(["down", "--cluster", "--yes"]).go()
     }
 
-    /// A new cluster of so many nodes with the stack in it.
+    /// Makes a new cluster of so many nodes with the stack in it.
     fn make(&self, nodes: u32) -> Result<()> {
         say(&format!("a cluster of {nodes} {}", if nodes == 1 { "node" } else { "nodes" }));
         self.delete()?;
         self.run(UP_SECONDS).args(["up", "--nodes", &nodes.to_string()]).go()
     }
 
-    /// The scenarios that run on a cluster of so many nodes, the negative control first: a checker that finds
+    /// Runs the scenarios that a cluster of so many nodes allows, the negative control first: a checker that finds
     /// nothing would make the others worthless.
-    fn cluster(&self, nodes: u32, args: &Args, outcome: &mut Outcome, file: &Path) -> Result<()> {
+    fn cluster(&self, nodes: u32, args: &Args, outcome: &mut DrillOutcomes, file: &Path) -> Result<()> {
         self.make(nodes)?;
         let list = self.run(60).args(["failover-drill", "--list"]).output()?;
         let mut scenarios = scenarios(&list, nodes);
@@ -161,7 +162,7 @@ impl Runner {
         }
     }
 
-    /// The report of one drill, or why there is none.
+    /// Runs one drill. Returns its report, or why there is none.
     fn drill(&self, id: &str) -> Result<Result<Value, String>> {
         self.settle();
         let which = if id == "control" { vec!["--control"] } else { vec![id] };
@@ -204,7 +205,7 @@ fn scenarios(list: &str, nodes: u32) -> Vec<&str> {
     found
 }
 
-/// The reports in a file: a list of them, as `--out` writes it, or one, as `stackctl failover-drill --report` does.
+/// Reads the reports in a file: a list of them, as `--out` writes it, or one, as `stackctl failover-drill --report` does.
 fn read(file: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     match serde_json::from_str(&text).with_context(|| format!("{} is no JSON", file.display()))? {

@@ -31,7 +31,7 @@ pub const SCHEMA: u32 = 1;
 /// A line of the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "lowercase")]
-pub enum Record {
+pub enum LedgerRecord {
     /// The first line: whose ledger this is.
     Run {
         /// [`SCHEMA`].
@@ -67,7 +67,7 @@ pub enum Record {
 }
 
 enum Message {
-    Append(Vec<Record>, Option<oneshot::Sender<()>>),
+    Append(Vec<LedgerRecord>, Option<oneshot::Sender<()>>),
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -96,7 +96,7 @@ impl Ledger {
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::Builder::new().name("ledger".into()).spawn(move || write_all(file, &receiver))?;
         let ledger = Ledger { sender, path: path.to_owned() };
-        ledger.append(vec![Record::Run { schema: SCHEMA, run: run.into(), scenario: scenario.into() }])?;
+        ledger.append(vec![LedgerRecord::Run { schema: SCHEMA, run: run.into(), scenario: scenario.into() }])?;
         Ok(ledger)
     }
 
@@ -104,7 +104,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The writer has ended: the disk failed before.
-    pub fn append(&self, records: Vec<Record>) -> Result<()> {
+    pub fn append(&self, records: Vec<LedgerRecord>) -> Result<()> {
         self.sender.send(Message::Append(records, None)).ok().with_context(|| self.broken())
     }
 
@@ -112,7 +112,7 @@ impl Ledger {
     ///
     /// # Errors
     /// The disk fails.
-    pub async fn append_durably(&self, records: Vec<Record>) -> Result<()> {
+    pub async fn append_durably(&self, records: Vec<LedgerRecord>) -> Result<()> {
         let (done, on_disk) = oneshot::channel();
         self.sender.send(Message::Append(records, Some(done))).ok().with_context(|| self.broken())?;
         on_disk.await.ok().with_context(|| self.broken())
@@ -164,7 +164,7 @@ fn write_all(mut file: File, receiver: &std::sync::mpsc::Receiver<Message>) {
     }
 }
 
-fn line(record: &Record, text: &mut String) {
+fn line(record: &LedgerRecord, text: &mut String) {
     // Plain data with string keys: it can't fail to serialize.
     let json = serde_json::to_string(record).unwrap_or_default();
     text.push_str(&checksum(&json));
@@ -204,7 +204,7 @@ fn parse(bytes: &[u8]) -> Result<LedgerContent> {
     let text = std::str::from_utf8(&bytes[..finished])?;
     let mut lines = text.lines().enumerate();
     let Some((_, first)) = lines.next() else { bail!("it is empty") };
-    let Record::Run { schema, run, scenario } = record(first).context("line 1")? else {
+    let LedgerRecord::Run { schema, run, scenario } = record(first).context("line 1")? else {
         bail!("line 1 does not say whose ledger it is");
     };
     if schema != SCHEMA {
@@ -215,15 +215,15 @@ fn parse(bytes: &[u8]) -> Result<LedgerContent> {
     for (number, line) in lines {
         let number = number + 1;
         match record(line).with_context(|| format!("line {number}"))? {
-            Record::Run { .. } => bail!("line {number} begins a second run"),
-            Record::Intent { key, stream, due } => {
+            LedgerRecord::Run { .. } => bail!("line {number} begins a second run"),
+            LedgerRecord::Intent { key, stream, due } => {
                 let outcome = Outcome::Unknown { why: "no outcome was recorded".into() };
                 let attempt = Attempt { key, stream, due, sent: None, done: None, outcome };
                 if attempts.insert(key, attempt).is_some() {
                     bail!("line {number} uses key {key} a second time");
                 }
             }
-            Record::Outcome { key, sent, done, outcome } => {
+            LedgerRecord::Outcome { key, sent, done, outcome } => {
                 let Some(attempt) = attempts.get_mut(&key) else {
                     bail!("line {number} is an outcome of key {key}, which has no intent");
                 };
@@ -232,13 +232,13 @@ fn parse(bytes: &[u8]) -> Result<LedgerContent> {
                 }
                 (attempt.sent, attempt.done, attempt.outcome) = (sent, Some(done), outcome);
             }
-            Record::Event(event) => events.push(event),
+            LedgerRecord::Event(event) => events.push(event),
         }
     }
     Ok(LedgerContent { run, scenario, history: History { attempts }, events })
 }
 
-fn record(line: &str) -> Result<Record> {
+fn record(line: &str) -> Result<LedgerRecord> {
     let Some((sum, json)) = line.split_once(' ') else { bail!("no checksum") };
     if sum != checksum(json) {
         bail!("its checksum is {sum}, its content's is {}", checksum(json));
@@ -251,17 +251,17 @@ mod tests {
     use super::*;
     use crate::drills::model::{events::EventKind, history::Place};
 
-    fn intent(key: u64) -> Record {
-        Record::Intent { key, stream: Stream::Sql, due: key * 10 }
+    fn intent(key: u64) -> LedgerRecord {
+        LedgerRecord::Intent { key, stream: Stream::Sql, due: key * 10 }
     }
 
-    fn outcome(key: u64) -> Record {
+    fn outcome(key: u64) -> LedgerRecord {
         let place = Place { timeline: 1, lsn: "0/3000148".parse().unwrap(), server: "10.0.0.7".into() };
         let outcome = Outcome::Acknowledged { place: Some(place) };
-        Record::Outcome { key, sent: Some(key * 10), done: key * 10 + 3, outcome }
+        LedgerRecord::Outcome { key, sent: Some(key * 10), done: key * 10 + 3, outcome }
     }
 
-    async fn written(records: Vec<Record>) -> (tempfile::TempDir, PathBuf) {
+    async fn written(records: Vec<LedgerRecord>) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger");
         let ledger = Ledger::create(&path, "r1", "primary-delete").unwrap();
@@ -273,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_written_is_read_back() {
         let event = DrillEvent { at: 7, kind: EventKind::Injected, text: "pod deleted".into() };
-        let (_dir, path) = written(vec![intent(1), intent(2), outcome(1), Record::Event(event.clone())]).await;
+        let (_dir, path) = written(vec![intent(1), intent(2), outcome(1), LedgerRecord::Event(event.clone())]).await;
         let content = read(&path).unwrap();
         assert_eq!((content.run.as_str(), content.scenario.as_str()), ("r1", "primary-delete"));
         assert_eq!(content.events, [event]);

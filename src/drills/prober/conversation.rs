@@ -27,7 +27,7 @@ use crate::{
     drills::model::{
         clock::{Clock, Offset},
         history::{Micros, Outcome, Stream},
-        ledger::{Ledger, Record},
+        ledger::{Ledger, LedgerRecord},
     },
     error::{Result, failed, timed_out},
     kube::Kube,
@@ -334,7 +334,7 @@ impl Conversation {
                 self.kept.pop_front();
             }
             let (sent, done) = (sent.map(|sent| self.offset.ours(sent)), self.offset.ours(done));
-            records.push(Record::Outcome { key, sent, done, outcome });
+            records.push(LedgerRecord::Outcome { key, sent, done, outcome });
         }
         if records.is_empty() {
             return Ok(false);

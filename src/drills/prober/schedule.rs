@@ -9,7 +9,7 @@ use crate::{
     drills::model::{
         clock::Clock,
         history::{Micros, Stream},
-        ledger::{Ledger, Record},
+        ledger::{Ledger, LedgerRecord},
     },
     error::Result,
 };
@@ -24,8 +24,9 @@ pub struct Load {
     pub streams: Vec<Stream>,
     /// Writes a second in each.
     pub rate: f64,
-    /// How far ahead writes are handed out: for so long a broken connection to the prober stops nothing.
-    pub ahead: Duration,
+    /// The time by which a write is handed out before it is due: for so long a broken connection to the prober stops
+    /// nothing.
+    pub lead_time: Duration,
 }
 
 /// A write to be sent.
@@ -62,7 +63,7 @@ pub async fn schedule(
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
             _ = ticks.tick() => {}
         }
-        let until = clock.now() + u64::try_from(load.ahead.as_micros()).unwrap_or(u64::MAX);
+        let until = clock.now() + u64::try_from(load.lead_time.as_micros()).unwrap_or(u64::MAX);
         let mut writes = Vec::new();
         while first + next * spacing <= until {
             let stream = load.streams[usize::try_from(next % streams).unwrap_or(0)];
@@ -70,7 +71,8 @@ pub async fn schedule(
             writes.push(Write { key: next + 1, stream, due: first + next * spacing });
             next += 1;
         }
-        let intents = writes.iter().map(|w| Record::Intent { key: w.key, stream: w.stream, due: w.due }).collect();
+        let intents =
+            writes.iter().map(|w| LedgerRecord::Intent { key: w.key, stream: w.stream, due: w.due }).collect();
         ledger.append_durably(intents).await?;
         if sender.send(writes).is_err() {
             return Ok(());

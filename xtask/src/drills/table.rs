@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::stats::{median, thousands};
 
-/// These lose writes: one on purpose, for the checker to find, the other the end of what was archived.
+/// The scenarios that lose writes: one on purpose, for the checker to find, the other the end of what was archived.
 const LOSE: [&str; 2] = ["control", "disaster"];
 
-/// What was measured of one scenario on clusters of so many nodes.
+/// The measurements of one scenario on clusters of so many nodes.
 #[derive(Debug, Default)]
-struct Row {
+struct DrillRow {
     runs: usize,
     passed: usize,
     acknowledged: u64,
@@ -21,7 +21,7 @@ struct Row {
     redundancy: Vec<f64>,
 }
 
-/// The runs of a report.
+/// Lists the runs of a report.
 pub fn runs(report: &Value) -> impl Iterator<Item = &Value> {
     report["runs"].as_array().into_iter().flatten()
 }
@@ -29,7 +29,7 @@ pub fn runs(report: &Value) -> impl Iterator<Item = &Value> {
 /// The table, a row a scenario in the order in which they first come.
 pub fn markdown(reports: &[Value]) -> String {
     let mut order: Vec<(String, u64)> = Vec::new();
-    let mut rows: BTreeMap<(String, u64), Row> = BTreeMap::new();
+    let mut rows: BTreeMap<(String, u64), DrillRow> = BTreeMap::new();
     for report in reports {
         let nodes = report["environment"]["nodes"].as_u64().unwrap_or(1);
         for run in runs(report) {
@@ -73,7 +73,7 @@ pub fn markdown(reports: &[Value]) -> String {
     lines.join("\n")
 }
 
-impl Row {
+impl DrillRow {
     fn add(&mut self, run: &Value) {
         self.runs += 1;
         self.passed += usize::from(run["pass"] == true);
@@ -92,7 +92,7 @@ impl Row {
     }
 }
 
-/// `1.9 / 2.3 / 4.0`: the least, the median and the most, of milliseconds, in seconds.
+/// A spread as `1.9 / 2.3 / 4.0`: the least, the median and the most, of milliseconds, in seconds.
 fn spread(values: &[f64]) -> String {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
