@@ -11,7 +11,7 @@ use crate::{
     error::{Result, failed, timed_out},
     kube::{ClusterRef, Inventory, Kube, Lock},
     names::DATABASE,
-    ui::{Event, Reporter},
+    ui::{Event, PhaseId, Reporter},
 };
 
 /// The configuration, the way to the user, and the cluster once there is one.
@@ -120,8 +120,8 @@ impl Context {
     }
 
     /// Says what a phase is doing.
-    pub fn doing(&self, phase: &str, text: impl Into<String>) {
-        self.reporter.send(Event::Doing { phase: phase.into(), text: text.into() });
+    pub fn doing(&self, phase: PhaseId, text: impl Into<String>) {
+        self.reporter.send(Event::Doing { phase, text: text.into() });
     }
 
     /// Runs `work` until the command's deadline, and no longer than the stack's lock is held, once it is.

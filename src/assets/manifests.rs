@@ -7,7 +7,7 @@ use kube::core::DynamicObject;
 use serde::Serialize;
 
 use super::{ASSETS, monitoring};
-use crate::error::Result;
+use crate::{error::Result, ui::PhaseId};
 
 /// A part of the stack: a folder of `assets/`, and a section of the inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -82,6 +82,21 @@ impl Part {
             objects.extend(monitoring::generated()?);
         }
         Ok(objects)
+    }
+}
+
+impl From<Part> for PhaseId {
+    fn from(part: Part) -> PhaseId {
+        match part {
+            Part::Base => PhaseId::Base,
+            Part::Operator => PhaseId::Operator,
+            Part::Backup => PhaseId::Backup,
+            Part::Database => PhaseId::Database,
+            Part::Autoscaling => PhaseId::Autoscaling,
+            Part::Web => PhaseId::Web,
+            Part::Monitoring => PhaseId::Monitoring,
+            Part::Restored => PhaseId::Restored,
+        }
     }
 }
 

@@ -1,26 +1,24 @@
-//! What the monitoring part holds beside its manifests: files of Prometheus, kube-state-metrics and Grafana as
+//! The objects of monitoring that are made of files: files of Prometheus, kube-state-metrics and Grafana as
 //! ConfigMaps, and the alert rules once more as the Prometheus operator reads them.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use k8s_openapi::ByteString;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-use super::{ASSETS, render::WRITTEN_FOR, short_digest};
-use crate::{config::Stack, error::Result};
+use super::{ASSETS, WRITTEN_FOR};
+use crate::{error::Result, names::MONITORING_NAMESPACE};
 
-/// Where everything of it runs but the rights in other namespaces.
-pub const NAMESPACE: &str = "monitoring";
+/// The namespace of everything of monitoring but the rights in other namespaces.
+pub const NAMESPACE: &str = MONITORING_NAMESPACE;
 /// The API group of the Prometheus operator, whose kinds most clusters do not have.
 pub const PROMETHEUS_OPERATOR: &str = "monitoring.coreos.com";
-/// The Secret with Grafana's login, which [`grafana_login`] makes.
+/// The Secret with Grafana's login, which `up` makes.
 pub const GRAFANA_LOGIN: &str = "monitoring-grafana-admin";
-/// Its key with the user's name.
+/// The key of Grafana's login with the user's name.
 pub const GRAFANA_USER: &str = "admin-user";
-/// Its key with the password.
+/// The key of Grafana's login with the password.
 pub const GRAFANA_PASSWORD: &str = "admin-password";
 
 /// ConfigMaps, and the folders of `assets/` that they hold.
@@ -30,11 +28,8 @@ const CONFIGURATION: [(&str, &str); 4] = [
     ("monitoring-grafana", "grafana"),
     (DASHBOARDS, "dashboards"),
 ];
-/// Grafana reads these again by itself.
-const DASHBOARDS: &str = "monitoring-grafana-dashboards";
-/// On pods: changes with the files that they read when they start.
-const CONFIGURATION_DIGEST: &str = "stackctl/configuration";
-
+/// The ConfigMap of the dashboards, which Grafana reads again by itself.
+pub const DASHBOARDS: &str = "monitoring-grafana-dashboards";
 /// The objects that are made of files.
 ///
 /// # Errors
@@ -68,173 +63,4 @@ fn files(folder: &str) -> Result<BTreeMap<String, String>> {
         files.insert(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), text);
     }
     Ok(files)
-}
-
-/// Sets what differs between installations: the namespace that is watched, the volume's class, and a mark of the
-/// configuration, so that pods are replaced when the files change that they read only when they start.
-pub(super) fn finish(objects: &mut [DynamicObject], stack: &Stack) {
-    for object in objects.iter_mut() {
-        match super::render::kind(object) {
-            "ConfigMap" => watch(&mut object.data["data"], &stack.namespace),
-            "Deployment" | "StatefulSet" => {
-                watch(&mut object.data["spec"]["template"]["spec"]["containers"], &stack.namespace);
-                let claims = object.data.pointer_mut("/spec/volumeClaimTemplates").and_then(Value::as_array_mut);
-                if let Some(class) = &stack.storage_class {
-                    claims.into_iter().flatten().for_each(|claim| claim["spec"]["storageClassName"] = json!(class));
-                }
-            }
-            _ => {}
-        }
-    }
-    let digests: BTreeMap<String, String> = objects
-        .iter()
-        .filter(|object| super::render::kind(object) == "ConfigMap")
-        .filter_map(|object| Some((object.metadata.name.clone()?, digest(&object.data["data"]))))
-        .filter(|(name, _)| name != DASHBOARDS)
-        .collect();
-    for object in objects.iter_mut() {
-        let Some(template) = object.data.pointer_mut("/spec/template") else { continue };
-        let volumes = template.pointer("/spec/volumes").and_then(Value::as_array);
-        let read = volumes
-            .into_iter()
-            .flatten()
-            .filter_map(|volume| digests.get(volume.pointer("/configMap/name")?.as_str()?))
-            .cloned()
-            .collect::<Vec<_>>();
-        if !read.is_empty() {
-            template["metadata"]["annotations"][CONFIGURATION_DIGEST] = json!(read.join("-"));
-        }
-    }
-}
-
-/// Puts the stack's namespace where the files name it: in lists of namespaces and as one of several in a pattern.
-fn watch(value: &mut Value, namespace: &str) {
-    match value {
-        Value::String(text) => {
-            *text = text
-                .replace(&format!("names: [{WRITTEN_FOR}]"), &format!("names: [{namespace}]"))
-                .replace(&format!("({WRITTEN_FOR}|"), &format!("({namespace}|"))
-                .replace(&format!("--namespaces={WRITTEN_FOR}"), &format!("--namespaces={namespace}"));
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| watch(item, namespace)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| watch(field, namespace)),
-        _ => {}
-    }
-}
-
-fn digest(data: &Value) -> String {
-    short_digest(Sha256::new_with_prefix(data.to_string()))
-}
-
-/// The Secret with Grafana's login, as it is to be: what is `there` is kept, what is not is `admin` and `password`.
-///
-/// # Errors
-/// Never in practice: only if the object could not be written as JSON.
-pub fn grafana_login(
-    there: Option<&DynamicObject>,
-    password: impl FnOnce() -> Result<String>,
-) -> Result<DynamicObject> {
-    let kept = |key: &str| there.and_then(|secret| secret.data.get("data")?.get(key).cloned());
-    // Not as stringData: the server would note other fields than those that the next apply names.
-    let encoded = |text: String| serde_json::to_value(ByteString(text.into_bytes()));
-    let user = match kept(GRAFANA_USER) {
-        Some(user) => user,
-        None => encoded("admin".into())?,
-    };
-    let password = match kept(GRAFANA_PASSWORD) {
-        Some(password) => password,
-        None => encoded(password()?)?,
-    };
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "metadata": {"name": GRAFANA_LOGIN, "namespace": NAMESPACE},
-        "data": {GRAFANA_USER: user, GRAFANA_PASSWORD: password},
-    });
-    serde_json::from_value(secret).context("the Secret of Grafana's login cannot be made")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::assets::{Images, Part, components, render};
-
-    fn rendered(namespace: &str) -> Vec<DynamicObject> {
-        let stack = Stack {
-            namespace: namespace.into(),
-            instances: 3,
-            storage: "1Gi".into(),
-            storage_class: Some("fast".into()),
-        };
-        let images = Images::new(&components().unwrap(), |_| None, "user-app:abc".into());
-        render(Part::Monitoring, Part::Monitoring.embedded().unwrap(), &stack, &images)
-    }
-
-    fn named<'a>(objects: &'a [DynamicObject], kind: &str, name: &str) -> &'a DynamicObject {
-        let found = objects.iter().find(|object| {
-            object.types.as_ref().unwrap().kind == kind && object.metadata.name.as_deref() == Some(name)
-        });
-        found.unwrap_or_else(|| panic!("no {kind} {name}"))
-    }
-
-    #[test]
-    fn another_namespace_is_watched_everywhere() {
-        let objects = rendered("team-a");
-        let config = named(&objects, "ConfigMap", "monitoring-prometheus").data["data"]["prometheus.yml"].as_str();
-        let config = config.unwrap();
-        assert_eq!(config.matches("names: [team-a]").count(), 2, "{config}");
-        assert_eq!(config.matches("(team-a|").count(), 2, "{config}");
-        assert!(!config.contains("names: [user-app]") && !config.contains("(user-app|"), "{config}");
-        let state = named(&objects, "Deployment", "monitoring-kube-state-metrics");
-        let args = state.data["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
-        assert!(args.contains(&json!("--namespaces=team-a")), "{args:?}");
-        for kind in ["Role", "RoleBinding", "PodMonitor", "PrometheusRule"] {
-            let of_kind = objects.iter().filter(|object| object.types.as_ref().unwrap().kind == kind);
-            let namespaces: Vec<_> = of_kind.filter_map(|object| object.metadata.namespace.as_deref()).collect();
-            assert!(namespaces.contains(&"team-a") && !namespaces.contains(&"user-app"), "{kind}: {namespaces:?}");
-        }
-        let prometheus = named(&objects, "StatefulSet", "monitoring-prometheus");
-        assert_eq!(prometheus.data["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "fast");
-    }
-
-    #[test]
-    fn pods_are_replaced_when_what_they_read_at_their_start_has_changed() {
-        let mark = |objects: &[DynamicObject], kind: &str, name: &str| {
-            let annotations = &named(objects, kind, name).data["spec"]["template"]["metadata"]["annotations"];
-            annotations[CONFIGURATION_DIGEST].as_str().unwrap().to_owned()
-        };
-        let (one, two) = (rendered("team-a"), rendered("team-b"));
-        let prometheus = |objects: &[DynamicObject]| mark(objects, "StatefulSet", "monitoring-prometheus");
-        let grafana = |objects: &[DynamicObject]| mark(objects, "Deployment", "monitoring-grafana");
-        assert_eq!(prometheus(&one), prometheus(&rendered("team-a")));
-        assert_ne!(prometheus(&one), prometheus(&two), "its configuration names the namespace");
-        assert_eq!(grafana(&one), grafana(&two), "its does not");
-    }
-
-    #[test]
-    fn dashboards_and_rules_are_there() {
-        let objects = rendered("user-app");
-        let dashboards = &named(&objects, "ConfigMap", DASHBOARDS).data["data"];
-        let uids: Vec<String> = ["cloudnativepg.json", "failover.json", "user-app.json"]
-            .iter()
-            .map(|file| serde_json::from_str::<Value>(dashboards[file].as_str().unwrap()).unwrap()["uid"].to_string())
-            .collect();
-        assert_eq!(uids, [r#""cloudnativepg""#, r#""failover""#, r#""user-app""#]);
-        assert!(dashboards.to_string().len() < 512 * 1024, "half of what a ConfigMap may hold");
-        for group in named(&objects, "PrometheusRule", "user-app").data["spec"]["groups"].as_array().unwrap() {
-            for rule in group["rules"].as_array().unwrap() {
-                for note in ["summary", "impact", "action"] {
-                    assert!(rule["annotations"][note].is_string(), "{} has no {note}", rule["alert"]);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_login_is_made_once_and_kept() {
-        let mut there = grafana_login(None, || Ok("secret".into())).unwrap();
-        assert_eq!(there.data["data"], json!({"admin-user": "YWRtaW4=", "admin-password": "c2VjcmV0"}));
-        there.data["data"] = json!({"admin-user": "YQ==", "admin-password": "Yg==", "of-somebody-else": "Yw=="});
-        let again = grafana_login(Some(&there), || panic!("no second password")).unwrap();
-        assert_eq!(again.data["data"], json!({"admin-user": "YQ==", "admin-password": "Yg=="}));
-    }
 }

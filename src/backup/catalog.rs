@@ -148,8 +148,8 @@ impl Server {
     }
 }
 
-/// How many segments of 16 MiB came before this one, whatever its timeline.
-pub(super) fn number(segment: &str) -> Option<u64> {
+/// The number of segments of 16 MiB before this one, whatever its timeline; `None` when it is no segment's name.
+pub fn number(segment: &str) -> Option<u64> {
     let log = u64::from_str_radix(segment.get(8..16)?, 16).ok()?;
     let offset = u64::from_str_radix(segment.get(16..24)?, 16).ok()?;
     Some(log * SEGMENTS + offset)

@@ -3,9 +3,6 @@
 pub mod base;
 pub mod catalog;
 pub mod cause;
-pub mod promotion;
-pub mod reached;
-pub mod recovery;
 pub mod restored;
 pub mod secrets;
 pub mod store;
@@ -21,7 +18,7 @@ use jiff::Timestamp;
 /// The plugin's name among the operator's.
 pub const PLUGIN: &str = "barman-cloud.cloudnative-pg.io";
 /// The namespace of the plugin: the operator's.
-pub const PLUGIN_NAMESPACE: &str = "cnpg-system";
+pub const PLUGIN_NAMESPACE: &str = crate::names::OPERATOR_NAMESPACE;
 /// The plugin's Deployment and Service.
 pub const PLUGIN_DEPLOYMENT: &str = "barman-cloud";
 /// The ObjectStore's name.
@@ -34,7 +31,7 @@ pub const KEY_ID: &str = "ACCESS_KEY_ID";
 pub const SECRET_KEY: &str = "SECRET_ACCESS_KEY";
 
 /// Selects what stackctl made.
-const OURS: &str = "app.kubernetes.io/managed-by=stackctl";
+pub const OURS: &str = "app.kubernetes.io/managed-by=stackctl";
 
 /// The moment in UTC as the end of a name, to the second.
 pub fn stamp() -> String {

@@ -24,9 +24,9 @@ pub const REPLACED: &str = "stackctl/replaced-at";
 /// The source's name within the new Cluster.
 const ORIGIN: &str = "origin";
 
-/// What to make.
+/// The Cluster that a restore is to make.
 #[derive(Debug, Clone)]
-pub struct Wanted<'a> {
+pub struct RecoverySpec<'a> {
     /// The new Cluster's name; what it archives goes under the same name.
     pub name: &'a str,
     /// Whose backups.
@@ -41,12 +41,12 @@ pub struct Wanted<'a> {
     pub recovery: Option<Value>,
 }
 
-/// The new Cluster, otherwise like `like`: the database's own manifest.
+/// The manifest of a new Cluster that recovers from a store, otherwise like `template`: the database's own manifest.
 ///
 /// # Errors
-/// Only if `like` is no Cluster.
-pub fn cluster(like: &DynamicObject, wanted: &Wanted) -> Result<DynamicObject> {
-    let mut cluster = like.clone();
+/// Only if `template` is no Cluster.
+pub fn recovery_manifest(template: &DynamicObject, wanted: &RecoverySpec) -> Result<DynamicObject> {
+    let mut cluster = template.clone();
     cluster.metadata.name = Some(wanted.name.to_owned());
     let labels = cluster.metadata.labels.get_or_insert_default();
     labels.insert(RESTORED_FROM.into(), wanted.server.to_owned());
@@ -175,13 +175,13 @@ mod tests {
     use super::*;
     use crate::assets::{Part, kind};
 
-    fn like() -> DynamicObject {
+    fn template() -> DynamicObject {
         let all = Part::Database.embedded().unwrap();
         all.into_iter().find(|object| kind(object) == "Cluster").unwrap()
     }
 
-    fn wanted() -> Wanted<'static> {
-        Wanted {
+    fn wanted() -> RecoverySpec<'static> {
+        RecoverySpec {
             name: "user-db-r1",
             server: "user-db",
             instances: 3,
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_new_cluster_reads_from_the_old_name_and_writes_under_its_own() {
-        let cluster = cluster(&like(), &wanted()).unwrap();
+        let cluster = recovery_manifest(&template(), &wanted()).unwrap();
         assert_eq!(cluster.metadata.name.as_deref(), Some("user-db-r1"));
         assert_eq!(cluster.metadata.labels.as_ref().unwrap()[RESTORED_FROM], "user-db");
         let spec = &cluster.data["spec"];
@@ -210,14 +210,14 @@ mod tests {
 
     #[test]
     fn one_that_was_restored_is_restored_again_and_keeps_where_it_came_from() {
-        let first = cluster(&like(), &wanted()).unwrap();
-        let again = Wanted { name: "user-db-r2", server: "user-db-r1", recovery: None, ..wanted() };
-        let second = cluster(&first, &again).unwrap().data["spec"].clone();
+        let first = recovery_manifest(&template(), &wanted()).unwrap();
+        let again = RecoverySpec { name: "user-db-r2", server: "user-db-r1", recovery: None, ..wanted() };
+        let second = recovery_manifest(&first, &again).unwrap().data["spec"].clone();
         let recovery = json!({"recovery": {"source": "origin", "database": "app", "owner": "app"}});
         assert_eq!(second["bootstrap"], recovery);
         assert_eq!(second["externalClusters"][0]["plugin"]["parameters"]["serverName"], "user-db-r1");
 
-        let mut database = like();
+        let mut database = template();
         keep_origin(&mut database, &first);
         assert_eq!(database.data["spec"]["bootstrap"], first.data["spec"]["bootstrap"]);
         assert_eq!(database.metadata.labels.as_ref().unwrap()[RESTORED_FROM], "user-db");
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_the_app_used_is_told_from_what_was_restored() {
-        let mut object = cluster(&like(), &wanted()).unwrap();
+        let mut object = recovery_manifest(&template(), &wanted()).unwrap();
         let restored = Restored::of(&object);
         assert_eq!((restored.from.as_deref(), restored.used_until.as_deref()), (Some("user-db"), None));
         assert_eq!(restored.to.as_deref(), Some("2026-11-24T11:30:00Z"));
@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn one_that_is_only_looked_at_archives_nothing_and_waits_for_nobody() {
-        let scratch = Wanted { instances: 1, archives: false, recovery: None, ..wanted() };
-        let spec = cluster(&like(), &scratch).unwrap().data["spec"].clone();
+        let scratch = RecoverySpec { instances: 1, archives: false, recovery: None, ..wanted() };
+        let spec = recovery_manifest(&template(), &scratch).unwrap().data["spec"].clone();
         assert!(spec.get("plugins").is_none() && spec["postgresql"].get("synchronous").is_none());
         assert!(spec["bootstrap"]["recovery"].get("recoveryTarget").is_none());
         assert_eq!(spec["instances"], 1);

@@ -7,9 +7,9 @@ use crate::{
     cli::{Global, StackArgs},
     config::{Config, Options},
     context::Context,
+    desired,
     error::Result,
     kube::diff,
-    phases::common,
     ui::{self, Reporter, Style},
 };
 
@@ -22,7 +22,7 @@ pub async fn run(global: &Global, args: &StackArgs, style: Style) -> Result<u8> 
     let cx = Context::new(config, Reporter::discard())?;
     let mut objects = Vec::new();
     for part in Part::ALL {
-        objects.extend(common::complete(&cx, part).await?);
+        objects.extend(desired::desired(&cx, part).await?);
     }
     let kube = cx.kube().await?;
     let differences =

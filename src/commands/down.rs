@@ -11,10 +11,12 @@ use crate::{
     cli::{DownArgs, Global},
     config::{Config, Options, Target},
     context::Context,
+    desired::backup,
     error::{Result, failed, usage},
     kube::{DeleteEvent, Inventory, ObjectRef, keep_data, operator_in_use},
-    phases::{backup, cluster, common},
-    ui::{self, Event, Reporter, Style, prompt},
+    phases::cluster,
+    progress,
+    ui::{self, Event, PhaseId, Reporter, Style, prompt},
 };
 
 /// Removes the stack, or the whole minikube cluster.
@@ -132,22 +134,22 @@ fn show(plan: &[Step], style: Style) {
 
 async fn remove(cx: &Context, args: &DownArgs) -> Result<()> {
     if args.cluster {
-        return in_phase(cx, "cluster", "Delete the minikube cluster", cluster::delete(cx)).await;
+        return in_phase(cx, PhaseId::Cluster, "Delete the minikube cluster", cluster::delete(cx)).await;
     }
     cx.lock().await?;
     for part in Part::ALL.into_iter().rev() {
         match part {
             Part::Base if args.keep_data => {}
             // The namespace goes with the last part, and the lock in it.
-            _ => in_phase(cx, part.name(), &format!("Remove {part}"), remove_part(cx, part, args)).await?,
+            _ => in_phase(cx, part.into(), &format!("Remove {part}"), remove_part(cx, part, args)).await?,
         }
     }
     Ok(())
 }
 
-async fn in_phase(cx: &Context, phase: &str, title: &str, work: impl Future<Output = Result<String>>) -> Result<()> {
+async fn in_phase(cx: &Context, phase: PhaseId, title: &str, work: impl Future<Output = Result<String>>) -> Result<()> {
     let began = Instant::now();
-    cx.reporter.send(Event::PhaseStarted { phase: phase.into(), title: title.into() });
+    cx.reporter.send(Event::PhaseStarted { phase, title: title.into() });
     let outcome = work.await;
     cx.reporter.send(Event::phase_ended(phase, title, outcome.as_ref().cloned(), began.elapsed()));
     outcome.map(drop).with_context(|| format!("{title} failed"))
@@ -164,14 +166,14 @@ async fn remove_part(cx: &Context, part: Part, args: &DownArgs) -> Result<String
     {
         // Its CRDs hold other people's databases: deleting them would delete those.
         let text = format!("the operator is kept: it also runs {others}");
-        cx.reporter.send(Event::Warning { phase: part.name().into(), text });
+        cx.reporter.send(Event::Warning { phase: part.into(), text });
         return Ok("kept".into());
     }
     if part == Part::Database && args.keep_data {
-        let told = |text: &str| cx.doing(part.name(), text);
+        let told = |text: &str| cx.doing(part.into(), text);
         keep_data::release_volumes(kube, &cx.config.stack.namespace, &cx.database().await?, cx.deadline, &told).await?;
     }
-    let told = |event: DeleteEvent| cx.reporter.send(common::deleting(part.name(), event));
+    let told = |event: DeleteEvent| cx.reporter.send(progress::deletion(part.into(), event));
     let keep = |object: &ObjectRef| args.keep_data && part == Part::Backup && backup::is_data(object);
     let gone = inventory.delete(part.name(), &keep, cx.deadline, &told).await?;
     Ok(format!("{} removed", gone.len()))

@@ -23,7 +23,7 @@ use crate::{
     },
     error::{Failure, Kind, Result, failed, usage},
     poll::until_ok,
-    ui::{self, Event, Style, prompt},
+    ui::{self, Event, PhaseId, Style, prompt},
 };
 
 /// How long an API server may take to answer again after it was brought back.
@@ -72,7 +72,7 @@ async fn begin(cx: &Context) -> Result<()> {
         return first;
     }
     let text = "a drill of this machine was killed: waiting for its lock to expire, and for the API server";
-    cx.reporter.send(Event::Warning { phase: "drill".into(), text: text.into() });
+    cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text: text.into() });
     let late = "the lock of the drill that was killed does not expire";
     until_ok(API_IS_BACK, Duration::from_secs(2), late, async || cx.lock().await).await
 }
@@ -140,7 +140,7 @@ async fn drill(
     target.cluster().await?;
     if let Some(left) = journal.recover().await? {
         let text = format!("what the interrupted drill {} had left was undone", left.run);
-        cx.reporter.send(Event::Warning { phase: "drill".into(), text });
+        cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text });
         warn_if_wal_may_be_missing(cx, target, &left).await;
         wait_until_drillable(target).await?;
     }
@@ -158,7 +158,7 @@ async fn drill(
             format!("must come of it: {must}"),
             format!("undone: {undone}"),
         ];
-        cx.reporter.send(Event::Plan { phase: scenario.id.into(), title: title.into(), steps });
+        cx.reporter.send(Event::Plan { phase: PhaseId::Scenario(scenario.id), title: title.into(), steps });
     }
     prompt::confirm(&format!("Break the stack in {} on purpose?", cx.config.target.describe()), args.yes)?;
     let store = DrillStore::new(&cx.config.folders.state);
@@ -168,11 +168,11 @@ async fn drill(
         for _ in 0..args.runs {
             let name = format!("{}-{}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"), scenario.id);
             let (title, began) = (scenario.text.title.to_owned(), Instant::now());
-            cx.reporter.send(Event::PhaseStarted { phase: "drill".into(), title: title.clone() });
+            cx.reporter.send(Event::PhaseStarted { phase: PhaseId::Drill, title: title.clone() });
             let run = runner.run(scenario, &name, &store.begin(&name)?).await?;
             journal.recover().await?;
             let outcome = format!("{}, {}", if run.pass { "passed" } else { "FAILED" }, run.run);
-            cx.reporter.send(Event::PhaseDone { phase: "drill".into(), title, outcome, elapsed: began.elapsed() });
+            cx.reporter.send(Event::PhaseDone { phase: PhaseId::Drill, title, outcome, elapsed: began.elapsed() });
             store.keep(&name, &DrillReport::new(report.environment.clone(), vec![run.clone()]))?;
             report.runs.push(run);
         }
@@ -189,7 +189,7 @@ async fn warn_if_wal_may_be_missing(cx: &Context, target: &DrillTarget, left: &D
     if lossy && has_store().await {
         let text = "if the drill destroyed the volume already, moments after it cannot be restored before a base \
                     backup is taken: stackctl backup create";
-        cx.reporter.send(Event::Warning { phase: "drill".into(), text: text.into() });
+        cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text: text.into() });
     }
 }
 
@@ -212,7 +212,7 @@ fn possible(
     for scenario in skipped {
         let why = scenario.requires.unmet(cluster).unwrap_or_default();
         let text = format!("{} is left out: {why}", scenario.id);
-        cx.reporter.send(Event::Warning { phase: "drill".into(), text });
+        cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text });
     }
     Ok(possible)
 }

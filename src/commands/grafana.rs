@@ -5,7 +5,7 @@ use crate::{
     cli::{Global, GrafanaArgs},
     config::{Config, Options},
     error::Result,
-    reach::{Site, Wishes},
+    reach::{OpenOptions, Site},
     ui::Style,
 };
 
@@ -14,6 +14,6 @@ use crate::{
 /// # Errors
 /// As [`crate::reach::reach`].
 pub async fn run(global: &Global, args: &GrafanaArgs, style: Style) -> Result<u8> {
-    let wishes = Wishes { open: &args.open, show_password: args.show_password };
+    let wishes = OpenOptions { open: &args.open, show_password: args.show_password };
     serve(Config::load(global, &Options::default())?, &Site::grafana(), wishes, style).await
 }

@@ -58,7 +58,7 @@ async fn send_and_clean(cx: &Context, plan: &Plan, record: &mut Record) -> Resul
         (Ok(()), Err(error)) => Err(error),
         (Err(error), Err(also)) => {
             let text = format!("what the load left was not removed: {}", error::one_line(&also));
-            cx.reporter.send(Event::Warning { phase: load::PHASE.into(), text });
+            cx.reporter.send(Event::Warning { phase: load::PHASE, text });
             Err(error)
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     config::{Config, Options},
     context::Context,
     error::Result,
-    reach::{self, Site, Wishes},
+    reach::{self, OpenOptions, Site},
     ui::{self, Style},
 };
 
@@ -17,14 +17,14 @@ use crate::{
 pub async fn run(global: &Global, args: &OpenArgs, style: Style) -> Result<u8> {
     let config = Config::load(global, &Options::default())?;
     let site = Site::web(&config.stack.namespace);
-    serve(config, &site, Wishes { open: args, show_password: false }, style).await
+    serve(config, &site, OpenOptions { open: args, show_password: false }, style).await
 }
 
 /// Reaches a site until a signal comes: that is how it is meant to end, so it ends with code 0.
 ///
 /// # Errors
 /// As [`reach::reach`]; an interruption before the site is reached (exit code 130).
-pub(super) async fn serve(config: Config, site: &Site, wishes: Wishes<'_>, style: Style) -> Result<u8> {
+pub(super) async fn serve(config: Config, site: &Site, wishes: OpenOptions<'_>, style: Style) -> Result<u8> {
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
     let outcome = interruptible(reach::reach(&cx, site, wishes, style)).await;

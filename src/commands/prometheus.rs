@@ -5,7 +5,7 @@ use crate::{
     cli::{Global, OpenArgs},
     config::{Config, Options},
     error::Result,
-    reach::{Site, Wishes},
+    reach::{OpenOptions, Site},
     ui::Style,
 };
 
@@ -14,6 +14,6 @@ use crate::{
 /// # Errors
 /// As [`crate::reach::reach`].
 pub async fn run(global: &Global, args: &OpenArgs, style: Style) -> Result<u8> {
-    let wishes = Wishes { open: args, show_password: false };
+    let wishes = OpenOptions { open: args, show_password: false };
     serve(Config::load(global, &Options::default())?, &Site::prometheus(), wishes, style).await
 }

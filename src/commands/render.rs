@@ -7,8 +7,8 @@ use crate::{
     cli::{Global, RenderArgs},
     config::{Config, Options},
     context::Context,
+    desired,
     error::{Result, usage},
-    phases,
     ui::{self, Reporter, Style},
 };
 
@@ -24,7 +24,7 @@ pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8>
     let cx = Context::new(config, Reporter::discard())?;
     let mut objects = Vec::new();
     for part in parts(&args.parts)? {
-        objects.extend(phases::common::objects(&cx, part).await?);
+        objects.extend(desired::embedded(&cx, part).await?);
     }
     let text = if style.mode == ui::Mode::Json {
         serde_json::to_string_pretty(&serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects}))?

@@ -4,20 +4,20 @@ use std::time::Instant;
 
 use super::interruptible;
 use crate::{
-    backup::{
-        Target, promotion,
-        recovery::{self, Order},
-        restored, stamp,
-    },
+    backup::{Target, restored, stamp},
     cli::{Global, RestoreArgs},
     config::{Config, Options},
     context::Context,
     error::{Result, usage},
     names::DATABASE,
-    ui::{self, Event, Reporter, Style, prompt},
+    restore::{
+        promotion,
+        recovery::{self, Order},
+    },
+    ui::{self, Event, PhaseId, Reporter, Style, prompt},
 };
 
-const ID: &str = "restore";
+const ID: PhaseId = PhaseId::Restore;
 
 /// Restores, lists what was restored, has the app use it, or deletes it.
 ///
@@ -65,10 +65,10 @@ pub async fn run(global: &Global, args: &RestoreArgs, style: Style) -> Result<u8
 
 async fn restore(cx: &Context, order: &Order) -> Result<()> {
     let began = Instant::now();
-    cx.reporter.send(Event::Started { command: ID.into(), target: cx.config.target.describe() });
+    cx.reporter.send(Event::Started { command: ID.name().into(), target: cx.config.target.describe() });
     let whose = order.server.as_deref().unwrap_or("the database");
     let title = format!("{} of {whose} into {}", order.target.describe(), order.name);
-    cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.clone() });
+    cx.reporter.send(Event::PhaseStarted { phase: ID, title: title.clone() });
     let outcome = locked(cx, "the restore", recovery::restore(cx, ID, order)).await;
     let ended = outcome.as_ref().map(|recovered| format!("ready after {:.0} s", recovered.as_secs_f64()));
     cx.reporter.send(Event::phase_ended(ID, &title, ended, began.elapsed()));
@@ -81,7 +81,7 @@ async fn restore(cx: &Context, order: &Order) -> Result<()> {
         next.push((format!("stackctl restore --promote {}", order.name), "have the app use it".into()));
     }
     next.push((format!("stackctl restore --discard {}", order.name), "delete it".into()));
-    let (command, requests, ok) = (ID.into(), cx.requests(), outcome.is_ok());
+    let (command, requests, ok) = (ID.name().into(), cx.requests(), outcome.is_ok());
     cx.reporter.send(Event::Finished { command, ok, elapsed: began.elapsed(), requests, facts, next });
     outcome.map(drop)
 }
@@ -115,9 +115,9 @@ async fn promote(config: Config, name: &str, yes: bool, style: Style) -> Result<
     }
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
-    cx.reporter.send(Event::Started { command: ID.into(), target: cx.config.target.describe() });
+    cx.reporter.send(Event::Started { command: ID.name().into(), target: cx.config.target.describe() });
     let title = format!("The app on {name}");
-    cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.clone() });
+    cx.reporter.send(Event::PhaseStarted { phase: ID, title: title.clone() });
     let outcome = locked(&cx, "the promotion", promotion::promote(&cx, ID, name, cx.deadline)).await;
     let elapsed = began.elapsed();
     let ended =
@@ -136,7 +136,7 @@ async fn promote(config: Config, name: &str, yes: bool, style: Style) -> Result<
         }
         Err(_) => next.push((format!("stackctl restore --promote {name}"), "goes on where it stopped".into())),
     }
-    let (command, requests, ok) = (ID.into(), cx.requests(), outcome.is_ok());
+    let (command, requests, ok) = (ID.name().into(), cx.requests(), outcome.is_ok());
     cx.reporter.send(Event::Finished { command, ok, elapsed, requests, facts, next });
     screen.close().await;
     outcome.map(|_| 0)

@@ -11,12 +11,14 @@ use crate::{
     cli::{Global, Optional, UpArgs},
     config::{BackupStore, Config, Options, Target},
     context::Context,
+    database,
+    desired::backup,
     error::{Result, failed, kind_of, one_line},
     monitoring::Overview,
     phases::{
         self, Phase,
         autoscaling::Autoscaling,
-        backup::{self, Backups},
+        backup::Backups,
         claim::Claim,
         cluster::Cluster,
         database::Database,
@@ -167,7 +169,7 @@ async fn monitoring(cx: &Context) -> String {
     }
 }
 
-/// Where backups go and against what that helps; whether the log is archived yet, which nobody has waited for.
+/// Where backups go and against what that helps; whether WAL is archived yet, which nobody has waited for.
 async fn backups(cx: &Context) -> String {
     let Some(backup) = backup::wanted(cx) else { return "none are taken".into() };
     let place = match backup.store {
@@ -180,13 +182,17 @@ async fn backups(cx: &Context) -> String {
             "to this cluster's own disk: they help against mistakes, not against losing the disk (--backup-s3)".into()
         }
     };
-    let state = match backup::archives(cx).await {
-        Ok(Some(true)) => "the log is archived".into(),
-        Ok(Some(false)) => "the log is NOT archived (stackctl status tells why)".into(),
+    let state = match archives_wal(cx).await {
+        Ok(Some(true)) => "WAL archiving: ok".into(),
+        Ok(Some(false)) => "WAL archiving: FAILING (stackctl status tells why)".into(),
         Ok(None) => "the first is under way (stackctl status tells when it is done)".into(),
         Err(error) => one_line(&error),
     };
     format!("{place}; {state}")
+}
+
+async fn archives_wal(cx: &Context) -> Result<Option<bool>> {
+    database::archives_wal(cx.kube().await?, &cx.config.stack.namespace, &cx.database().await?).await
 }
 
 /// Whether the volume of a store in the cluster is there still.

@@ -76,6 +76,15 @@ impl Overview {
     }
 }
 
+/// Whether a Cluster archives its WAL; `None` before it has tried.
+///
+/// # Errors
+/// The cluster does not answer.
+pub async fn archives_wal(kube: &Kube, namespace: &str, cluster: &str) -> Result<Option<bool>> {
+    let cluster = kube.get(&super::reference(namespace, cluster)).await?;
+    Ok(cluster.and_then(|cluster| ClusterStatus::of(&cluster).archives_wal))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

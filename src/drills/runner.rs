@@ -31,7 +31,7 @@ use crate::{
     backup::Store,
     error::{Result, failed, one_line},
     poll,
-    ui::{Event, Reporter},
+    ui::{Event, PhaseId, Reporter},
 };
 
 /// The time of writes before the fault, and after recovery.
@@ -43,7 +43,7 @@ const RECOVERY: Duration = Duration::from_secs(300);
 /// The time for which redundancy must stay back.
 const REDUNDANCY_HOLD: Duration = Duration::from_secs(2);
 /// The phase's id in events.
-const PHASE: &str = "drill";
+const PHASE: PhaseId = PhaseId::Drill;
 
 /// The options of a drill.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ pub struct Runner<'a> {
 
 impl Runner<'_> {
     fn doing(&self, text: impl Into<String>) {
-        self.reporter.send(Event::Doing { phase: PHASE.into(), text: text.into() });
+        self.reporter.send(Event::Doing { phase: PHASE, text: text.into() });
     }
 
     /// Runs a scenario once, under the run's name and with its ledger at `path`. The fault is undone by
@@ -212,7 +212,7 @@ impl Runner<'_> {
                 "moments after this drill cannot be restored before a base backup is taken: {}",
                 one_line(&error)
             );
-            self.reporter.send(Event::Warning { phase: PHASE.into(), text });
+            self.reporter.send(Event::Warning { phase: PHASE, text });
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ pub use report::Report;
 use crate::{
     context::Context,
     error::{Result, failed},
-    ui::Event,
+    ui::{Event, PhaseId},
 };
 use report::Change;
 use scale::Seen;
@@ -33,7 +33,7 @@ use sender::Sender;
 use told::{Stage, Told};
 
 /// The phase of its events.
-pub const PHASE: &str = "load";
+pub const PHASE: PhaseId = PhaseId::Load;
 /// The trickle's share of the load's rate.
 const TRICKLE: f64 = 0.05;
 /// How long the autoscaler may take to take the additional pods away: its own rules need five minutes for ten.
@@ -82,13 +82,13 @@ pub async fn run(cx: &Context, plan: &Plan, record: &mut Record) -> Result<()> {
     let namespace = &cx.config.stack.namespace;
     // What a run that crashed has left.
     rows::remove(kube, namespace, &cx.database().await?).await?;
-    cx.reporter.send(Event::PhaseStarted { phase: PHASE.into(), title: "Starting the sender".into() });
+    cx.reporter.send(Event::PhaseStarted { phase: PHASE, title: "Starting the sender".into() });
     let mut sender = Sender::start(cx, plan).await?;
     let mut seen = scale::watch(kube, namespace);
     scale::known(&mut seen.now).await?;
     let title =
         format!("Load: {} requests a second for {} s, {} users at most", plan.rate, plan.lasts.as_secs(), plan.users);
-    cx.reporter.send(Event::PhaseStarted { phase: PHASE.into(), title });
+    cx.reporter.send(Event::PhaseStarted { phase: PHASE, title });
     let mut lines = sender.told();
     let mut began = None;
     let mut stage = Stage::Load;
@@ -125,7 +125,7 @@ pub async fn run(cx: &Context, plan: &Plan, record: &mut Record) -> Result<()> {
             }
             let trickle = plan.trickle();
             let title = format!("Scaling back: {trickle} requests a second until the additional pods are gone");
-            cx.reporter.send(Event::PhaseStarted { phase: PHASE.into(), title });
+            cx.reporter.send(Event::PhaseStarted { phase: PHASE, title });
         }
     }
     // Its last words have the answers that were still under way.
@@ -174,7 +174,7 @@ fn tell(cx: &Context, told: &Told, seen: &Seen) {
         "p50_ms": told.now.p50_ms(), "p99_ms": told.now.p99_ms(), "busy": told.busy, "waiting": told.waiting,
         "wanted": seen.wanted, "ready": seen.ready, "cpu_percent": seen.cpu, "target_percent": seen.target,
     });
-    cx.reporter.send(Event::Measured { phase: PHASE.into(), text, values });
+    cx.reporter.send(Event::Measured { phase: PHASE, text, values });
 }
 
 impl Record {

@@ -121,5 +121,5 @@ pub fn event(now: Seen, ready_before: i32) -> Event {
         fewer => format!(", {} fewer than before", -fewer),
     };
     let detail = format!("{} pods wanted, {} ready{came}", now.wanted, now.ready);
-    Event::Resource { phase: PHASE.into(), resource: format!("Deployment {WEB}"), state, detail }
+    Event::Resource { phase: PHASE, resource: format!("Deployment {WEB}"), state, detail }
 }

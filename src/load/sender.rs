@@ -26,7 +26,7 @@ use crate::{
     error::{Result, failed, timed_out},
     kube::{Kube, ObjectRef, explain, post_params, wait_ready},
     names::FIELD_MANAGER,
-    phases::common,
+    progress,
 };
 
 /// Its name: there is one load at a time.
@@ -65,7 +65,7 @@ impl Sender {
         pods.create(&params, &pod(web, plan)?).await.context("cannot start the load's sender")?;
         let sender = Sender { kube: kube.clone(), namespace: namespace.clone(), reading: None };
         let deadline = cx.deadline.min(Instant::now() + START);
-        let observer = common::observer(&cx.reporter, PHASE);
+        let observer = progress::observer(&cx.reporter, PHASE);
         wait_ready(kube, &[sender.object()], deadline, &observer).await.context("the load's sender does not run")?;
         Ok(sender)
     }

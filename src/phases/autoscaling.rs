@@ -2,23 +2,23 @@
 
 use futures::future::BoxFuture;
 
-use super::{Need, Phase, common};
-use crate::{assets::Part, context::Context, error::Result, kube::metrics::api_service};
+use super::{Need, Phase, part};
+use crate::{assets::Part, context::Context, error::Result, kube::metrics::api_service, ui::PhaseId};
 
 /// Installs metrics-server.
 pub struct Autoscaling;
 
 impl Phase for Autoscaling {
-    fn id(&self) -> &'static str {
-        "autoscaling"
+    fn id(&self) -> PhaseId {
+        PhaseId::Autoscaling
     }
 
     fn title(&self) -> String {
         "metrics-server".into()
     }
 
-    fn after(&self) -> &'static [&'static str] {
-        &["claim"]
+    fn after(&self) -> &'static [PhaseId] {
+        &[PhaseId::Claim]
     }
 
     fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
@@ -32,13 +32,13 @@ impl Phase for Autoscaling {
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
         Box::pin(async {
-            let applied = common::apply(cx, self.id(), Part::Autoscaling).await?;
-            common::wait(cx, self.id(), &applied).await?;
-            Ok(common::changes(applied.changed))
+            let applied = part::apply(cx, self.id(), Part::Autoscaling).await?;
+            part::wait(cx, self.id(), &applied).await?;
+            Ok(part::describe_changes(applied.changed))
         })
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
-        Box::pin(common::plan(cx, Part::Autoscaling))
+        Box::pin(part::plan(cx, Part::Autoscaling))
     }
 }

@@ -4,19 +4,19 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::{api::Patch, core::DynamicObject};
+use kube::api::Patch;
 use serde_json::json;
 
-use super::{backup, common};
 use crate::{
-    assets::{self, Part},
-    backup::{KEY_ID, OBJECT_STORE, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, Store, base, secrets, store},
+    backup::{KEY_ID, OBJECT_STORE, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, Store, base, store},
     config::{Backup, BackupStore},
     context::Context,
     database,
+    desired::backup::{self, wanted_store},
     error::{Failure, Result, failed},
     kube::{ObjectRef, merge_params},
     names::FIELD_MANAGER,
+    ui::PhaseId,
 };
 
 /// For so long an instance may go by what it read of the ObjectStore: the plugin's `DefaultTTLSeconds`, and one more.
@@ -54,7 +54,7 @@ fn unusable(namespace: &str, secret: &str, lacking: Option<&[&str]>) -> Failure 
 /// It refuses, has no such bucket, or does not answer.
 pub async fn is_new(cx: &Context) -> Result<bool> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
-    let (Some(used), Some(wanted)) = (Store::read(kube, namespace).await?, wanted(cx).await?) else {
+    let (Some(used), Some(wanted)) = (Store::read(kube, namespace).await?, wanted_store(cx).await?) else {
         return Ok(false);
     };
     let moved = used.describe() != wanted.describe();
@@ -72,8 +72,9 @@ pub async fn is_new(cx: &Context) -> Result<bool> {
 pub async fn check_unused(cx: &Context) -> Result<()> {
     let is_bucket = backup::wanted(cx).is_some_and(|backup| matches!(backup.store, BackupStore::Bucket { .. }));
     if is_bucket
-        && backup::archives(cx).await? != Some(true)
-        && let Some(wanted) = wanted(cx).await?
+        && database::archives_wal(cx.kube().await?, &cx.config.stack.namespace, &cx.database().await?).await?
+            != Some(true)
+        && let Some(wanted) = wanted_store(cx).await?
     {
         ask(cx, &wanted).await?;
     }
@@ -85,15 +86,9 @@ async fn ask(cx: &Context, wanted: &Store) -> Result<()> {
     if wanted.is_in_cluster() {
         return Ok(());
     }
-    cx.doing(backup::ID, format!("asking whether {} can be used", wanted.describe()));
+    cx.doing(PhaseId::Backup, format!("asking whether {} can be used", wanted.describe()));
     wanted.catalog(cx.kube().await?, &cx.config.stack.namespace, cx.deadline).await?;
     Ok(())
-}
-
-/// The store as the manifests have it.
-async fn wanted(cx: &Context) -> Result<Option<Store>> {
-    let objects = common::objects(cx, Part::Backup).await?;
-    Ok(objects.iter().find(|object| assets::kind(object) == "ObjectStore").map(Store::of))
 }
 
 /// Has a running database take a base backup: the log that it archives in its new place is of no use without one, and
@@ -106,7 +101,7 @@ pub async fn begin_anew(cx: &Context) -> Result<()> {
     if kube.get(&database::reference(namespace, &cluster)).await?.is_none() {
         return Ok(());
     }
-    cx.doing(backup::ID, "waiting until every instance goes by the new place");
+    cx.doing(PhaseId::Backup, "waiting until every instance goes by the new place");
     tokio::time::sleep(READ_ANEW_AFTER).await;
     let store = ObjectRef::namespaced("barmancloud.cnpg.io/v1", "ObjectStore", namespace, OBJECT_STORE);
     let noted = Patch::Merge(json!({"status": {"serverRecoveryWindow": null}}));
@@ -117,31 +112,6 @@ pub async fn begin_anew(cx: &Context) -> Result<()> {
     database::query(kube, namespace, &cluster, "checkpoint").await?;
     base::request(kube, namespace, &cluster).await?;
     Ok(())
-}
-
-/// The volume and the keys of a store in the cluster that was used before a bucket, as they are: they hold the only
-/// backups of the time before, so only `down` removes them.
-///
-/// # Errors
-/// The cluster does not answer, or an embedded file is broken.
-pub async fn former(cx: &Context) -> Result<Vec<DynamicObject>> {
-    let (kube, stack) = (cx.kube().await?, &cx.config.stack);
-    let mut objects = Vec::new();
-    for entry in cx.inventory().await?.entries(Part::Backup.name()) {
-        if !backup::is_data(&entry.object) {
-            continue;
-        }
-        let Some(live) = kube.get(&entry.object).await? else { continue };
-        objects.push(match entry.object.kind.as_str() {
-            "Secret" => secrets::credentials(&stack.namespace, Some(&live))?,
-            _ => assets::backup::claim(&live, stack.storage_class.as_deref())?,
-        });
-    }
-    let mut made = Vec::new();
-    for object in objects {
-        made.extend(common::labelled(cx, Part::Backup, object)?);
-    }
-    Ok(made)
 }
 
 #[cfg(test)]

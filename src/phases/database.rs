@@ -2,8 +2,8 @@
 
 use futures::future::BoxFuture;
 
-use super::{Phase, common, sidecar};
-use crate::{assets::Part, context::Context, database, error::Result, kube::keep_data};
+use super::{Phase, part, sidecar};
+use crate::{assets::Part, context::Context, database, error::Result, kube::keep_data, ui::PhaseId};
 
 /// Installs the database and waits for every instance.
 pub struct Database {
@@ -12,16 +12,16 @@ pub struct Database {
 }
 
 impl Phase for Database {
-    fn id(&self) -> &'static str {
-        "database"
+    fn id(&self) -> PhaseId {
+        PhaseId::Database
     }
 
     fn title(&self) -> String {
         format!("PostgreSQL, {} instances", self.instances)
     }
 
-    fn after(&self) -> &'static [&'static str] {
-        &["operator", "backup"]
+    fn after(&self) -> &'static [PhaseId] {
+        &[PhaseId::Operator, PhaseId::Backup]
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
@@ -30,18 +30,18 @@ impl Phase for Database {
             let kube = cx.kube().await?;
             let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
             keep_data::wake(kube, namespace, &cluster, cx.deadline).await?;
-            let mut applied = common::apply(cx, self.id(), Part::Database).await?;
-            common::wait(cx, self.id(), &applied).await?;
+            let mut applied = part::apply(cx, self.id(), Part::Database).await?;
+            part::wait(cx, self.id(), &applied).await?;
             if sidecar::settle(cx, self.id(), &cluster).await? {
                 applied.ready.clear();
-                common::wait(cx, self.id(), &applied).await?;
+                part::wait(cx, self.id(), &applied).await?;
             }
             let overview = database::Overview::read(kube, namespace, &cluster).await?;
-            Ok(format!("{}, {}", overview.describe(), common::changes(applied.changed)))
+            Ok(format!("{}, {}", overview.describe(), part::describe_changes(applied.changed)))
         })
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
-        Box::pin(common::plan(cx, Part::Database))
+        Box::pin(part::plan(cx, Part::Database))
     }
 }

@@ -13,58 +13,34 @@ use super::{Need, Phase};
 use crate::{
     assets,
     bundle::cannot_write,
-    config::{Config, Target},
+    config::Target,
     context::Context,
-    error::{Result, usage},
+    desired::web_image::reference,
+    error::Result,
     tools::{
         docker,
         image::Identity,
         node::{self, Source},
         profile::{self, Found},
     },
-    ui::{Event, State},
+    ui::{Event, PhaseId, State},
 };
-
-/// The image's name as the cluster's pods use it.
-///
-/// # Errors
-/// A cluster that the user already has, and no registry to reach it by (exit code 2).
-pub fn reference(config: &Config) -> Result<String> {
-    match (&config.target, &config.registry) {
-        (Target::Context(name), None) => {
-            Err(usage(format!("context {name} needs a registry that its nodes can pull the web image from"))
-                .remedy("name it: --registry registry.example.com/team")
-                .into())
-        }
-        _ => Ok(name(config)),
-    }
-}
-
-/// The name that goes into the manifests. A cluster that the user already has pulls from the registry, if
-/// one is named; minikube's nodes get the image directly.
-pub fn name(config: &Config) -> String {
-    let image = assets::image_context().image();
-    match (&config.target, &config.registry) {
-        (Target::Context(_), Some(registry)) => format!("{}/{image}", registry.trim_end_matches('/')),
-        _ => image,
-    }
-}
 
 /// Makes the image on this machine.
 #[derive(Debug)]
 pub struct Build;
 
 impl Phase for Build {
-    fn id(&self) -> &'static str {
-        "build"
+    fn id(&self) -> PhaseId {
+        PhaseId::Build
     }
 
     fn title(&self) -> String {
         "Web image".into()
     }
 
-    fn after(&self) -> &'static [&'static str] {
-        &["preflight"]
+    fn after(&self) -> &'static [PhaseId] {
+        &[PhaseId::Preflight]
     }
 
     fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
@@ -97,13 +73,13 @@ async fn build(cx: &Context) -> Result<String> {
     let folder = tempfile::Builder::new().prefix("stackctl-build-").tempdir();
     let folder = folder.map_err(|error| cannot_write(&std::env::temp_dir(), &error))?;
     context.write_to(folder.path())?;
-    cx.doing("build", format!("building {image}"));
+    cx.doing(PhaseId::Build, format!("building {image}"));
     let timeout = cx.deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
     docker::build(folder.path(), &image, timeout, &mut |line| {
         if line.starts_with("Step ") || line.starts_with('#') {
-            cx.doing("build", format!("building {image}: {line}"));
+            cx.doing(PhaseId::Build, format!("building {image}: {line}"));
         }
-        cx.reporter.send(Event::Output { phase: "build".into(), line: line.into() });
+        cx.reporter.send(Event::Output { phase: PhaseId::Build, line: line.into() });
     })
     .await
     .with_context(|| format!("cannot build {image}"))?;
@@ -115,16 +91,16 @@ async fn build(cx: &Context) -> Result<String> {
 pub struct Image;
 
 impl Phase for Image {
-    fn id(&self) -> &'static str {
-        "image"
+    fn id(&self) -> PhaseId {
+        PhaseId::Image
     }
 
     fn title(&self) -> String {
         "Web image in the cluster".into()
     }
 
-    fn after(&self) -> &'static [&'static str] {
-        &["build", "cluster"]
+    fn after(&self) -> &'static [PhaseId] {
+        &[PhaseId::Build, PhaseId::Cluster]
     }
 
     fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
@@ -206,7 +182,7 @@ async fn load(cx: &Context, image: &str, nodes: &[String]) -> Result<String> {
         async move {
             let shown = |state, detail: &str| {
                 let resource = format!("{image} in node {name}");
-                cx.reporter.send(Event::Resource { phase: "image".into(), resource, state, detail: detail.into() });
+                cx.reporter.send(Event::Resource { phase: PhaseId::Image, resource, state, detail: detail.into() });
             };
             if node::image(name, image).await?.as_ref() == Some(&made.identity) {
                 shown(State::Unchanged, "");
@@ -218,7 +194,7 @@ async fn load(cx: &Context, image: &str, nodes: &[String]) -> Result<String> {
             Ok(1)
         }
     });
-    cx.doing("image", format!("loading {image} into {}", count(nodes.len())));
+    cx.doing(PhaseId::Image, format!("loading {image} into {}", count(nodes.len())));
     let loaded: usize = try_join_all(loads).await?.into_iter().sum();
     Ok(format!("{image} loaded into {}", count(loaded)))
 }
@@ -231,10 +207,10 @@ async fn push(cx: &Context, reference: &str) -> Result<String> {
         docker::load(&file, Duration::from_secs(300)).await?;
     }
     docker::tag(&image, reference).await?;
-    cx.doing("image", format!("pushing {reference}"));
+    cx.doing(PhaseId::Image, format!("pushing {reference}"));
     let timeout = cx.deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
     docker::push(reference, timeout, &mut |line| {
-        cx.reporter.send(Event::Output { phase: "image".into(), line: line.into() });
+        cx.reporter.send(Event::Output { phase: PhaseId::Image, line: line.into() });
     })
     .await?;
     Ok(format!("{reference} pushed"))

@@ -9,11 +9,11 @@ pub mod backup;
 mod bucket;
 pub mod claim;
 pub mod cluster;
-pub mod common;
 pub mod database;
 pub mod image;
 pub mod monitoring;
 pub mod operator;
+pub mod part;
 pub mod preflight;
 mod runner;
 mod sidecar;
@@ -24,7 +24,7 @@ pub use runner::{plan, run};
 
 use futures::future::BoxFuture;
 
-use crate::{context::Context, error::Result};
+use crate::{context::Context, error::Result, ui::PhaseId};
 
 /// Whether a phase has anything to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +37,14 @@ pub enum Need {
 
 /// One step of `up`.
 pub trait Phase: Send + Sync {
-    /// Short, unique and stable: in JSON events and logs.
-    fn id(&self) -> &'static str;
+    /// The phase's id, which no other phase of `up` has.
+    fn id(&self) -> PhaseId;
 
-    /// What the user reads, e.g. `PostgreSQL, 3 instances`.
+    /// The title that the user reads, e.g. `PostgreSQL, 3 instances`.
     fn title(&self) -> String;
 
-    /// Ids of the phases that must have ended well before this one starts; others run beside it.
-    fn after(&self) -> &'static [&'static str];
+    /// The ids of the phases that must have ended well before this one starts; others run beside it.
+    fn after(&self) -> &'static [PhaseId];
 
     /// Whether there is anything to do. Asked when its turn comes.
     fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {

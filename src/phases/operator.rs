@@ -2,34 +2,34 @@
 
 use futures::future::BoxFuture;
 
-use super::{Phase, common};
-use crate::{assets::Part, context::Context, error::Result};
+use super::{Phase, part};
+use crate::{assets::Part, context::Context, error::Result, ui::PhaseId};
 
 /// Installs upstream's release manifest.
 pub struct Operator;
 
 impl Phase for Operator {
-    fn id(&self) -> &'static str {
-        "operator"
+    fn id(&self) -> PhaseId {
+        PhaseId::Operator
     }
 
     fn title(&self) -> String {
         "CloudNativePG operator".into()
     }
 
-    fn after(&self) -> &'static [&'static str] {
-        &["claim"]
+    fn after(&self) -> &'static [PhaseId] {
+        &[PhaseId::Claim]
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
         Box::pin(async {
-            let applied = common::apply(cx, self.id(), Part::Operator).await?;
-            common::wait(cx, self.id(), &applied).await?;
-            Ok(common::changes(applied.changed))
+            let applied = part::apply(cx, self.id(), Part::Operator).await?;
+            part::wait(cx, self.id(), &applied).await?;
+            Ok(part::describe_changes(applied.changed))
         })
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
-        Box::pin(common::plan(cx, Part::Operator))
+        Box::pin(part::plan(cx, Part::Operator))
     }
 }

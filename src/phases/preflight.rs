@@ -7,20 +7,20 @@ use crate::{
     checks::{self, Before, Check, Status},
     config::Target,
     context::Context,
+    desired::web_image,
     error::Result,
-    phases::image,
     tools::profile::{self, Found},
-    ui::Event,
+    ui::{Event, PhaseId},
 };
 
-const ID: &str = "preflight";
+const ID: PhaseId = PhaseId::Preflight;
 
 /// Checks what `up` needs.
 #[derive(Debug)]
 pub struct Preflight;
 
 impl Phase for Preflight {
-    fn id(&self) -> &'static str {
+    fn id(&self) -> PhaseId {
         ID
     }
 
@@ -28,19 +28,19 @@ impl Phase for Preflight {
         "Preflight checks".into()
     }
 
-    fn after(&self) -> &'static [&'static str] {
+    fn after(&self) -> &'static [PhaseId] {
         &[]
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
         Box::pin(async move {
             // A cluster that the user already has needs a registry; that is known without looking.
-            image::reference(&cx.config)?;
+            web_image::reference(&cx.config)?;
             let findings = checks::run(cx, chosen(cx)?).await;
             for finding in findings.iter().filter(|finding| finding.outcome.status == Status::Warning) {
                 let remedies = finding.outcome.remedies.join("; ");
                 let text = format!("{}: {} ({remedies})", finding.what, finding.outcome.detail);
-                cx.reporter.send(Event::Warning { phase: ID.into(), text });
+                cx.reporter.send(Event::Warning { phase: ID, text });
             }
             match checks::failure(&findings) {
                 Some(failure) => Err(failure.into()),

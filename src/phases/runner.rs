@@ -9,7 +9,7 @@ use super::{Need, Phase, cluster};
 use crate::{
     context::Context,
     error::{self, Result},
-    ui::Event,
+    ui::{Event, PhaseId},
 };
 
 /// Runs all of them. The first failure ends the whole run: what runs beside it is dropped (and with it
@@ -18,8 +18,8 @@ use crate::{
 /// # Errors
 /// The first phase's error, with the phase's title in front.
 pub async fn run(cx: &Context, phases: &[Box<dyn Phase>]) -> Result<()> {
-    let mut done: HashSet<&'static str> = HashSet::new();
-    let mut begun: HashSet<&'static str> = HashSet::new();
+    let mut done: HashSet<PhaseId> = HashSet::new();
+    let mut begun: HashSet<PhaseId> = HashSet::new();
     let mut running = FuturesUnordered::new();
     loop {
         for phase in phases {
@@ -35,21 +35,22 @@ pub async fn run(cx: &Context, phases: &[Box<dyn Phase>]) -> Result<()> {
             Some(Err(error)) => return Err(error),
             None if begun.len() == phases.len() => return Ok(()),
             None => {
-                let stuck: Vec<_> = phases.iter().map(|p| p.id()).filter(|id| !begun.contains(id)).collect();
+                let stuck = phases.iter().map(|p| p.id()).filter(|id| !begun.contains(id));
+                let stuck: Vec<_> = stuck.map(PhaseId::name).collect();
                 return Err(error::failed(format!("phases wait for each other: {}", stuck.join(", "))).into());
             }
         };
     }
 }
 
-async fn one(cx: &Context, phase: &dyn Phase) -> Result<&'static str> {
+async fn one(cx: &Context, phase: &dyn Phase) -> Result<PhaseId> {
     let (id, title) = (phase.id(), phase.title());
     let began = Instant::now();
     let outcome = async {
         if let Need::Skip(reason) = phase.needed(cx).await? {
             return Ok(Err(reason));
         }
-        cx.reporter.send(Event::PhaseStarted { phase: id.into(), title: title.clone() });
+        cx.reporter.send(Event::PhaseStarted { phase: id, title: title.clone() });
         phase.run(cx).await.map(Ok)
     }
     .await;
@@ -59,7 +60,7 @@ async fn one(cx: &Context, phase: &dyn Phase) -> Result<&'static str> {
             Ok(id)
         }
         Ok(Err(reason)) => {
-            cx.reporter.send(Event::PhaseSkipped { phase: id.into(), title, reason });
+            cx.reporter.send(Event::PhaseSkipped { phase: id, title, reason });
             Ok(id)
         }
         Err(error) => {
@@ -89,7 +90,7 @@ pub async fn plan(cx: &Context, phases: &[Box<dyn Phase>]) -> Result<()> {
             Need::Skip(reason) => vec![format!("nothing: {reason}")],
             Need::Run => phase.plan(cx).await?,
         };
-        cx.reporter.send(Event::Plan { phase: phase.id().into(), title: phase.title(), steps });
+        cx.reporter.send(Event::Plan { phase: phase.id(), title: phase.title(), steps });
     }
     Ok(())
 }
@@ -103,22 +104,26 @@ mod tests {
     use super::*;
     use crate::ui::Reporter;
 
+    const A: PhaseId = PhaseId::Operator;
+    const B: PhaseId = PhaseId::Backup;
+    const C: PhaseId = PhaseId::Database;
+
     struct Fake {
-        id: &'static str,
-        after: &'static [&'static str],
+        id: PhaseId,
+        after: &'static [PhaseId],
         log: Arc<Mutex<Vec<String>>>,
         fails: bool,
         skip: bool,
     }
 
     impl Phase for Fake {
-        fn id(&self) -> &'static str {
+        fn id(&self) -> PhaseId {
             self.id
         }
         fn title(&self) -> String {
             format!("the {}", self.id)
         }
-        fn after(&self) -> &'static [&'static str] {
+        fn after(&self) -> &'static [PhaseId] {
             self.after
         }
         fn needed<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Need>> {
@@ -143,7 +148,7 @@ mod tests {
 
     type Log = Arc<Mutex<Vec<String>>>;
 
-    fn fake(log: &Log, id: &'static str, after: &'static [&'static str]) -> Fake {
+    fn fake(log: &Log, id: PhaseId, after: &'static [PhaseId]) -> Fake {
         Fake { id, after, log: log.clone(), fails: false, skip: false }
     }
 
@@ -154,41 +159,41 @@ mod tests {
     #[tokio::test]
     async fn independent_phases_run_side_by_side_and_dependent_ones_wait() {
         let log = Log::default();
-        let phases: Vec<Box<dyn Phase>> = vec![
-            Box::new(fake(&log, "c", &["a", "b"])),
-            Box::new(fake(&log, "a", &[])),
-            Box::new(fake(&log, "b", &[])),
-        ];
+        let phases: Vec<Box<dyn Phase>> =
+            vec![Box::new(fake(&log, C, &[A, B])), Box::new(fake(&log, A, &[])), Box::new(fake(&log, B, &[]))];
         run(&Context::for_tests(Reporter::discard()), &phases).await.unwrap();
         let log = log.lock().unwrap();
-        assert!(at(&log, "+b") < at(&log, "-a"), "{log:?}");
-        assert!(at(&log, "-a") < at(&log, "+c") && at(&log, "-b") < at(&log, "+c"), "{log:?}");
+        assert!(at(&log, "+backup") < at(&log, "-operator"), "{log:?}");
+        assert!(
+            at(&log, "-operator") < at(&log, "+database") && at(&log, "-backup") < at(&log, "+database"),
+            "{log:?}"
+        );
     }
 
     #[tokio::test]
     async fn a_failure_ends_the_run_and_names_the_phase() {
         let log = Log::default();
         let phases: Vec<Box<dyn Phase>> =
-            vec![Box::new(Fake { fails: true, ..fake(&log, "a", &[]) }), Box::new(fake(&log, "b", &["a"]))];
+            vec![Box::new(Fake { fails: true, ..fake(&log, A, &[]) }), Box::new(fake(&log, B, &[A]))];
         let error = run(&Context::for_tests(Reporter::discard()), &phases).await.unwrap_err();
-        assert_eq!(error::one_line(&error), "the a failed: no luck");
-        assert!(!log.lock().unwrap().contains(&"+b".to_owned()));
+        assert_eq!(error::one_line(&error), "the operator failed: no luck");
+        assert!(!log.lock().unwrap().contains(&"+backup".to_owned()));
     }
 
     #[tokio::test]
     async fn a_skipped_phase_counts_as_done() {
         let log = Log::default();
         let phases: Vec<Box<dyn Phase>> =
-            vec![Box::new(Fake { skip: true, ..fake(&log, "a", &[]) }), Box::new(fake(&log, "b", &["a"]))];
+            vec![Box::new(Fake { skip: true, ..fake(&log, A, &[]) }), Box::new(fake(&log, B, &[A]))];
         run(&Context::for_tests(Reporter::discard()), &phases).await.unwrap();
-        assert_eq!(*log.lock().unwrap(), ["+b", "-b"]);
+        assert_eq!(*log.lock().unwrap(), ["+backup", "-backup"]);
     }
 
     #[tokio::test]
     async fn phases_that_wait_for_each_other_are_an_error() {
         let log = Log::default();
-        let phases: Vec<Box<dyn Phase>> = vec![Box::new(fake(&log, "a", &["b"])), Box::new(fake(&log, "b", &["a"]))];
+        let phases: Vec<Box<dyn Phase>> = vec![Box::new(fake(&log, A, &[B])), Box::new(fake(&log, B, &[A]))];
         let error = run(&Context::for_tests(Reporter::discard()), &phases).await.unwrap_err();
-        assert_eq!(error::one_line(&error), "phases wait for each other: a, b");
+        assert_eq!(error::one_line(&error), "phases wait for each other: operator, backup");
     }
 }

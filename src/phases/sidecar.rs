@@ -11,16 +11,16 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{backup, common};
 use crate::{
     assets::{self, Part},
     backup::SIDECAR,
     context::Context,
     database,
+    desired::{self, backup},
     error::Result,
     kube::merge_params,
     names::FIELD_MANAGER,
-    ui::Event,
+    ui::{Event, PhaseId},
 };
 
 /// How often the pods are looked at while they are replaced.
@@ -55,7 +55,7 @@ impl Wanted {
 ///
 /// # Errors
 /// The API server refuses or does not answer.
-pub async fn settle(cx: &Context, phase: &str, cluster: &str) -> Result<bool> {
+pub async fn settle(cx: &Context, phase: PhaseId, cluster: &str) -> Result<bool> {
     let wanted = wanted(cx).await?;
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
@@ -72,7 +72,7 @@ pub async fn settle(cx: &Context, phase: &str, cluster: &str) -> Result<bool> {
         }
         if since.elapsed() > CONTENT_AFTER {
             let text = format!("{stale} instances go on with another backup sidecar than the one that was asked for");
-            cx.reporter.send(Event::Warning { phase: phase.into(), text });
+            cx.reporter.send(Event::Warning { phase, text });
             return Ok(asked);
         }
         cx.doing(
@@ -97,7 +97,7 @@ async fn wanted(cx: &Context) -> Result<Option<Wanted>> {
     if backup::wanted(cx).is_none() {
         return Ok(None);
     }
-    let objects = common::objects(cx, Part::Backup).await?;
+    let objects = desired::embedded(cx, Part::Backup).await?;
     let of = |kind: &str, path: &str| {
         let found = objects.iter().filter(|object| assets::kind(object) == kind).find_map(|one| one.data.pointer(path));
         found.cloned().with_context(|| format!("the manifests have no {kind} with {path}"))

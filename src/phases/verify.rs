@@ -11,6 +11,7 @@ use crate::{
     context::Context,
     database,
     error::{Result, failed, timed_out},
+    ui::PhaseId,
 };
 
 /// How long the operator may not know which standbys confirm commits: it loses sight of them for some seconds after
@@ -22,16 +23,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub struct Verify;
 
 impl Phase for Verify {
-    fn id(&self) -> &'static str {
-        "verify"
+    fn id(&self) -> PhaseId {
+        PhaseId::Verify
     }
 
     fn title(&self) -> String {
         "Verify".into()
     }
 
-    fn after(&self) -> &'static [&'static str] {
-        &["web", "database", "autoscaling"]
+    fn after(&self) -> &'static [PhaseId] {
+        &[PhaseId::Web, PhaseId::Database, PhaseId::Autoscaling]
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
@@ -76,7 +77,7 @@ async fn promotable(cx: &Context, namespace: &str, cluster: &str) -> Result<()> 
                 .remedy("stackctl logs operator and stackctl logs database say why")
                 .into());
         }
-        cx.doing("verify", "the operator is yet to know which standbys confirm commits");
+        cx.doing(PhaseId::Verify, "the operator is yet to know which standbys confirm commits");
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -4,13 +4,14 @@
 
 use futures::future::BoxFuture;
 
-use super::{Phase, common};
+use super::{Phase, part};
 use crate::{
     assets::Part,
     context::Context,
     database,
     error::Result,
     kube::{self, ObjectRef, wait_ready},
+    ui::PhaseId,
 };
 
 /// Who sets the first number of pods; from then on it is the autoscaler's.
@@ -20,16 +21,16 @@ const FIRST_REPLICAS: &str = "stackctl-first-replicas";
 pub struct Web;
 
 impl Phase for Web {
-    fn id(&self) -> &'static str {
-        "web"
+    fn id(&self) -> PhaseId {
+        PhaseId::Web
     }
 
     fn title(&self) -> String {
         "User app".into()
     }
 
-    fn after(&self) -> &'static [&'static str] {
-        &["operator", "image"]
+    fn after(&self) -> &'static [PhaseId] {
+        &[PhaseId::Operator, PhaseId::Image]
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
@@ -39,15 +40,15 @@ impl Phase for Web {
             let secrets = database::app_secrets(&cx.database().await?);
             let secrets = secrets.map(|name| ObjectRef::namespaced("v1", "Secret", namespace, &name));
             wait_ready(cx.kube().await?, &secrets, cx.deadline, &|_| {}).await?;
-            let applied = common::apply(cx, self.id(), Part::Web).await?;
+            let applied = part::apply(cx, self.id(), Part::Web).await?;
             start_with_enough(cx, &applied.created).await?;
-            common::wait(cx, self.id(), &applied).await?;
-            Ok(common::changes(applied.changed))
+            part::wait(cx, self.id(), &applied).await?;
+            Ok(part::describe_changes(applied.changed))
         })
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
-        Box::pin(common::plan(cx, Part::Web))
+        Box::pin(part::plan(cx, Part::Web))
     }
 }
 

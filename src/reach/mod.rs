@@ -22,8 +22,8 @@ use crate::{
         forward::{self, ForwardEvent, Forwarder, Target},
         wait_ready,
     },
-    phases::common,
-    ui::{self, Event, Reporter, Style},
+    progress,
+    ui::{self, Event, PhaseId, Reporter, Style},
 };
 
 /// How often the number of connections is shown.
@@ -31,7 +31,7 @@ const SHOW_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wishes<'a> {
+pub struct OpenOptions<'a> {
     /// Of every such command.
     pub open: &'a OpenArgs,
     /// Print the password.
@@ -39,7 +39,7 @@ pub struct Wishes<'a> {
 }
 
 /// A page that is reached: the port leads there until this is dropped.
-pub struct Reached {
+pub struct OpenSession {
     forwarder: Forwarder,
     began: Instant,
 }
@@ -49,48 +49,48 @@ pub struct Reached {
 /// # Errors
 /// The stack or this part of it is not installed, the port is taken (exit code 2), or no pod becomes ready
 /// (exit code 1 when none can, 5 at the deadline; both say why).
-pub async fn reach(cx: &Context, site: &Site, wishes: Wishes<'_>, style: Style) -> Result<Reached> {
+pub async fn reach(cx: &Context, site: &Site, options: OpenOptions<'_>, style: Style) -> Result<OpenSession> {
     // First what needs no cluster and is the user's to change.
-    let listener = port::listen(wishes.open.port).await?;
+    let listener = port::listen(options.open.port).await?;
     let target = find(cx, site).await?;
     if !target.has_ready_pod().await? {
         wait(cx, site).await?;
     }
     let login = match &site.login {
-        Some(secret) => Some(login::read(cx.kube().await?, site, secret, wishes.show_password).await?),
+        Some(secret) => Some(login::read(cx.kube().await?, site, secret, options.show_password).await?),
         None => None,
     };
-    let forwarder = forward::forward(target, listener, teller(cx.reporter.clone(), site.command))?;
+    let forwarder = forward::forward(target, listener, teller(cx.reporter.clone(), site.phase))?;
     let address = format!("http://{}{}", forwarder.address(), site.path);
     tell(site, &address, login.as_ref(), style);
-    if style.mode != ui::Mode::Json && !wishes.open.no_browser && browser::possible() {
+    if style.mode != ui::Mode::Json && !options.open.no_browser && browser::possible() {
         open_browser(&cx.reporter, site, &address).await;
     }
     let title = format!("{} at {address}, Ctrl-C ends it", site.title);
-    cx.reporter.send(Event::PhaseStarted { phase: site.command.into(), title });
-    Ok(Reached { forwarder, began: Instant::now() })
+    cx.reporter.send(Event::PhaseStarted { phase: site.phase, title });
+    Ok(OpenSession { forwarder, began: Instant::now() })
 }
 
 /// Shows how many connections there are, for as long as it is polled.
-pub async fn show(cx: &Context, site: &Site, reached: &Reached) {
+pub async fn show(cx: &Context, site: &Site, session: &OpenSession) {
     let (mut ticks, mut shown) = (tokio::time::interval(SHOW_EVERY), (0, 0));
     loop {
         ticks.tick().await;
-        let now = reached.forwarder.connections();
+        let now = session.forwarder.connections();
         if now != shown {
-            cx.doing(site.command, format!("{} connections, {} open", now.0, now.1));
+            cx.doing(site.phase, format!("{} connections, {} open", now.0, now.1));
             shown = now;
         }
     }
 }
 
 /// Ends it, and says so.
-pub fn close(cx: &Context, site: &Site, reached: Reached) {
-    let (made, _) = reached.forwarder.connections();
-    let (phase, title) = (site.command.into(), site.title.into());
+pub fn close(cx: &Context, site: &Site, session: OpenSession) {
+    let (made, _) = session.forwarder.connections();
+    let (phase, title) = (site.phase, site.title.into());
     let outcome = format!("closed, {made} connections were made");
-    let elapsed = reached.began.elapsed();
-    drop(reached);
+    let elapsed = session.began.elapsed();
+    drop(session);
     cx.reporter.send(Event::PhaseDone { phase, title, outcome, elapsed });
 }
 
@@ -108,7 +108,7 @@ async fn absent(cx: &Context, site: &Site) -> Result<Failure> {
     let on = cx.config.target.describe();
     Ok(if inventory.parts().is_empty() {
         failed(format!("the stack is not installed on {on}")).remedy("stackctl up installs it")
-    } else if inventory.entries(site.part).is_empty() {
+    } else if inventory.entries(site.part.name()).is_empty() {
         failed(format!("{} is not installed on {on}: the stack was brought up without it", site.title))
             .remedy(format!("stackctl up, without --without {}, adds it", site.part))
     } else {
@@ -124,13 +124,13 @@ async fn wait(cx: &Context, site: &Site) -> Result<()> {
     if kube.get(&site.workload).await?.is_none() {
         return Err(absent(cx, site).await?.into());
     }
-    let (phase, title) = (site.command.to_owned(), format!("{} is not ready yet: waiting", site.title));
+    let (phase, title) = (site.phase, format!("{} is not ready yet: waiting", site.title));
     cx.reporter.send(Event::PhaseStarted { phase, title });
     let began = Instant::now();
-    let observer = common::observer(&cx.reporter, site.command);
+    let observer = progress::observer(&cx.reporter, site.phase);
     let outcome = wait_ready(kube, std::slice::from_ref(&site.workload), cx.deadline, &observer).await;
     let ended = outcome.as_ref().map(|()| "ready".to_owned());
-    cx.reporter.send(Event::phase_ended(site.command, &format!("{kind} {name}"), ended, began.elapsed()));
+    cx.reporter.send(Event::phase_ended(site.phase, &format!("{kind} {name}"), ended, began.elapsed()));
     outcome.with_context(|| format!("{} is not ready", site.title))
 }
 
@@ -138,7 +138,7 @@ fn tell(site: &Site, address: &str, login: Option<&login::Login>, style: Style) 
     let (user, password) = (login.map(|login| &login.user), login.and_then(|login| login.password.as_ref()));
     if style.mode == ui::Mode::Json {
         let service = format!("{}/{}", site.namespace, site.service);
-        let mut line = json!({"event": "opened", "site": site.command, "address": address, "service": service});
+        let mut line = json!({"event": "opened", "site": site.phase, "address": address, "service": service});
         for (name, value) in [("user", user), ("password", password)] {
             if let Some(value) = value {
                 line[name] = json!(value);
@@ -149,7 +149,7 @@ fn tell(site: &Site, address: &str, login: Option<&login::Login>, style: Style) 
     }
     let mut rows = vec![("address".to_owned(), address.to_owned())];
     if let Some(user) = user {
-        let shown = password.cloned().unwrap_or_else(|| format!("stackctl {} --show-password", site.command));
+        let shown = password.cloned().unwrap_or_else(|| format!("stackctl {} --show-password", site.phase));
         rows.extend([("user".to_owned(), user.clone()), ("password".to_owned(), shown)]);
     }
     ui::out(&ui::table(&rows, "").join("\n"));
@@ -158,12 +158,12 @@ fn tell(site: &Site, address: &str, login: Option<&login::Login>, style: Style) 
 async fn open_browser(reporter: &Reporter, site: &Site, address: &str) {
     if let Err(error) = browser::open(address).await {
         let text = format!("no browser was opened: {}; open the address yourself", crate::error::one_line(&error));
-        reporter.send(Event::Warning { phase: site.command.into(), text });
+        reporter.send(Event::Warning { phase: site.phase, text });
     }
 }
 
 /// Tells what happens to connections: what is worth knowing, and each thing once until it has passed.
-fn teller(reporter: Reporter, phase: &'static str) -> impl Fn(ForwardEvent) + Send + Sync {
+fn teller(reporter: Reporter, phase: PhaseId) -> impl Fn(ForwardEvent) + Send + Sync {
     let told = std::sync::Mutex::new(None::<String>);
     move |event| {
         let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -190,7 +190,7 @@ fn teller(reporter: Reporter, phase: &'static str) -> impl Fn(ForwardEvent) + Se
         if trouble {
             *told = Some(text.clone());
         }
-        reporter.send(Event::Warning { phase: phase.into(), text });
+        reporter.send(Event::Warning { phase, text });
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn trouble_is_told_once_and_its_end_too() {
         let (reporter, mut events) = Reporter::channel();
-        let tell = teller(reporter, "open");
+        let tell = teller(reporter, PhaseId::Open);
         let connected = || ForwardEvent::Connected { pod: "b".into() };
         let waiting = || ForwardEvent::Waiting("no ready pod".into());
         tell(connected());

@@ -1,19 +1,21 @@
 //! The pages that can be reached.
 
-use crate::kube::ObjectRef;
-
-/// The namespace of Prometheus and Grafana.
-const MONITORING: &str = "monitoring";
+use crate::{
+    assets::Part,
+    kube::ObjectRef,
+    names::{MONITORING_NAMESPACE, WEB},
+    ui::PhaseId,
+};
 
 /// A page of the stack, and what serves it.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// The command's name, which is the phase of its events.
-    pub command: &'static str,
+    /// The phase of its events, whose name is that of the command.
+    pub phase: PhaseId,
     /// For sentences.
     pub title: &'static str,
-    /// The part of the stack, as the inventory names it.
-    pub part: &'static str,
+    /// The part of the stack that it belongs to.
+    pub part: Part,
     /// Where the Service is.
     pub namespace: String,
     /// The Service.
@@ -36,13 +38,13 @@ impl Site {
     /// The web app.
     pub fn web(namespace: &str) -> Site {
         Site {
-            command: "open",
+            phase: PhaseId::Open,
             title: "the user app",
-            part: "web",
+            part: Part::Web,
             namespace: namespace.to_owned(),
-            service: "user-app",
+            service: WEB,
             port: 80,
-            workload: ObjectRef::namespaced("apps/v1", "Deployment", namespace, "user-app"),
+            workload: ObjectRef::namespaced("apps/v1", "Deployment", namespace, WEB),
             path: "/",
             login: None,
             absent: DELETED,
@@ -52,13 +54,13 @@ impl Site {
     /// Grafana.
     pub fn grafana() -> Site {
         Site {
-            command: "grafana",
+            phase: PhaseId::Grafana,
             title: "Grafana",
-            part: "monitoring",
-            namespace: MONITORING.into(),
+            part: Part::Monitoring,
+            namespace: MONITORING_NAMESPACE.into(),
             service: "monitoring-grafana",
             port: 80,
-            workload: ObjectRef::namespaced("apps/v1", "Deployment", MONITORING, "monitoring-grafana"),
+            workload: ObjectRef::namespaced("apps/v1", "Deployment", MONITORING_NAMESPACE, "monitoring-grafana"),
             path: "/",
             login: Some("monitoring-grafana-admin"),
             absent: (
@@ -71,13 +73,13 @@ impl Site {
     /// Prometheus.
     pub fn prometheus() -> Site {
         Site {
-            command: "prometheus",
+            phase: PhaseId::Prometheus,
             title: "Prometheus",
-            part: "monitoring",
-            namespace: MONITORING.into(),
+            part: Part::Monitoring,
+            namespace: MONITORING_NAMESPACE.into(),
             service: "monitoring-prometheus",
             port: 9090,
-            workload: ObjectRef::namespaced("apps/v1", "StatefulSet", MONITORING, "monitoring-prometheus"),
+            workload: ObjectRef::namespaced("apps/v1", "StatefulSet", MONITORING_NAMESPACE, "monitoring-prometheus"),
             path: "/",
             login: None,
             absent: DELETED,

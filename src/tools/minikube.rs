@@ -19,6 +19,7 @@ use crate::{
     context::Context,
     error::{Failure, Result, failed, missing},
     fetch,
+    ui::PhaseId,
 };
 
 /// The oldest minikube that knows the Kubernetes version that we ask for.
@@ -69,7 +70,7 @@ impl Minikube {
     ///
     /// # Errors
     /// One in `PATH` that is too old, a download that fails, a bundle that was changed.
-    pub async fn locate(cx: &Context, phase: &str) -> Result<Minikube> {
+    pub async fn locate(cx: &Context, phase: PhaseId) -> Result<Minikube> {
         match Self::find(cx).await? {
             Some(minikube) => Ok(minikube),
             None => Self::at(cx, download(cx, phase).await?, "downloaded".into()).await,
@@ -256,7 +257,7 @@ fn log_line(line: &str) -> Option<String> {
     Some(plain.trim().to_owned())
 }
 
-async fn download(cx: &Context, phase: &str) -> Result<PathBuf> {
+async fn download(cx: &Context, phase: PhaseId) -> Result<PathBuf> {
     let components = assets::components()?;
     let pinned = components.get("minikube").context("minikube is not pinned")?;
     let platform = platform();
@@ -265,14 +266,14 @@ async fn download(cx: &Context, phase: &str) -> Result<PathBuf> {
             .remedy("install it: https://minikube.sigs.k8s.io/docs/start/")
     })?;
     cx.doing(phase, format!("downloading minikube {}", pinned.version));
-    let (reporter, phase) = (cx.reporter.clone(), phase.to_owned());
+    let reporter = cx.reporter.clone();
     let version = pinned.version.clone();
     let last = std::sync::atomic::AtomicU64::new(0);
     let path = fetch::fetch(&cx.config.folders.cache, &download.url, &download.sha256, move |done, total| {
         let Some(percent) = total.filter(|total| *total > 0).map(|total| done * 100 / total) else { return };
         if last.swap(percent, std::sync::atomic::Ordering::Relaxed) != percent {
             let text = format!("downloading minikube {version} ({percent} %)");
-            reporter.send(crate::ui::Event::Doing { phase: phase.clone(), text });
+            reporter.send(crate::ui::Event::Doing { phase, text });
         }
     })
     .await?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::PhaseId;
 use crate::error::one_line;
 
 /// How far a resource is.
@@ -41,7 +42,7 @@ impl State {
     }
 }
 
-/// Something that happened. `phase` is the phase's id, such as `database`.
+/// Something that happened.
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -55,14 +56,14 @@ pub enum Event {
     /// A phase begins.
     PhaseStarted {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// Its title.
         title: String,
     },
     /// A phase had nothing to do at all.
     PhaseSkipped {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// Its title.
         title: String,
         /// Why.
@@ -71,7 +72,7 @@ pub enum Event {
     /// A phase ended well.
     PhaseDone {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// Its title.
         title: String,
         /// One line on the outcome, e.g. `3/3 instances, primary user-db-1`.
@@ -83,7 +84,7 @@ pub enum Event {
     /// A phase failed; the command's error follows at the end.
     PhaseFailed {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// Its title.
         title: String,
         /// The error in one line.
@@ -95,14 +96,14 @@ pub enum Event {
     /// What a phase is doing at the moment.
     Doing {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// A short present participle, e.g. `loading user-app:3f…`.
         text: String,
     },
     /// What a phase measures, about once a second.
     Measured {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// For people.
         text: String,
         /// For programs: an object with a number each.
@@ -111,7 +112,7 @@ pub enum Event {
     /// A resource's state, sent when it changes.
     Resource {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// E.g. `Deployment user-app/user-app`.
         resource: String,
         /// How far it is.
@@ -123,7 +124,7 @@ pub enum Event {
     /// Something is in the way; may pass by itself unless `fatal`.
     Problem {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// E.g. `Pod user-app/user-app-7c9…`.
         resource: String,
         /// E.g. `ImagePullBackOff`.
@@ -145,21 +146,21 @@ pub enum Event {
     /// Something that the user should know and that stops nothing.
     Warning {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// One sentence.
         text: String,
     },
     /// A line from a tool, shown with `-v`.
     Output {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// The line.
         line: String,
     },
     /// The plan of a dry run, or of what a confirmed action will do.
     Plan {
         /// The phase's id.
-        phase: String,
+        phase: PhaseId,
         /// Its title.
         title: String,
         /// One line a step.
@@ -186,12 +187,12 @@ pub enum Event {
 impl Event {
     /// A phase's end: done with an outcome in words, or failed.
     pub fn phase_ended(
-        phase: &str,
+        phase: PhaseId,
         title: &str,
         outcome: std::result::Result<String, &anyhow::Error>,
         elapsed: Duration,
     ) -> Event {
-        let (phase, title) = (phase.to_owned(), title.to_owned());
+        let title = title.to_owned();
         match outcome {
             Ok(outcome) => Event::PhaseDone { phase, title, outcome, elapsed },
             Err(error) => Event::PhaseFailed { phase, title, error: one_line(error), elapsed },
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn a_problem_in_json_has_the_clusters_own_words_and_beside_them_event_and_log() {
         let problem = Event::Problem {
-            phase: "web".into(),
+            phase: PhaseId::Web,
             resource: "Pod a/b".into(),
             reason: "CrashLoopBackOff".into(),
             message: "back-off 10s restarting".into(),

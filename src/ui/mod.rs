@@ -5,6 +5,7 @@ mod event;
 pub mod human;
 mod json;
 pub mod log;
+mod phase;
 mod plain;
 pub mod prompt;
 mod terminal;
@@ -18,6 +19,7 @@ use std::{
 };
 
 pub use event::{Event, State};
+pub use phase::PhaseId;
 use tokio::sync::mpsc;
 
 /// How soon a command that waits for news notices that nobody reads its output any more.

@@ -110,11 +110,12 @@ pub(super) fn problem_text(message: &str, last_event: Option<&str>, last_log: &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ui::PhaseId;
 
     #[test]
     fn quiet_shows_problems_and_failures_only() {
         let problem = Event::Problem {
-            phase: "web".into(),
+            phase: PhaseId::Web,
             resource: "Pod a/b".into(),
             reason: "ImagePullBackOff".into(),
             message: "no such image".into(),
@@ -130,7 +131,7 @@ mod tests {
                 "[web]   try: push it"
             ]
         );
-        let started = Event::PhaseStarted { phase: "web".into(), title: "web".into() };
+        let started = Event::PhaseStarted { phase: PhaseId::Web, title: "web".into() };
         assert!(lines(&started, Verbosity::Quiet).is_empty());
         assert_eq!(lines(&started, Verbosity::Normal).len(), 1);
     }

@@ -9,7 +9,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    Event, Renderer, State, Style, Verbosity, plain,
+    Event, PhaseId, Renderer, State, Style, Verbosity, plain,
     text::{Tone, duration, paint, table},
 };
 
@@ -28,7 +28,7 @@ struct Running {
 pub struct Terminal {
     style: Style,
     screen: MultiProgress,
-    phases: HashMap<String, Running>,
+    phases: HashMap<PhaseId, Running>,
 }
 
 impl Terminal {
@@ -50,7 +50,7 @@ impl Terminal {
         self.style.verbosity < Verbosity::Normal
     }
 
-    fn start(&mut self, phase: &str, title: &str) {
+    fn start(&mut self, phase: PhaseId, title: &str) {
         let bar = self.screen.add(ProgressBar::new_spinner());
         // The template is a constant of ours; should indicatif ever refuse it, its default still shows the message.
         let style =
@@ -65,12 +65,12 @@ impl Terminal {
             ready: 0,
             began: Instant::now(),
         };
-        self.phases.insert(phase.to_owned(), running);
+        self.phases.insert(phase, running);
         self.redraw(phase);
     }
 
-    fn redraw(&self, phase: &str) {
-        let Some(running) = self.phases.get(phase) else { return };
+    fn redraw(&self, phase: PhaseId) {
+        let Some(running) = self.phases.get(&phase) else { return };
         let mut text = self.paint(Tone::Strong, &running.title);
         if running.ready > 0 || !running.waiting.is_empty() {
             let counts = format!("  {} ready, {} to go", running.ready, running.waiting.len());
@@ -88,8 +88,8 @@ impl Terminal {
         running.bar.set_message(text);
     }
 
-    fn end(&mut self, phase: &str) {
-        if let Some(running) = self.phases.remove(phase) {
+    fn end(&mut self, phase: PhaseId) {
+        if let Some(running) = self.phases.remove(&phase) {
             running.bar.finish_and_clear();
             self.screen.remove(&running.bar);
         }
@@ -99,12 +99,12 @@ impl Terminal {
 impl Renderer for Terminal {
     fn draw(&mut self, event: &Event) {
         match event {
-            Event::PhaseStarted { phase, title } if !self.quiet() => self.start(phase, title),
+            Event::PhaseStarted { phase, title } if !self.quiet() => self.start(*phase, title),
             Event::Doing { phase, text } | Event::Measured { phase, text, .. } => {
                 if let Some(running) = self.phases.get_mut(phase) {
                     running.doing.clone_from(text);
                 }
-                self.redraw(phase);
+                self.redraw(*phase);
             }
             Event::Resource { phase, resource, state, detail } => {
                 if let Some(running) = self.phases.get_mut(phase) {
@@ -119,26 +119,26 @@ impl Renderer for Terminal {
                         _ => {}
                     }
                 }
-                self.redraw(phase);
+                self.redraw(*phase);
                 if self.style.verbosity >= Verbosity::Verbose {
                     self.line(&self.paint(Tone::Dim, &format!("    {resource}  {} {detail}", state.word())));
                 }
             }
             Event::PhaseDone { phase, title, outcome, elapsed } => {
-                self.end(phase);
+                self.end(*phase);
                 if !self.quiet() {
                     let time = self.paint(Tone::Dim, &duration(*elapsed));
                     self.line(&format!("{} {title}  {outcome}  {time}", self.paint(Tone::Good, "✓")));
                 }
             }
             Event::PhaseSkipped { phase, title, reason } => {
-                self.end(phase);
+                self.end(*phase);
                 if !self.quiet() {
                     self.line(&self.paint(Tone::Dim, &format!("· {title}  {reason}")));
                 }
             }
             Event::PhaseFailed { phase, title, elapsed, .. } => {
-                self.end(phase);
+                self.end(*phase);
                 let time = self.paint(Tone::Dim, &duration(*elapsed));
                 self.line(&format!("{} {title}  failed  {time}", self.paint(Tone::Bad, "✗")));
             }

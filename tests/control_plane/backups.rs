@@ -7,9 +7,11 @@ use stackctl::{
     cli::Global,
     config::{Backup, BackupStore, Config, Options},
     context::Context,
+    desired,
     error::{Kind, kind_of},
     kube::{Change, Kube, ObjectRef, apply},
-    phases::{Phase, backup::Backups, common},
+    phases::{Phase, backup::Backups, part},
+    ui::PhaseId,
     ui::Reporter,
 };
 
@@ -60,7 +62,7 @@ async fn a_bucket_is_asked_first_and_what_the_former_store_has_is_kept() {
         secret: "keys".into(),
     };
     let first = context(&plane, cache.path(), in_cluster(), minute);
-    common::apply(&first, "backup", Part::Backup).await.unwrap();
+    part::apply(&first, PhaseId::Backup, Part::Backup).await.unwrap();
     // Another connection: this one has asked for the kinds before there was an ObjectStore.
     let kube = plane.connect().await;
 
@@ -75,7 +77,7 @@ async fn a_bucket_is_asked_first_and_what_the_former_store_has_is_kept() {
 
     // What follows when it has answered: the volume and the keys are applied as they are, and the rest of it leaves.
     let moved = context(&plane, cache.path(), bucket(), minute);
-    let objects = common::complete(&moved, Part::Backup).await.unwrap();
+    let objects = desired::desired(&moved, Part::Backup).await.unwrap();
     let changes = apply(&kube, &objects, options(), &|_| {}).await.unwrap();
     let kept: Vec<_> = changes.iter().filter(|(object, _)| object.name == "backup-store").collect();
     assert_eq!(kept.len(), 2, "{kept:?}");

@@ -1,8 +1,13 @@
 use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
 use stackctl::{
-    assets::{Images, Part, backup, components, monitoring::grafana_login, parse, render},
+    assets::{Part, components, parse},
     config::{Backup, BackupStore, Stack},
+    desired::{
+        backup,
+        monitoring::grafana_login,
+        render::{Images, render},
+    },
     kube::{ApplyOptions, Change, Kube, ObjectRef, apply},
 };
 

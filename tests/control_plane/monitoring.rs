@@ -3,6 +3,7 @@ use stackctl::{
     cli::{Global, Optional},
     config::{Config, Options},
     context::Context,
+    desired,
     kube::{Change, ObjectRef, apply},
     phases::{Need, Phase, monitoring},
     ui::Reporter,
@@ -19,7 +20,7 @@ fn context(plane: &ControlPlane, without: &[Optional]) -> Context {
 }
 
 async fn kinds(cx: &Context) -> Vec<String> {
-    let objects = monitoring::objects(cx).await.unwrap();
+    let objects = desired::monitoring::objects(cx).await.unwrap();
     let mut kinds: Vec<String> = objects.iter().map(|object| object.types.as_ref().unwrap().kind.clone()).collect();
     kinds.sort();
     kinds.dedup();
@@ -63,11 +64,11 @@ async fn monitoring_fits_the_cluster() {
     assert_eq!(kinds(&context(&plane, &[Optional::Monitoring])).await, Vec::<String>::new());
 
     // A second run changes nothing, the password above all.
-    let objects = monitoring::objects(&cx).await.unwrap();
+    let objects = desired::monitoring::objects(&cx).await.unwrap();
     apply(&kube, &objects, options(), &|_| {}).await.unwrap();
     let login = ObjectRef::namespaced("v1", "Secret", "monitoring", "monitoring-grafana-admin");
     let first = kube.get(&login).await.unwrap().unwrap();
-    let again = monitoring::objects(&cx).await.unwrap();
+    let again = desired::monitoring::objects(&cx).await.unwrap();
     let changes = apply(&kube, &again, options(), &|_| {}).await.unwrap();
     assert!(changes.iter().all(|(_, change)| *change == Change::Unchanged), "{changes:?}");
     let second = kube.get(&login).await.unwrap().unwrap();
@@ -92,7 +93,7 @@ async fn monitoring_fits_the_cluster() {
     let cx = context(&plane, &[]);
     assert_eq!(needed(&cx).await, Need::Run);
     assert_eq!(kinds(&cx).await, ["PodMonitor", "PrometheusRule"]);
-    let objects = monitoring::objects(&cx).await.unwrap();
+    let objects = desired::monitoring::objects(&cx).await.unwrap();
     let changes = apply(&kube, &objects, options(), &|_| {}).await.unwrap();
     assert_eq!(changes.len(), 4, "{changes:?}");
     assert!(changes.iter().all(|(_, change)| *change == Change::Created), "{changes:?}");

@@ -7,7 +7,7 @@ use stackctl::{
     context::Context,
     error::kind_of,
     kube::ObjectRef,
-    reach::{self, Site, Wishes},
+    reach::{self, OpenOptions, Site},
     ui::{Event, Mode, Reporter, Style, Verbosity},
 };
 
@@ -55,7 +55,7 @@ async fn refused(site: &Site, timeout: &str) -> (u8, String, Vec<Event>) {
     let (reporter, mut events) = Reporter::channel();
     let cx = Context::new(config, reporter).unwrap();
     let open = OpenArgs { port: None, no_browser: true };
-    let outcome = reach::reach(&cx, site, Wishes { open: &open, show_password: false }, STYLE).await;
+    let outcome = reach::reach(&cx, site, OpenOptions { open: &open, show_password: false }, STYLE).await;
     let error = outcome.err().expect("it must not be reached");
     let mut told = Vec::new();
     while let Ok(event) = events.try_recv() {

@@ -13,11 +13,11 @@ use crate::{
     database,
     error::{Kind, Result, failed, kind_of},
     kube::{ObjectRef, wait_ready},
-    phases::common,
-    ui::{self, Event, Style, human},
+    progress,
+    ui::{self, Event, PhaseId, Style, human},
 };
 
-const ID: &str = "backup";
+const ID: PhaseId = PhaseId::Backup;
 
 /// Takes a base backup, waits for it, and tells what the store has then.
 ///
@@ -45,11 +45,11 @@ async fn create(cx: &Context) -> Result<(String, BaseBackup, f64)> {
     let store = Store::required(kube, namespace).await?;
     let began = Instant::now();
     let size = database::size(kube, namespace, &cluster).await?;
-    let (phase, title) = (ID.to_owned(), format!("Base backup of {}", human::bytes(size)));
-    cx.reporter.send(Event::PhaseStarted { phase: phase.clone(), title: title.clone() });
+    let (phase, title) = (ID, format!("Base backup of {}", human::bytes(size)));
+    cx.reporter.send(Event::PhaseStarted { phase, title: title.clone() });
 
     let object = base::request(kube, namespace, &cluster).await?;
-    let observer = common::observer(&cx.reporter, ID);
+    let observer = progress::observer(&cx.reporter, ID);
     if let Err(error) = wait_ready(kube, std::slice::from_ref(&object), cx.deadline, &observer).await {
         return Err(explained(cx, &object, &store, error).await);
     }

@@ -8,11 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    backup::{
-        Target,
-        recovery::{self, Order},
-        stamp,
-    },
+    backup::{Target, stamp},
     cli::Global,
     commands::interruptible,
     config::{Config, Options},
@@ -20,10 +16,11 @@ use crate::{
     database,
     error::{Result, failed},
     names::DATABASE,
-    ui::{self, Event, Style},
+    restore::recovery::{self, Order},
+    ui::{self, Event, PhaseId, Style},
 };
 
-const ID: &str = "verify";
+const ID: PhaseId = PhaseId::Verify;
 /// The deletion of the scratch database has its own time, also when the command's is over.
 const DISCARD_WITHIN: Duration = Duration::from_secs(90);
 
@@ -75,7 +72,7 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     let cx = Context::new(config, reporter)?;
     let began = Instant::now();
     let title = "Restore into a scratch database and check it";
-    cx.reporter.send(Event::PhaseStarted { phase: ID.into(), title: title.into() });
+    cx.reporter.send(Event::PhaseStarted { phase: ID, title: title.into() });
     let work = async {
         cx.lock().await?;
         verify(&cx, &order).await

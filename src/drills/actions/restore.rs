@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::{
-    backup::{
-        Store, Target, base, promotion,
-        recovery::{self, Order},
-    },
+    backup::{Store, Target, base},
     config::Config,
     context::Context,
     drills::target::DrillTarget,
     error::Result,
     kube::cnpg::reference,
-    ui::Reporter,
+    restore::{
+        promotion,
+        recovery::{self, Order},
+    },
+    ui::{PhaseId, Reporter},
 };
 
 /// How long a base backup may take.
@@ -22,7 +23,7 @@ const BACKUP_WITHIN: Duration = Duration::from_secs(120);
 /// How long the restore may take, with the change of the app to the new database.
 const BACK_WITHIN: Duration = Duration::from_secs(600);
 /// The phase's id in events, which nobody reads here.
-const PHASE: &str = "drill";
+const PHASE: PhaseId = PhaseId::Drill;
 
 /// Takes a base backup.
 ///

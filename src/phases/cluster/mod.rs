@@ -3,6 +3,8 @@
 
 mod delete;
 mod heartbeat;
+mod marker;
+mod remnants;
 mod restarts;
 mod start;
 mod state;
@@ -19,17 +21,18 @@ use crate::{
     config::{Minikube as Wanted, Target},
     context::Context,
     error::{Result, failed},
+    ui::PhaseId,
 };
 
 /// The phase's id.
-pub const ID: &str = "cluster";
+pub const ID: PhaseId = PhaseId::Cluster;
 
 /// Brings the cluster up.
 #[derive(Debug)]
 pub struct Cluster;
 
 impl Phase for Cluster {
-    fn id(&self) -> &'static str {
+    fn id(&self) -> PhaseId {
         ID
     }
 
@@ -37,8 +40,8 @@ impl Phase for Cluster {
         "Kubernetes cluster".into()
     }
 
-    fn after(&self) -> &'static [&'static str] {
-        &["preflight"]
+    fn after(&self) -> &'static [PhaseId] {
+        &[PhaseId::Preflight]
     }
 
     fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
@@ -85,7 +88,7 @@ async fn converge(cx: &Context, wanted: &Wanted) -> Result<String> {
     loop {
         let state: State = look(cx, wanted).await?;
         let Some(step) = state.todo.first() else {
-            start::forget_making(cx, wanted);
+            marker::clear(cx, wanted);
             return Ok(state.summary());
         };
         let times = done.entry(step.clone()).or_default();

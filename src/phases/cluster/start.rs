@@ -1,17 +1,17 @@
 //! Doing what is to be done: making, starting and completing the minikube profile.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 
-use super::{ID, delete::clear, heartbeat, restarts, state::Step, watch::Watch};
+use super::{ID, heartbeat, marker, remnants, restarts, state::Step, watch::Watch};
 use crate::{
     assets,
-    bundle::{Bundle, cannot_write},
+    bundle::Bundle,
     config::Minikube as Wanted,
     context::Context,
     error::{Result, failed, timed_out},
@@ -66,17 +66,17 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
     if let Step::Delete(why) = step {
         cx.doing(ID, format!("deleting the profile {} ({why})", wanted.profile));
         // minikube alone would leave the helpers of an interrupted start.
-        return clear(cx, wanted).await;
+        return remnants::clear(cx, wanted).await;
     }
     let minikube = Minikube::locate(cx, ID).await?;
-    let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID.into(), line: line.into() });
+    let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID, line: line.into() });
     match step {
         Step::Wait(_) | Step::Heartbeats(_) | Step::Restarts(_) | Step::Delete(_) => Ok(()),
         Step::Make => {
             if let Some(bundle) = &cx.bundle {
                 unpack(cx, bundle).await?;
             }
-            remember_making(cx, wanted)?;
+            marker::set(cx, wanted)?;
             start(cx, &minikube, &wanted.profile, &making(cx, wanted)?).await
         }
         Step::Start(why) => {
@@ -150,7 +150,7 @@ fn starting(wanted: &Wanted) -> Vec<String> {
 fn cni_file(cx: &Context) -> Result<PathBuf> {
     let text = assets::file("cluster/cni-nodes.yaml").context("cluster/cni-nodes.yaml is not embedded")?;
     let path = cx.config.folders.state.join("cni-nodes.yaml");
-    write(&path, text)?;
+    marker::write(&path, text)?;
     Ok(path)
 }
 
@@ -179,7 +179,7 @@ async fn unpack(cx: &Context, bundle: &Arc<Bundle>) -> Result<()> {
     loaded?;
     for path in replaced.context("stopped")?? {
         let text = format!("replaced {}, which had another content, by the bundle's", path.display());
-        cx.reporter.send(Event::Warning { phase: ID.into(), text });
+        cx.reporter.send(Event::Warning { phase: ID, text });
     }
     Ok(())
 }
@@ -193,7 +193,7 @@ async fn start(cx: &Context, minikube: &Minikube, profile: &str, arguments: &[St
             watch.step(&text);
             cx.doing(ID, text);
         }
-        Said::Note(line) => cx.reporter.send(Event::Output { phase: ID.into(), line: line.clone() }),
+        Said::Note(line) => cx.reporter.send(Event::Output { phase: ID, line: line.clone() }),
         Said::Log(line) => watch.note(line),
         Said::Progress => watch.progress(),
         // It is in the error that follows.
@@ -216,7 +216,7 @@ async fn wait_for_nodes(cx: &Context, unready: &[String]) -> Result<()> {
     let deadline = cx.deadline.min(Instant::now() + Duration::from_secs(180));
     let shown = |name: &str, state, detail: &str| {
         let resource = format!("Node {name}");
-        cx.reporter.send(Event::Resource { phase: ID.into(), resource, state, detail: detail.into() });
+        cx.reporter.send(Event::Resource { phase: ID, resource, state, detail: detail.into() });
     };
     for name in unready {
         shown(name, Shown::Waiting, "not ready");
@@ -246,32 +246,4 @@ async fn wait_for_nodes(cx: &Context, unready: &[String]) -> Result<()> {
 fn left(cx: &Context) -> Duration {
     // The command's own deadline ends the wait with a better message: this one is only the backstop.
     cx.deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5)
-}
-
-/// There while a profile is made for the first time: what an interrupted run leaves is then known to be
-/// ours and empty.
-fn marker(cx: &Context, wanted: &Wanted) -> PathBuf {
-    cx.config.folders.state.join(format!("making-{}", wanted.profile))
-}
-
-fn remember_making(cx: &Context, wanted: &Wanted) -> Result<()> {
-    write(&marker(cx, wanted), "")
-}
-
-/// Whether an earlier run began to make the profile and did not end.
-pub fn is_making(cx: &Context, wanted: &Wanted) -> bool {
-    marker(cx, wanted).exists()
-}
-
-/// The profile is complete.
-pub fn forget_making(cx: &Context, wanted: &Wanted) {
-    // A marker that stays is harmless: it counts only for a cluster that never answered.
-    let _ = std::fs::remove_file(marker(cx, wanted));
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
-    std::fs::write(path, text).map_err(|error| cannot_write(path, &error))?;
-    Ok(())
 }

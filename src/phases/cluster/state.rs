@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-use super::{delete, heartbeat, restarts, start};
+use super::{heartbeat, marker, remnants, restarts};
 
 const INTERRUPTED: &str = "an earlier run was interrupted while it was made";
 
@@ -69,7 +69,7 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
     let profile = match profile::read(&profile::minikube_home()?, &wanted.profile)? {
         Found::Absent => {
             // A helper of an interrupted start can outlive it, and would be in the way of the next.
-            let left = start::is_making(cx, wanted) && delete::is_anything_left(cx, wanted).await?;
+            let left = marker::is_set(cx, wanted) && remnants::is_anything_left(cx, wanted).await?;
             return Ok(absent(if left { vec![Step::Delete(INTERRUPTED.into())] } else { Vec::new() }));
         }
         Found::HalfMade(why) => return Ok(absent(vec![Step::Delete(why)])),
@@ -88,7 +88,7 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
     let nodes = containers.len();
     if let Some(why) = why {
         // Nothing was ever in a cluster whose control plane did not come up in the run that began to make it.
-        let unfinished = start::is_making(cx, wanted) && !in_kubeconfig(cx, wanted)?;
+        let unfinished = marker::is_set(cx, wanted) && !in_kubeconfig(cx, wanted)?;
         if unfinished {
             return Ok(absent(vec![Step::Delete(INTERRUPTED.into())]));
         }

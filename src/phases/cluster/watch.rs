@@ -73,7 +73,7 @@ impl Watch {
             }
             cx.doing(ID, &text);
             if warn {
-                cx.reporter.send(Event::Warning { phase: ID.into(), text: format!("minikube is slow: {text}") });
+                cx.reporter.send(Event::Warning { phase: ID, text: format!("minikube is slow: {text}") });
             }
             if let Some(bundle) = cx.bundle.as_deref().filter(|_| self.pulls())
                 && let Some(reason) = missing_images(bundle, profile).await

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{Components, Part, monitoring};
-use crate::config::Stack;
+use super::monitoring;
+use crate::{
+    assets::{Components, Part, WRITTEN_FOR, kind},
+    config::Stack,
+    names::{FIELD_MANAGER, MANAGED_BY},
+};
 
-/// The namespace that the manifests are written for.
-pub(super) const WRITTEN_FOR: &str = "user-app";
-
-/// Which image stands for which name.
+/// The images by the names that manifests use.
 #[derive(Debug, Clone, Default)]
 pub struct Images {
     by_name: HashMap<String, String>,
@@ -41,7 +42,7 @@ impl Images {
     }
 }
 
-/// Makes `objects` of `part` ready to apply.
+/// The objects of `part` with the user's settings, ready to apply.
 pub fn render(part: Part, objects: Vec<DynamicObject>, stack: &Stack, images: &Images) -> Vec<DynamicObject> {
     let mut objects: Vec<DynamicObject> = objects
         .into_iter()
@@ -61,11 +62,6 @@ pub fn render(part: Part, objects: Vec<DynamicObject>, stack: &Stack, images: &I
         monitoring::finish(&mut objects, stack);
     }
     objects
-}
-
-/// The kind of a manifest; empty when it tells none.
-pub fn kind(object: &DynamicObject) -> &str {
-    object.types.as_ref().map_or("", |types| types.kind.as_str())
 }
 
 fn set_namespace(object: &mut DynamicObject, namespace: &str) {
@@ -88,7 +84,7 @@ fn set_namespace(object: &mut DynamicObject, namespace: &str) {
 fn set_labels(object: &mut DynamicObject, part: Part) {
     let name = object.metadata.name.clone().unwrap_or_default();
     let labels = object.metadata.labels.get_or_insert_default();
-    labels.insert("app.kubernetes.io/managed-by".into(), "stackctl".into());
+    labels.insert(MANAGED_BY.into(), FIELD_MANAGER.into());
     labels.insert("app.kubernetes.io/part-of".into(), "stackctl".into());
     labels.insert("app.kubernetes.io/component".into(), part.name().into());
     // A label's value is at most 63 characters of a smaller alphabet than a name's.

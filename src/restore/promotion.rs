@@ -13,28 +13,27 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    OURS, recovery,
-    restored::{self, REPLACED},
-};
+use super::recovery;
 use crate::{
-    assets::{Part, redirect},
+    assets::Part,
+    backup::{
+        OURS,
+        restored::{self, REPLACED},
+    },
     context::Context,
     database::{self, Overview, reference},
+    desired::redirect,
     error::{Result, failed, one_line, timed_out, usage},
     kube::{ApplyOptions, ObjectRef, apply, merge_params, wait_ready},
-    names::DATABASE,
-    names::FIELD_MANAGER,
-    phases::common,
-    ui::{Event, human},
+    names::{DATABASE, FIELD_MANAGER, WEB},
+    progress,
+    ui::{Event, PhaseId, human},
 };
 
 /// The label that the pods of the database get which the app uses; `assets/database/cluster.yaml` has it, too.
-const SERVES: (&str, &str) = ("stackctl/serves", "user-app");
+const SERVES: (&str, &str) = ("stackctl/serves", WEB);
 /// The operator removes the pods of a Cluster with this annotation, the primary's first, and keeps the volumes.
 const HIBERNATION: &str = "cnpg.io/hibernation";
-/// The app's Deployment.
-const APP: &str = "user-app";
 /// How long the former database is given to stop.
 const STOPPED_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -68,19 +67,19 @@ pub async fn check(cx: &Context, name: &str) -> Result<()> {
 ///
 /// # Errors
 /// It does not become ready, the former database does not stop, or the app's pods do not become ready.
-pub async fn promote(cx: &Context, phase: &str, name: &str, deadline: Instant) -> Result<Promoted> {
+pub async fn promote(cx: &Context, phase: PhaseId, name: &str, deadline: Instant) -> Result<Promoted> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let (next, current) = (reference(namespace, name), cx.database().await?);
     cx.doing(phase, format!("waiting until {name} is ready"));
     patch(cx, &next, json!({"metadata": {"annotations": {HIBERNATION: null, REPLACED: null}}})).await?;
-    wait_ready(kube, std::slice::from_ref(&next), deadline, &common::observer(&cx.reporter, phase)).await?;
+    wait_ready(kube, std::slice::from_ref(&next), deadline, &progress::observer(&cx.reporter, phase)).await?;
 
     if current != name {
         let runs = Overview::read(kube, namespace, &current).await.is_ok_and(|former| former.ready > 0);
         if runs && let Err(error) = recovery::archive_now(cx, phase).await {
             let text =
                 format!("the last minute of {current} is not in the store, only on its volumes: {}", one_line(&error));
-            cx.reporter.send(Event::Warning { phase: phase.into(), text });
+            cx.reporter.send(Event::Warning { phase, text });
         }
         let former = reference(namespace, &current);
         let (from, to) = (Part::Restored.name(), Part::Database.name());
@@ -93,13 +92,13 @@ pub async fn promote(cx: &Context, phase: &str, name: &str, deadline: Instant) -
     let paused = began.elapsed();
     if let Err(error) = schedule(cx, name).await {
         let text = format!("no base backups are taken of {name} yet, stackctl up sees to it: {}", one_line(&error));
-        cx.reporter.send(Event::Warning { phase: phase.into(), text });
+        cx.reporter.send(Event::Warning { phase, text });
     }
     Ok(Promoted { former, paused })
 }
 
 /// Stops every other database that the app may still write to.
-async fn stop_others(cx: &Context, phase: &str, name: &str, deadline: Instant) -> Result<Vec<String>> {
+async fn stop_others(cx: &Context, phase: PhaseId, name: &str, deadline: Instant) -> Result<Vec<String>> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let api: Api<DynamicObject> = kube.api(&reference(namespace, "")).await?;
     let ours = ListParams::default().labels(OURS);
@@ -139,11 +138,11 @@ async fn until_stopped(cx: &Context, cluster: &str, deadline: Instant) -> Result
 }
 
 /// Everything that names the database by its name.
-async fn point(cx: &Context, name: &str, deadline: Instant, phase: &str) -> Result<()> {
+async fn point(cx: &Context, name: &str, deadline: Instant, phase: PhaseId) -> Result<()> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let labels = json!({"spec": {"inheritedMetadata": {"labels": {SERVES.0: SERVES.1}}}});
     patch(cx, &reference(namespace, name), labels).await?;
-    let app = ObjectRef::namespaced("apps/v1", "Deployment", namespace, APP);
+    let app = ObjectRef::namespaced("apps/v1", "Deployment", namespace, WEB);
     let live = kube.get(&app).await?;
     let live = live.ok_or_else(|| failed(format!("there is no {app}")).remedy("stackctl up installs it"))?;
     let before = live.data.pointer("/spec/template").cloned().unwrap_or(Value::Null);
@@ -155,7 +154,7 @@ async fn point(cx: &Context, name: &str, deadline: Instant, phase: &str) -> Resu
     if template != before {
         patch(cx, &app, json!({"spec": {"template": template}})).await?;
     }
-    wait_ready(kube, &[app], deadline, &common::observer(&cx.reporter, phase)).await
+    wait_ready(kube, &[app], deadline, &progress::observer(&cx.reporter, phase)).await
 }
 
 /// Base backups are taken of `name` from now on, the first one at once: what it archives is of no use without. Which

@@ -3,8 +3,7 @@
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::render::kind;
-use crate::names::DATABASE;
+use crate::{assets::kind, names::DATABASE};
 
 /// What the names of a Cluster's Services and Secrets end with, as far as the app uses them.
 const SUFFIXES: [&str; 4] = ["-rw", "-ro", "-app", "-ca"];

@@ -1,16 +1,30 @@
-//! What is particular about the manifests of backups: what is taken of the plugin's own release manifest, and
-//! what follows from where the backups go.
+//! The desired objects of backups: what is taken of the plugin's own release manifest, and what follows from where the
+//! backups go.
 
 use anyhow::Context as _;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{Part, render::kind};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use super::{bundle_has_image, embedded, labelled};
 use crate::{
-    backup::{KEY_ID, SECRET_KEY, STORE},
+    assets::{self, Part, kind},
+    backup::{
+        KEY_ID, SECRET_KEY, STORE, Store,
+        secrets::{self, Side},
+    },
     config::{Backup, BackupStore},
+    context::Context,
     error::Result,
+    kube::ObjectRef,
 };
+
+/// The annotation of the plugin's pods that changes with the certificates, which they read when they start.
+const CERTIFICATES: &str = "stackctl/certificates";
+/// The components that a bundle must hold for backups; the store, which is the last, only if it is wanted.
+const COMPONENTS: [&str; 3] = ["plugin-barman-cloud", "plugin-barman-cloud-sidecar", "versitygw"];
 
 /// Kinds of the plugin's release manifest that are applied as they are. The rest of it asks for images of its test
 /// builds and for cert-manager; `assets/backup/plugin.yaml` has it in its place.
@@ -94,6 +108,94 @@ fn set_claim(spec: &mut Value, store: &BackupStore, class: Option<&str>) {
     if let Some(class) = class {
         spec["storageClassName"] = json!(class);
     }
+}
+
+/// The backups of this run; `None` when they are left out, as asked or for want of images.
+pub fn wanted(cx: &Context) -> Option<&Backup> {
+    let backup = cx.config.backup.as_ref()?;
+    let needed = match backup.store {
+        BackupStore::InCluster { .. } => &COMPONENTS[..],
+        BackupStore::Bucket { .. } => &COMPONENTS[..2],
+    };
+    needed.iter().all(|component| bundle_has_image(cx, component)).then_some(backup)
+}
+
+/// The place where backups go, in words.
+pub fn describe(backup: &Backup) -> String {
+    match &backup.store {
+        BackupStore::InCluster { .. } => "a store in the cluster".into(),
+        BackupStore::Bucket { endpoint, bucket, .. } => format!("{bucket} at {endpoint}"),
+    }
+}
+
+/// The store as the manifests have it; `None` without backups.
+///
+/// # Errors
+/// Upstream's manifest can be neither found in the bundle nor fetched.
+pub async fn wanted_store(cx: &Context) -> Result<Option<Store>> {
+    let objects = embedded(cx, Part::Backup).await?;
+    Ok(objects.iter().find(|object| kind(object) == "ObjectStore").map(Store::of))
+}
+
+/// The objects of backups that should be in this cluster, with their Secrets.
+///
+/// # Errors
+/// The cluster does not answer, or this machine gives no random numbers.
+pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
+    let mut objects = embedded(cx, Part::Backup).await?;
+    let Some(backup) = wanted(cx) else { return Ok(objects) };
+    let kube = cx.kube().await?;
+    let mut digest = Sha256::new();
+    for side in Side::ALL {
+        let there = kube.get(&side.reference()).await?;
+        let secret = secrets::certificate(side, there.as_ref(), Timestamp::now())?;
+        digest.update(secret.data["data"]["tls.crt"].as_str().unwrap_or_default());
+        objects.extend(labelled(cx, Part::Backup, secret)?);
+    }
+    let digest = assets::short_digest(digest);
+    for plugin in objects.iter_mut().filter(|object| assets::kind(object) == "Deployment") {
+        plugin.data["spec"]["template"]["metadata"]["annotations"][CERTIFICATES] = digest.clone().into();
+    }
+    match backup.store {
+        BackupStore::InCluster { .. } => {
+            let namespace = &cx.config.stack.namespace;
+            let there = kube.get(&ObjectRef::namespaced("v1", "Secret", namespace, STORE)).await?;
+            let secret = secrets::credentials(namespace, there.as_ref())?;
+            objects.extend(labelled(cx, Part::Backup, secret)?);
+        }
+        BackupStore::Bucket { .. } => objects.extend(former(cx).await?),
+    }
+    Ok(objects)
+}
+
+/// The volume and the keys of a store in the cluster that was used before a bucket, as they are: they hold the only
+/// backups of the time before, so only `down` removes them.
+///
+/// # Errors
+/// The cluster does not answer, or an embedded file is broken.
+async fn former(cx: &Context) -> Result<Vec<DynamicObject>> {
+    let (kube, stack) = (cx.kube().await?, &cx.config.stack);
+    let mut objects = Vec::new();
+    for entry in cx.inventory().await?.entries(Part::Backup.name()) {
+        if !is_data(&entry.object) {
+            continue;
+        }
+        let Some(live) = kube.get(&entry.object).await? else { continue };
+        objects.push(match entry.object.kind.as_str() {
+            "Secret" => secrets::credentials(&stack.namespace, Some(&live))?,
+            _ => claim(&live, stack.storage_class.as_deref())?,
+        });
+    }
+    let mut made = Vec::new();
+    for object in objects {
+        made.extend(labelled(cx, Part::Backup, object)?);
+    }
+    Ok(made)
+}
+
+/// Whether an object holds backups or opens them, so that `down --keep-data` leaves it: the store's volume and keys.
+pub fn is_data(object: &ObjectRef) -> bool {
+    object.name == STORE && matches!(object.kind.as_str(), "PersistentVolumeClaim" | "Secret")
 }
 
 #[cfg(test)]

@@ -6,18 +6,19 @@ use jiff::Timestamp;
 use kube::api::DynamicObject;
 use serde_json::json;
 
-use super::{
-    Server, Store, Target, reached,
-    restored::{self, Wanted},
-};
+use super::verify_end_of_wal;
 use crate::{
     assets::{self, Part},
+    backup::{
+        Server, Store, Target,
+        restored::{RecoverySpec, recovery_manifest},
+    },
     context::Context,
-    database,
+    database, desired,
     error::{Result, failed, one_line, usage},
     kube::{ApplyEvent, ApplyOptions, ObjectRef, apply, wait_ready},
-    phases::common,
-    ui::Event,
+    progress,
+    ui::{Event, PhaseId},
 };
 
 /// How long the running database is given to archive what it has.
@@ -46,7 +47,7 @@ pub struct Order {
 /// # Errors
 /// The store does not hold what it takes, a Cluster by that name is there, the recovery fails, or the latest moment was
 /// asked for and not reached.
-pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duration> {
+pub async fn restore(cx: &Context, phase: PhaseId, order: &Order) -> Result<Duration> {
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
     let reference = database::reference(namespace, &order.name);
@@ -63,7 +64,7 @@ pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duratio
         && let Err(error) = archive_now(cx, phase).await
     {
         let text = format!("what the database has not archived by itself is not in the store: {}", one_line(&error));
-        cx.reporter.send(Event::Warning { phase: phase.into(), text });
+        cx.reporter.send(Event::Warning { phase, text });
     }
     cx.doing(phase, "asking the store what it has");
     let catalog = store.catalog(kube, namespace, order.deadline).await?;
@@ -79,11 +80,11 @@ pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duratio
             "after the newest base backup of {server}, log is missing in the store: what was written after that is not \
              restored"
         );
-        cx.reporter.send(Event::Warning { phase: phase.into(), text });
+        cx.reporter.send(Event::Warning { phase, text });
     }
     let template = template(cx).await?;
     let as_many = template.data["spec"]["instances"].as_u64().and_then(|count| u32::try_from(count).ok());
-    let wanted = Wanted {
+    let spec = RecoverySpec {
         name: &order.name,
         server,
         instances: order.instances.or(as_many).unwrap_or(cx.config.stack.instances),
@@ -91,12 +92,12 @@ pub async fn restore(cx: &Context, phase: &str, order: &Order) -> Result<Duratio
         to: &order.target.describe(),
         recovery: order.target.recovery(held, Timestamp::now())?,
     };
-    let cluster = restored::cluster(&template, &wanted)?;
+    let cluster = recovery_manifest(&template, &spec)?;
     let began = Instant::now();
     make(cx, phase, cluster, &reference, order.deadline).await?;
     // Beyond a gap nobody can read: that was told above.
     if latest && gap == 0 {
-        reached::newest(kube, namespace, &order.name, held).await?;
+        verify_end_of_wal(kube, namespace, &order.name, held).await?;
     }
     Ok(began.elapsed())
 }
@@ -114,7 +115,7 @@ fn find<'a>(servers: &'a std::collections::BTreeMap<String, Server>, name: &str)
 /// What the new Cluster is otherwise like: the database as it is, its version and its settings; where it is gone, its
 /// manifest.
 async fn template(cx: &Context) -> Result<DynamicObject> {
-    let objects = common::objects(cx, Part::Database).await?;
+    let objects = desired::embedded(cx, Part::Database).await?;
     let cluster = objects.into_iter().find(|object| assets::kind(object) == "Cluster");
     let mut cluster = cluster.ok_or_else(|| failed("there is no manifest of the database"))?;
     let running = database::reference(&cx.config.stack.namespace, &cx.database().await?);
@@ -126,7 +127,7 @@ async fn template(cx: &Context) -> Result<DynamicObject> {
 
 async fn make(
     cx: &Context,
-    phase: &str,
+    phase: PhaseId,
     cluster: DynamicObject,
     reference: &ObjectRef,
     deadline: Instant,
@@ -141,7 +142,7 @@ async fn make(
         }
     };
     apply(kube, &[cluster], options, &told).await?;
-    let observer = common::observer(&cx.reporter, phase);
+    let observer = progress::observer(&cx.reporter, phase);
     wait_ready(kube, std::slice::from_ref(reference), deadline, &observer).await
 }
 
@@ -149,9 +150,9 @@ async fn make(
 ///
 /// # Errors
 /// It does not go away in time.
-pub async fn discard(cx: &Context, phase: &str, name: &str, deadline: Instant) -> Result<()> {
+pub async fn discard(cx: &Context, phase: PhaseId, name: &str, deadline: Instant) -> Result<()> {
     let reference = database::reference(&cx.config.stack.namespace, name);
-    let told = |event| cx.reporter.send(common::deleting(phase, event));
+    let told = |event| cx.reporter.send(progress::deletion(phase, event));
     let keep = |object: &ObjectRef| !object.same_object(&reference);
     cx.inventory().await?.delete(Part::Restored.name(), &keep, deadline, &told).await?;
     Ok(())
@@ -162,7 +163,7 @@ pub async fn discard(cx: &Context, phase: &str, name: &str, deadline: Instant) -
 ///
 /// # Errors
 /// No primary, or it does not archive in time.
-pub async fn archive_now(cx: &Context, phase: &str) -> Result<()> {
+pub async fn archive_now(cx: &Context, phase: PhaseId) -> Result<()> {
     let kube = cx.kube().await?;
     let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
     cx.doing(phase, "having the database archive what it has");

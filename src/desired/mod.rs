@@ -1,0 +1,136 @@
+//! What should be in the cluster: the embedded and upstream's own manifests with the user's settings, completed by what
+//! the cluster has already.
+
+pub mod backup;
+mod current;
+pub mod monitoring;
+pub mod render;
+pub mod web_image;
+
+use anyhow::Context as _;
+use kube::core::DynamicObject;
+
+use current::of_cluster;
+pub use current::redirect;
+use render::{Images, render};
+
+use crate::{
+    assets::{self, Part},
+    backup::restored,
+    context::Context,
+    error::Result,
+    fetch,
+    kube::ObjectRef,
+    names::DATABASE,
+};
+
+/// The images by the names that manifests use: pinned, from the bundle, or the web image of this binary.
+///
+/// # Errors
+/// Only if an embedded file is broken.
+pub fn images(cx: &Context) -> Result<Images> {
+    let of_bundle = |name: &str| cx.bundle.as_ref()?.component(name)?.image.clone();
+    Ok(Images::new(&assets::components()?, of_bundle, web_image::name(&cx.config)))
+}
+
+/// The objects of `part` as the manifests have them, ready to apply; nothing is asked of the cluster.
+///
+/// # Errors
+/// Upstream's manifest can be neither found in the bundle nor fetched.
+pub async fn embedded(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
+    let mut objects = Vec::new();
+    let wanted = backup::wanted(cx);
+    match part {
+        Part::Operator => {
+            objects.extend(assets::parse(&release_manifest(cx, "cnpg-operator").await?, "the operator's manifest")?);
+        }
+        Part::Backup if wanted.is_some() => {
+            let text = release_manifest(cx, "plugin-barman-cloud").await?;
+            objects.extend(backup::upstream(assets::parse(&text, "the plugin's manifest")?));
+        }
+        _ => {}
+    }
+    let mut ours = part.embedded()?;
+    of_cluster(&mut ours, &cx.known_database());
+    objects.extend(ours);
+    let stack = &cx.config.stack;
+    let mut objects = render(part, objects, stack, &images(cx)?);
+    backup::finish(part, &mut objects, wanted, stack.storage_class.as_deref());
+    Ok(objects)
+}
+
+/// The objects of `part` that should be in this cluster: those of the manifests, completed by what depends on the cluster
+/// that there is, such as what it has a use for and Secrets that are made once and then kept.
+///
+/// # Errors
+/// Upstream's manifest can be neither found in the bundle nor fetched, or the cluster does not answer.
+pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
+    // Which database the manifests are about.
+    cx.inventory().await?;
+    match part {
+        Part::Database => database(cx).await,
+        Part::Backup => backup::objects(cx).await,
+        Part::Monitoring => monitoring::objects(cx).await,
+        Part::Restored => restored_clusters(cx).await,
+        _ => embedded(cx, part).await,
+    }
+}
+
+async fn database(cx: &Context) -> Result<Vec<DynamicObject>> {
+    let mut objects = embedded(cx, Part::Database).await?;
+    for object in &mut objects {
+        let reference = ObjectRef::of(object)?;
+        if reference.kind == "Cluster"
+            && reference.name != DATABASE
+            && let Some(live) = cx.kube().await?.get(&reference).await?
+        {
+            restored::keep_origin(object, &live);
+        }
+    }
+    Ok(objects)
+}
+
+/// The restored Clusters of the inventory, which are wanted as they are.
+async fn restored_clusters(cx: &Context) -> Result<Vec<DynamicObject>> {
+    let (kube, inventory) = (cx.kube().await?, cx.inventory().await?);
+    let mut objects = Vec::new();
+    for entry in inventory.entries(Part::Restored.name()) {
+        let Some(mut object) = kube.get(&entry.object).await? else { continue };
+        // Fields that no manifest may have.
+        object.metadata.managed_fields = None;
+        object.metadata.resource_version = None;
+        object.data = serde_json::json!({"spec": object.data["spec"]});
+        objects.push(object);
+    }
+    Ok(objects)
+}
+
+/// The objects to apply for one that is in no manifest, as one of `part`.
+///
+/// # Errors
+/// Only if an embedded file is broken.
+pub fn labelled(cx: &Context, part: Part, object: DynamicObject) -> Result<Vec<DynamicObject>> {
+    Ok(render(part, vec![object], &cx.config.stack, &images(cx)?))
+}
+
+/// Whether the image of `component` is to be had: from the bundle, or without one from its registry.
+pub fn bundle_has_image(cx: &Context, component: &str) -> bool {
+    cx.bundle.as_ref().is_none_or(|bundle| bundle.component(component).is_some_and(|found| found.image.is_some()))
+}
+
+/// The text of a component's own release manifest: from the bundle, or downloaded once and cached; verified either way.
+async fn release_manifest(cx: &Context, component: &str) -> Result<String> {
+    let path = match &cx.bundle {
+        Some(bundle) => {
+            let manifest = bundle.component(component).and_then(|component| component.manifest.as_deref());
+            bundle.verified(manifest.with_context(|| format!("the bundle has no manifest of {component}"))?)?
+        }
+        None => {
+            let components = assets::components()?;
+            let manifest = components.get(component).and_then(|component| component.manifest.as_ref());
+            let manifest = manifest.with_context(|| format!("{component} has no manifest"))?;
+            fetch::fetch(&cx.config.folders.cache, &manifest.url, &manifest.sha256, |_, _| {}).await?
+        }
+    };
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,32 @@
+//! The name of the web app's image.
+
+use crate::{
+    assets,
+    config::{Config, Target},
+    error::{Result, usage},
+};
+
+/// The name of the web image as the cluster's pods use it.
+///
+/// # Errors
+/// A cluster that the user already has, and no registry to reach it by (exit code 2).
+pub fn reference(config: &Config) -> Result<String> {
+    match (&config.target, &config.registry) {
+        (Target::Context(name), None) => {
+            Err(usage(format!("context {name} needs a registry that its nodes can pull the web image from"))
+                .remedy("name it: --registry registry.example.com/team")
+                .into())
+        }
+        _ => Ok(name(config)),
+    }
+}
+
+/// The name of the web image in the manifests. A cluster that the user already has pulls from the registry, if
+/// one is named; minikube's nodes get the image directly.
+pub fn name(config: &Config) -> String {
+    let image = assets::image_context().image();
+    match (&config.target, &config.registry) {
+        (Target::Context(_), Some(registry)) => format!("{}/{image}", registry.trim_end_matches('/')),
+        _ => image,
+    }
+}

@@ -1,0 +1,41 @@
+//! The mark on this machine of a minikube profile that is being made.
+
+use std::path::{Path, PathBuf};
+
+use crate::{bundle::cannot_write, config::Minikube as Wanted, context::Context, error::Result};
+
+/// The file that is there while a profile is made for the first time: what an interrupted run leaves is then known to be
+/// ours and empty.
+fn path(cx: &Context, wanted: &Wanted) -> PathBuf {
+    cx.config.folders.state.join(format!("making-{}", wanted.profile))
+}
+
+/// Notes that the profile is being made.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn set(cx: &Context, wanted: &Wanted) -> Result<()> {
+    write(&path(cx, wanted), "")
+}
+
+/// Whether an earlier run began to make the profile and did not end.
+pub fn is_set(cx: &Context, wanted: &Wanted) -> bool {
+    path(cx, wanted).exists()
+}
+
+/// Notes that the profile is complete.
+pub fn clear(cx: &Context, wanted: &Wanted) {
+    // A marker that stays is harmless: it counts only for a cluster that never answered.
+    let _ = std::fs::remove_file(path(cx, wanted));
+}
+
+/// Writes a file and the folders above it.
+///
+/// # Errors
+/// A folder or file that cannot be written.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+    std::fs::write(path, text).map_err(|error| cannot_write(path, &error))?;
+    Ok(())
+}
