@@ -13,12 +13,12 @@ use super::{
         clock::Clock,
         criteria::criteria,
         events::EventKind,
-        history::Stream,
-        ledger::{self, Ledger},
-        report::{self, DrillRun},
+        history::{Micros, Stream},
+        ledger::{self, Ledger, LedgerContent},
+        report::{self, Criterion, DrillRun},
         requirement::ClusterCapabilities,
         times,
-        verdict::judge,
+        verdict::{FinalState, judge},
     },
     observer::{ObservedState, Observer, fault_is_visible, wait},
     preconditions::{DRILLABLE_WITHIN, count_streaming_standbys, ensure_drillable, quorum_is_known},
@@ -64,6 +64,20 @@ pub struct Runner<'a> {
     pub options: &'a DrillOptions,
     /// The reporter that is told how it goes.
     pub reporter: &'a Reporter,
+}
+
+/// What a verdict is passed on, besides the ledger.
+struct Evidence {
+    /// The wall clock's time of the begin.
+    began: jiff::Timestamp,
+    /// The time when the writes ended.
+    ended: Micros,
+    /// The rows on every instance.
+    state: FinalState,
+    /// The largest error of the prober's times.
+    clock_error: Micros,
+    /// The criteria that the fault itself has checked.
+    findings: Vec<Criterion>,
 }
 
 impl Runner<'_> {
@@ -123,19 +137,22 @@ impl Runner<'_> {
         if scenario.expect.loses_wal {
             self.close_archive_gap().await?;
         }
-        let clock_error = times::millis(live.clock_error());
-        let findings = context.findings();
+        let evidence = Evidence { began, ended, state, clock_error: live.clock_error(), findings: context.findings() };
         drop(observer);
         ledger.close().await?;
-
         // Only what is on disk counts.
-        let content = ledger::read(path)?;
+        Ok(self.evaluate(scenario, name, ledger::read(path)?, evidence))
+    }
+
+    /// Passes the verdict on a run.
+    fn evaluate(&self, scenario: &Scenario, name: &str, content: LedgerContent, evidence: Evidence) -> DrillRun {
+        let Evidence { began, ended, state, clock_error, findings } = evidence;
         let verdict = judge(&content.history, &state);
         let mut times = times::measure(&content.history, &content.events, ended);
         times.lost_ms = times::lost(&content.history, &verdict, times.injected_ms);
         let mut criteria = criteria(&scenario.expect, &verdict, &times, &content.events, self.options.max_rto);
         criteria.extend(findings);
-        Ok(DrillRun {
+        DrillRun {
             run: name.into(),
             scenario: scenario.id.into(),
             title: scenario.text.title.into(),
@@ -150,8 +167,8 @@ impl Runner<'_> {
             times,
             events: content.events,
             forks: state.forks,
-            clock_error_ms: clock_error,
-        })
+            clock_error_ms: times::millis(clock_error),
+        }
     }
 
     /// Breaks the stack and sees it recover, while the writes flow.

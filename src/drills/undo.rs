@@ -172,7 +172,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_fault_that_can_not_be_undone_wholly_does_not_count_as_undone() {
-        assert_eq!(undone(&changes(), Some(&Undo::Unfence)).await.last().unwrap(), "Unfence");
+        let expected = ["Continue", "ForceFailover { from: \"user-db-1\" }", "Unfence"];
+        assert_eq!(undone(&changes(), Some(&Undo::Unfence)).await, expected);
     }
 
     #[tokio::test]
