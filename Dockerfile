@@ -1,7 +1,7 @@
 # The web app's image: one static binary and nothing else.
 #
-# Its build context is what `stackctl render --build-context DIR` writes: the app's sources, and
-# manifests and a lock file that name its dependencies alone. `stackctl up` builds from it by
+# Its build context is what `stackctl render --build-context DIR` writes: the sources of the app and of
+# the protocol that it shares with stackctl, and manifests and a lock file that name their dependencies alone. `stackctl up` builds from it by
 # itself. Builds with any engine, also one without BuildKit: no mounts, no heredocs.
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 FROM ${RUST_IMAGE} AS build
@@ -24,16 +24,19 @@ ENV CARGO_INCREMENTAL=0 \
 # more features' dependencies than the app turns on, which cargo drops; it must not lack any:
 # what it gains would be pinned by nobody.
 COPY Cargo.toml Cargo.lock ./
+COPY protocol/Cargo.toml protocol/Cargo.toml
 COPY web/Cargo.toml web/Cargo.toml
-RUN mkdir web/src && : > web/src/lib.rs && echo 'fn main() {}' > web/src/main.rs \
+RUN mkdir protocol/src web/src && : > protocol/src/lib.rs && : > web/src/lib.rs \
+ && echo 'fn main() {}' > web/src/main.rs \
  && grep ^checksum Cargo.lock | sort > /pinned \
  && cargo build --release --target "$(cat /target)" \
  && if grep ^checksum Cargo.lock | sort | comm -13 /pinned - | grep .; then \
       echo 'Cargo.lock lacks these: nothing pins them' >&2; exit 1; fi
 
 # The app. Cargo goes by modification times, and these may be older than the stand-ins'.
+COPY protocol protocol
 COPY web web
-RUN touch web/src/lib.rs web/src/main.rs \
+RUN touch protocol/src/lib.rs web/src/lib.rs web/src/main.rs \
  && cargo build --locked --release --target "$(cat /target)" \
  && install -D "target/$(cat /target)/release/user-app" /out/user-app \
  && touch -d @0 /out/user-app

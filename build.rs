@@ -1,7 +1,8 @@
 //! Tells cargo when what is embedded has changed, and makes the manifests of the web image's build context.
 //!
 //! The image holds the web app alone, so its context names nothing else: a dependency that only stackctl has
-//! changes neither the context's digest nor, with it, the image.
+//! changes neither the context's digest nor, with it, the image. Of the workspace's packages it has the app and the
+//! protocol that the app shares with stackctl.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -12,34 +13,42 @@ use toml::{Table, Value};
 
 /// The web app's package.
 const APP: &str = "user-app";
+/// The folders of the packages that the context has, the app's first.
+const FOLDERS: [&str; 2] = ["web", "protocol"];
 /// Tables of the root manifest that are about more than the root package.
 const OF_ALL: [&str; 2] = ["workspace", "profile"];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    for path in ["assets", "web", "Dockerfile", "Cargo.toml", "Cargo.lock"] {
+    for path in ["assets", "Dockerfile", "Cargo.toml", "Cargo.lock"].into_iter().chain(FOLDERS) {
         println!("cargo:rerun-if-changed={path}");
     }
     let mut workspace: Table = fs::read_to_string("Cargo.toml")?.parse()?;
-    let mut app: Table = fs::read_to_string("web/Cargo.toml")?.parse()?;
     let mut lock: Table = fs::read_to_string("Cargo.lock")?.parse()?;
+    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    let out = Path::new(&out);
 
-    let for_tests = names(app.remove("dev-dependencies").as_ref());
-    let used = dependencies(&app);
+    let mut used = BTreeSet::new();
+    for folder in FOLDERS {
+        let mut manifest: Table = fs::read_to_string(format!("{folder}/Cargo.toml"))?.parse()?;
+        let for_tests = names(manifest.remove("dev-dependencies").as_ref());
+        let dependencies = dependencies(&manifest);
+        let package = manifest.get("package").map(|package| text(package, "name")).unwrap_or_default();
+        forget(&mut lock, package, for_tests.difference(&dependencies))?;
+        used.extend(dependencies);
+        fs::write(out.join(format!("{folder}.toml")), manifest.to_string())?;
+    }
     workspace.retain(|table, _| OF_ALL.contains(&table));
     let profiles = workspace.get_mut("profile").and_then(Value::as_table_mut).ok_or("Cargo.toml has no profiles")?;
     profiles.retain(|name, _| name == "release");
     let shared = workspace.get_mut("workspace").and_then(Value::as_table_mut).ok_or("Cargo.toml has no workspace")?;
-    shared.insert("members".into(), Value::Array(vec!["web".into()]));
+    shared.insert("members".into(), Value::Array(FOLDERS.map(Value::from).to_vec()));
     let versions = shared.get_mut("dependencies").and_then(Value::as_table_mut);
     versions.ok_or("Cargo.toml has no workspace.dependencies")?.retain(|name, _| used.contains(name));
-    reduce(&mut lock, for_tests.difference(&used))?;
+    reduce(&mut lock)?;
 
-    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    let out = Path::new(&out);
     fs::write(out.join("workspace.toml"), workspace.to_string())?;
-    fs::write(out.join("app.toml"), app.to_string())?;
     fs::write(out.join("workspace.lock"), lock.to_string())?;
     Ok(())
 }
@@ -57,14 +66,24 @@ fn dependencies(package: &Table) -> BTreeSet<String> {
     all
 }
 
-/// Leaves in a lock file what the app is built from. What `for_tests` names is not followed.
-fn reduce<'a>(lock: &mut Table, for_tests: impl Iterator<Item = &'a String>) -> Result<()> {
-    let packages = lock.get_mut("package").and_then(Value::as_array_mut).ok_or("Cargo.lock has no packages")?;
-    let for_tests: BTreeSet<&str> = for_tests.map(String::as_str).collect();
-    let app = packages.iter_mut().find(|package| text(package, "name") == APP).ok_or("Cargo.lock lacks the app")?;
-    let listed = app.get_mut("dependencies").and_then(Value::as_array_mut).ok_or("the app depends on nothing")?;
-    listed.retain(|name| !name.as_str().is_some_and(|name| for_tests.contains(first_word(name))));
+fn packages(lock: &mut Table) -> Result<&mut Vec<Value>> {
+    Ok(lock.get_mut("package").and_then(Value::as_array_mut).ok_or("Cargo.lock has no packages")?)
+}
 
+/// Takes from a package in a lock file what it needs for its tests alone.
+fn forget<'a>(lock: &mut Table, package: &str, for_tests: impl Iterator<Item = &'a String>) -> Result<()> {
+    let for_tests: BTreeSet<&str> = for_tests.map(String::as_str).collect();
+    let entry = packages(lock)?.iter_mut().find(|entry| text(entry, "name") == package);
+    let entry = entry.ok_or_else(|| format!("Cargo.lock lacks {package}"))?;
+    let listed = entry.get_mut("dependencies").and_then(Value::as_array_mut);
+    let listed = listed.ok_or_else(|| format!("{package} depends on nothing"))?;
+    listed.retain(|name| !name.as_str().is_some_and(|name| for_tests.contains(first_word(name))));
+    Ok(())
+}
+
+/// Leaves in a lock file what the app is built from.
+fn reduce(lock: &mut Table) -> Result<()> {
+    let packages = packages(lock)?;
     let mut kept = BTreeSet::new();
     let mut open = vec![APP.to_owned()];
     while let Some(wanted) = open.pop() {

@@ -11,17 +11,19 @@ use super::short_digest;
 use crate::error::Result;
 
 static WEB: Dir = include_dir!("$CARGO_MANIFEST_DIR/web");
+static PROTOCOL: Dir = include_dir!("$CARGO_MANIFEST_DIR/protocol");
 
 /// Files of the build beside the app's own. The manifests are made by the build script from the workspace's:
 /// they name what the app depends on and nothing else.
-const WORKSPACE: [(&str, &str); 4] = [
+const WORKSPACE: [(&str, &str); 5] = [
     ("Dockerfile", include_str!("../../Dockerfile")),
     ("Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/workspace.toml"))),
     ("Cargo.lock", include_str!(concat!(env!("OUT_DIR"), "/workspace.lock"))),
-    ("web/Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/app.toml"))),
+    ("web/Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/web.toml"))),
+    ("protocol/Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/protocol.toml"))),
 ];
 
-/// Folders of `web/` that do not reach the image.
+/// Folders of a package that do not reach the image.
 const LEFT_OUT: [&str; 2] = ["tests/", "target/"];
 
 /// The build context: path and content, in the order of the paths.
@@ -33,20 +35,21 @@ pub struct ImageContext {
 /// The embedded build context.
 pub fn image_context() -> ImageContext {
     let mut files = BTreeMap::new();
-    collect(&WEB, &mut files);
+    collect("web", &WEB, &mut files);
+    collect("protocol", &PROTOCOL, &mut files);
     files.extend(WORKSPACE.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes())));
     ImageContext { files }
 }
 
-fn collect(dir: &'static Dir, files: &mut BTreeMap<String, &'static [u8]>) {
+fn collect(package: &str, dir: &'static Dir, files: &mut BTreeMap<String, &'static [u8]>) {
     for file in dir.files() {
         let path = file.path().to_string_lossy().replace('\\', "/");
         if !LEFT_OUT.iter().any(|folder| path.starts_with(folder)) {
-            files.insert(format!("web/{path}"), file.contents());
+            files.insert(format!("{package}/{path}"), file.contents());
         }
     }
     for dir in dir.dirs() {
-        collect(dir, files);
+        collect(package, dir, files);
     }
 }
 
@@ -90,10 +93,11 @@ mod tests {
     #[test]
     fn the_context_holds_what_the_build_needs_and_no_tests() {
         let context = image_context();
-        for path in ["Dockerfile", "Cargo.toml", "Cargo.lock", "web/Cargo.toml", "web/src/main.rs"] {
+        let web = ["web/Cargo.toml", "web/src/main.rs", "protocol/Cargo.toml", "protocol/src/lib.rs"];
+        for path in ["Dockerfile", "Cargo.toml", "Cargo.lock"].into_iter().chain(web) {
             assert!(context.files.contains_key(path), "{path} is missing");
         }
-        assert!(!context.files.keys().any(|path| path.starts_with("web/tests/")));
+        assert!(!context.files.keys().any(|path| path.contains("/tests/")));
     }
 
     #[test]
@@ -112,6 +116,11 @@ mod tests {
         }
         assert!(text("Cargo.lock").contains("checksum"));
         assert!(!text("web/Cargo.toml").contains("proptest"));
+        assert!(!text("protocol/Cargo.toml").contains("serde_json"));
+        // The Dockerfile builds with this lock file as it is.
+        let lock = text("Cargo.lock");
+        let protocol = lock.split("[[package]]").find(|package| package.contains(r#"name = "stackctl-protocol""#));
+        assert!(protocol.is_some_and(|package| package.contains("\"serde\"") && !package.contains("serde_json")));
     }
 
     #[test]

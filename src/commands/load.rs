@@ -6,7 +6,7 @@ use crate::{
     config::{Config, Options, parse_duration},
     context::Context,
     error::{self, Result, usage},
-    load::{self, Plan, Record, Report},
+    load::{self, LoadPlan, LoadRecord, LoadReport},
     ui::{self, Event, Style},
 };
 
@@ -21,7 +21,7 @@ pub async fn run(global: &Global, args: &LoadArgs, style: Style) -> Result<u8> {
     let target = config.target.describe();
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
-    let mut record = Record::default();
+    let mut record = LoadRecord::default();
     let outcome = send_and_clean(&cx, &plan, &mut record).await;
     screen.close().await;
     let report = record.report(target, &plan);
@@ -29,23 +29,23 @@ pub async fn run(global: &Global, args: &LoadArgs, style: Style) -> Result<u8> {
         show(report, global)?;
     }
     outcome?;
-    report.as_ref().map_or(Ok(()), load::verdict)?;
+    report.as_ref().map_or(Ok(()), load::ensure_no_failures)?;
     Ok(0)
 }
 
-fn plan(args: &LoadArgs) -> Result<Plan> {
+fn plan(args: &LoadArgs) -> Result<LoadPlan> {
     if !(1.0..=100_000.0).contains(&args.rate) {
         return Err(usage(format!("--rate {} is out of range: 1 to 100000", args.rate)).into());
     }
     let lasts = parse_duration("--duration", &args.duration)?;
-    Ok(Plan { rate: args.rate, lasts, users: args.users, scale_down: !args.no_scale_down })
+    Ok(LoadPlan { rate: args.rate, lasts, users: args.users, scale_down: !args.no_scale_down })
 }
 
-async fn send_and_clean(cx: &Context, plan: &Plan, record: &mut Record) -> Result<()> {
+async fn send_and_clean(cx: &Context, plan: &LoadPlan, record: &mut LoadRecord) -> Result<()> {
     let mut interrupt = std::pin::pin!(signal());
     // Nothing is changed before this: a load that someone else sends is not ours to end.
     tokio::select! {
-        checked = load::check(cx, plan) => checked?,
+        checked = load::ensure_sendable(cx, plan) => checked?,
         name = &mut interrupt => return Err(interrupted(name).into()),
     }
     let outcome = tokio::select! {
@@ -53,7 +53,7 @@ async fn send_and_clean(cx: &Context, plan: &Plan, record: &mut Record) -> Resul
         name = &mut interrupt => Err(interrupted(name).into()),
     };
     cx.doing(load::PHASE, "removing the sender and the users that it registered");
-    match (outcome, load::clean(cx).await) {
+    match (outcome, load::clean_up(cx).await) {
         (outcome, Ok(_)) => outcome,
         (Ok(()), Err(error)) => Err(error),
         (Err(error), Err(also)) => {
@@ -64,7 +64,7 @@ async fn send_and_clean(cx: &Context, plan: &Plan, record: &mut Record) -> Resul
     }
 }
 
-fn show(report: &Report, global: &Global) -> Result<()> {
+fn show(report: &LoadReport, global: &Global) -> Result<()> {
     if global.output == Output::Json {
         ui::out(&serde_json::to_string(report)?);
     } else {

@@ -22,7 +22,7 @@ use super::{
     },
     observer::{ObservedState, Observer, fault_is_visible, wait},
     preconditions::{DRILLABLE_WITHIN, count_streaming_standbys, ensure_drillable, quorum_is_known},
-    prober::{Flow, Live, Load, Place, pod},
+    prober::{LiveCounts, ProberPod, ProberSession, WriteSchedule, pod},
     scenarios::{RunContext, Scenario, Setup},
     target::DrillTarget,
     undo::{Undo, undo_latest_first},
@@ -114,11 +114,16 @@ impl Runner<'_> {
         self.doing("starting the prober");
         pod::start(target, scenario.requires.loses_a_node().then_some(context.node.as_str())).await?;
 
-        let place = Place { kube: target.kube.clone(), namespace: target.namespace.clone(), pod: pod::NAME.into() };
+        let prober =
+            ProberPod { kube: target.kube.clone(), namespace: target.namespace.clone(), name: pod::NAME.into() };
         let workload = &scenario.workload;
-        let load = Load { streams: workload.streams.to_vec(), rate: self.options.rate, lead_time: workload.lead_time };
-        let mut flow = Flow::start(place, name, load, ledger.clone(), clock);
-        let live = std::sync::Arc::clone(&flow.live);
+        let schedule = WriteSchedule {
+            streams: workload.streams.to_vec(),
+            rate: self.options.rate,
+            lead_time: workload.lead_time,
+        };
+        let mut session = ProberSession::start(prober, name, schedule, ledger.clone(), clock);
+        let live = std::sync::Arc::clone(&session.live);
         let script = async {
             let break_and_recover = self.break_and_recover(scenario, &context, &changes, &observer);
             tokio::select! {
@@ -128,10 +133,10 @@ impl Runner<'_> {
         };
         let ended = tokio::select! {
             ended = script => ended?,
-            broken = flow.broken() => { broken?; clock.now() }
+            broken = session.broken() => { broken?; clock.now() }
         };
         self.doing("waiting for the last answers");
-        flow.finish().await?;
+        session.finish().await?;
         self.doing("reading every instance");
         let state = final_state::read(target, name).await.context("cannot read the rows after the drill")?;
         if scenario.expect.loses_wal {
@@ -207,7 +212,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    async fn show_progress(&self, observer: &Observer, live: &Live) {
+    async fn show_progress(&self, observer: &Observer, live: &LiveCounts) {
         let mut ticks = tokio::time::interval(Duration::from_secs(1));
         let mut view = LiveView::default();
         loop {

@@ -1,17 +1,15 @@
-//! What came of a load, for people and for programs.
+//! The report of a load, for people and for programs.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
+use stackctl_protocol::load::{RequestCounts, SenderReport};
 
-use super::{
-    Plan,
-    told::{Counts, Told},
-};
+use super::{LoadPlan, sender_report::milliseconds};
 
-/// How many pods there were, and when that changed.
+/// A change of the number of pods.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Change {
+pub struct PodCountChange {
     /// Seconds since the load began.
     pub at: f64,
     /// Pods that the autoscaler wanted.
@@ -22,37 +20,37 @@ pub struct Change {
     pub cpu: Option<i32>,
 }
 
-/// Requests of a part of the run. Times in milliseconds from when a request was due.
+/// The result of a stage of the run. Times in milliseconds from when a request was due.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Part {
+struct StageResult {
     rate: f64,
     answered: u64,
     failed: u64,
-    /// Due, and without an outcome when the run ended.
+    /// Requests that were due, and had no outcome when the run ended.
     unanswered: u64,
     p50_ms: f64,
     p99_ms: f64,
     max_ms: f64,
 }
 
-impl Part {
-    /// `due`: how many requests should have been sent, if that is known.
-    fn new(rate: f64, counts: &Counts, due: u64) -> Part {
-        Part {
+impl StageResult {
+    /// Makes the result; `due` is how many requests should have been sent, if that is known.
+    fn new(rate: f64, counts: &RequestCounts, due: u64) -> StageResult {
+        StageResult {
             unanswered: due.saturating_sub(counts.answered + counts.failed),
             rate,
             answered: counts.answered,
             failed: counts.failed,
-            p50_ms: counts.p50_ms(),
-            p99_ms: counts.p99_ms(),
-            max_ms: counts.max as f64 / 1000.0,
+            p50_ms: milliseconds(counts.p50),
+            p99_ms: milliseconds(counts.p99),
+            max_ms: milliseconds(counts.max),
         }
     }
 }
 
-/// The pods of a run. Times in seconds; `None`: it did not happen.
+/// The numbers of pods in a run. Times in seconds; `None` for what did not happen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Pods {
+struct PodCounts {
     before: i32,
     most: i32,
     after: i32,
@@ -64,14 +62,17 @@ struct Pods {
     scale_down_s: Option<f64>,
 }
 
-impl Pods {
-    fn new(changes: &[Change], load_ends: f64) -> Pods {
+impl PodCounts {
+    fn new(changes: &[PodCountChange], load_ends: f64) -> PodCounts {
         let before = changes.first().map_or(0, |first| first.ready);
         let most = changes.iter().map(|change| change.ready).max().unwrap_or(before);
         let after = changes.last().map_or(before, |last| last.ready);
-        let at = |holds: &dyn Fn(&Change) -> bool| changes.iter().find(|change| holds(change)).map(|change| change.at);
-        let back = |change: &Change| change.at >= load_ends && change.ready <= before && change.wanted <= before;
-        Pods {
+        let at = |holds: &dyn Fn(&PodCountChange) -> bool| {
+            changes.iter().find(|change| holds(change)).map(|change| change.at)
+        };
+        let back =
+            |change: &PodCountChange| change.at >= load_ends && change.ready <= before && change.wanted <= before;
+        PodCounts {
             before,
             most,
             after,
@@ -82,44 +83,44 @@ impl Pods {
     }
 }
 
-/// The whole result.
+/// The report of a load.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct LoadReport {
     event: &'static str,
     target: String,
     users: u32,
     seconds: u64,
-    load: Part,
-    scaling_back: Part,
+    load: StageResult,
+    scaling_back: StageResult,
     /// How often each reason for a failure came.
     reasons: BTreeMap<String, u64>,
-    pods: Pods,
-    changes: Vec<Change>,
+    pods: PodCounts,
+    changes: Vec<PodCountChange>,
 }
 
-impl Report {
-    /// Makes it from the sender's last line and the changes that were seen.
-    pub fn new(target: String, plan: &Plan, last: Told, changes: Vec<Change>) -> Report {
+impl LoadReport {
+    /// Makes the report of the sender's last one and of the changes that were seen.
+    pub fn new(target: String, plan: &LoadPlan, last: SenderReport, changes: Vec<PodCountChange>) -> LoadReport {
         let seconds = last.second.min(plan.lasts.as_secs());
-        Report {
+        LoadReport {
             event: "report",
             target,
             users: plan.users,
             seconds,
-            load: Part::new(plan.rate, &last.load, (plan.rate * seconds as f64) as u64),
-            scaling_back: Part::new(plan.trickle(), &last.tail, 0),
+            load: StageResult::new(plan.rate, &last.load, (plan.rate * seconds as f64) as u64),
+            scaling_back: StageResult::new(plan.tail_rate(), &last.tail, 0),
             reasons: last.reasons,
-            pods: Pods::new(&changes, seconds as f64),
+            pods: PodCounts::new(&changes, seconds as f64),
             changes,
         }
     }
 
-    /// Requests that failed.
+    /// The requests that failed.
     pub fn failed(&self) -> u64 {
         self.load.failed + self.scaling_back.failed
     }
 
-    /// Requests that were sent and had an outcome.
+    /// The requests that were sent and had an outcome.
     pub fn requests(&self) -> u64 {
         self.load.answered + self.scaling_back.answered + self.failed()
     }
@@ -127,7 +128,7 @@ impl Report {
     /// The closing table.
     pub fn text(&self) -> String {
         let mut text = format!("{:<30}{:>12}{:>15}\n", "", "load", "scaling back");
-        let mut row = |what: &str, of: &dyn Fn(&Part) -> String| {
+        let mut row = |what: &str, of: &dyn Fn(&StageResult) -> String| {
             let _ = writeln!(text, "{what:<30}{:>12}{:>15}", of(&self.load), of(&self.scaling_back));
         };
         row("requests a second, wanted", &|part| part.rate.to_string());
@@ -143,7 +144,7 @@ impl Report {
             let _ = writeln!(text, "  {count} × {reason}");
         }
         text.push('\n');
-        let Pods { before, most, after, .. } = self.pods;
+        let PodCounts { before, most, after, .. } = self.pods;
         let mut line = |what: &str, value: String| {
             let _ = writeln!(text, "{what:<40}  {value}");
         };
@@ -160,21 +161,32 @@ impl Report {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use crate::load::told::Stage;
+    use stackctl_protocol::load::Stage;
 
-    fn change(at: f64, wanted: i32, ready: i32) -> Change {
-        Change { at, wanted, ready, cpu: None }
+    use super::*;
+
+    fn change(at: f64, wanted: i32, ready: i32) -> PodCountChange {
+        PodCountChange { at, wanted, ready, cpu: None }
     }
 
-    fn report(changes: Vec<Change>) -> Report {
-        let plan = Plan { rate: 400.0, lasts: Duration::from_secs(60), users: 50, scale_down: true };
-        let load = Counts { answered: 23_999, failed: 1, p50: 1_234, p99: 9_876, max: 123_456 };
-        let tail = Counts { answered: 6_000, failed: 0, p50: 1_000, p99: 2_000, max: 3_000 };
+    fn report(changes: Vec<PodCountChange>) -> LoadReport {
+        let plan = LoadPlan { rate: 400.0, lasts: Duration::from_secs(60), users: 50, scale_down: true };
+        let load = RequestCounts { answered: 23_999, failed: 1, p50: 1_234, p99: 9_876, max: 123_456 };
+        let tail = RequestCounts { answered: 6_000, failed: 0, p50: 1_000, p99: 2_000, max: 3_000 };
         let reasons = [("HTTP 503".to_owned(), 1)].into();
-        let now = Counts::default();
-        let last = Told { second: 360, stage: Stage::Tail, busy: 0, waiting: 0, now, load, tail, reasons, ended: true };
-        Report::new("context test".into(), &plan, last, changes)
+        let now = RequestCounts::default();
+        let last = SenderReport {
+            second: 360,
+            stage: Stage::Tail,
+            busy: 0,
+            waiting: 0,
+            now,
+            load,
+            tail,
+            reasons,
+            ended: true,
+        };
+        LoadReport::new("context test".into(), &plan, last, changes)
     }
 
     #[test]
@@ -210,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_still_under_way_is_told() {
-        let counts = Counts { answered: 28_860, failed: 40, ..Counts::default() };
-        assert_eq!(Part::new(400.0, &counts, 30_000).unanswered, 1_100);
-        assert_eq!(Part::new(400.0, &counts, 0).unanswered, 0);
+    fn what_was_still_under_way_is_reported() {
+        let counts = RequestCounts { answered: 28_860, failed: 40, ..RequestCounts::default() };
+        assert_eq!(StageResult::new(400.0, &counts, 30_000).unanswered, 1_100);
+        assert_eq!(StageResult::new(400.0, &counts, 0).unanswered, 0);
     }
 
     #[test]

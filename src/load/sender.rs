@@ -18,31 +18,32 @@ use kube::{
     Api,
     api::{DeleteParams, LogParams, ObjectMeta},
 };
+use stackctl_protocol::load::{self, SenderReport, variables};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{PHASE, Plan, Told, scale::WEB};
+use super::{LoadPlan, PHASE, sender_report};
 use crate::{
     context::Context,
-    error::{Result, failed, timed_out},
+    error::{Result, failed},
     kube::{Kube, ObjectRef, explain, post_params, wait_ready},
-    names::FIELD_MANAGER,
-    progress,
+    names::{APP_NAME, FIELD_MANAGER, WEB},
+    poll, progress,
 };
 
-/// Its name: there is one load at a time.
+/// The pod's name: there is one load at a time.
 const NAME: &str = "stackctl-load";
-/// How long it may take to run.
+/// The time within which the pod must run.
 const START: Duration = Duration::from_secs(90);
-/// How long it may take to go: it waits for the last answers.
+/// The time within which the pod must go: it waits for the last answers.
 const END: Duration = Duration::from_secs(30);
-/// The same for the kubelet, in seconds.
+/// The pod's grace period in seconds.
 const GRACE: i64 = 10;
-/// Beyond what it is to do, it may live this long in seconds, if nothing else ends it.
+/// The seconds that the pod may live beyond what it is to do, if nothing else ends it.
 const MARGIN: u64 = 180;
-/// Between two attempts to read its log.
+/// The pause between two attempts to read the log, and between two looks whether the pod is gone.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The running pod.
+/// The sender: the running pod, and the task that reads its log.
 pub struct Sender {
     kube: Kube,
     namespace: String,
@@ -50,19 +51,19 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Starts it and waits until it runs.
+    /// Starts the sender and waits until it runs.
     ///
     /// # Errors
     /// The pod is refused, or it does not run within 90 s; with the reason.
-    pub async fn start(cx: &Context, plan: &Plan) -> Result<Sender> {
+    pub async fn start(cx: &Context, plan: &LoadPlan) -> Result<Sender> {
         let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
         let web: Api<Deployment> = Api::namespaced(kube.client(), namespace);
         let web = web.get(WEB).await.with_context(|| format!("cannot read Deployment {namespace}/{WEB}"))?;
         let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
         // One that has ended.
         remove(kube, namespace).await?;
-        let params = post_params(FIELD_MANAGER);
-        pods.create(&params, &pod(web, plan)?).await.context("cannot start the load's sender")?;
+        let created = pods.create(&post_params(FIELD_MANAGER), &pod(web, plan)?).await;
+        created.context("cannot start the load's sender")?;
         let sender = Sender { kube: kube.clone(), namespace: namespace.clone(), reading: None };
         let deadline = cx.deadline.min(Instant::now() + START);
         let observer = progress::observer(&cx.reporter, PHASE);
@@ -74,39 +75,39 @@ impl Sender {
         ObjectRef::namespaced("v1", "Pod", &self.namespace, NAME)
     }
 
-    /// What it tells from now on, each line once, also through broken connections to the API server.
-    pub fn told(&mut self) -> mpsc::UnboundedReceiver<Told> {
-        let (to, told) = mpsc::unbounded_channel();
+    /// Follows the log: each report once, also through broken connections to the API server.
+    pub fn reports(&mut self) -> mpsc::UnboundedReceiver<SenderReport> {
+        let (to, reports) = mpsc::unbounded_channel();
         let pods: Api<Pod> = Api::namespaced(self.kube.client(), &self.namespace);
-        self.reading = Some(tokio::spawn(read(pods, to)));
-        told
+        self.reading = Some(tokio::spawn(follow_log(pods, to)));
+        reports
     }
 
-    /// Asks it to end and returns its last line. The pod is gone then.
+    /// Asks the sender to end and returns its last report. The pod is gone then.
     ///
     /// # Errors
     /// The API server refuses, or the pod does not go.
-    pub async fn end(&self, told: &mut mpsc::UnboundedReceiver<Told>) -> Result<Option<Told>> {
+    pub async fn end(&self, reports: &mut mpsc::UnboundedReceiver<SenderReport>) -> Result<Option<SenderReport>> {
         let pods: Api<Pod> = Api::namespaced(self.kube.client(), &self.namespace);
         ask_to_end(&pods).await?;
         let mut last = None;
-        let words = async {
-            while let Some(line) = told.recv().await {
-                let ended = line.ended;
-                last = Some(line);
+        let last_words = async {
+            while let Some(report) = reports.recv().await {
+                let ended = report.ended;
+                last = Some(report);
                 if ended {
                     break;
                 }
             }
         };
-        // Without its last words, what it told before is what is known.
-        let _ = tokio::time::timeout(END, words).await;
-        gone(&pods).await?;
+        // Without its last words, what it reported before is what is known.
+        let _ = tokio::time::timeout(END, last_words).await;
+        wait_until_gone(&pods).await?;
         Ok(last)
     }
 
-    /// Why it tells nothing any more.
-    pub async fn lost(&self) -> anyhow::Error {
+    /// Explains why the sender reports nothing any more.
+    pub async fn explain_loss(&self) -> anyhow::Error {
         let problems = explain(&self.kube, &self.object()).await.unwrap_or_default();
         let why = problems.first().map_or_else(|| "it tells nothing any more".to_owned(), |problem| problem.sentence());
         let failure = failed(format!("the load's sender is gone: {why}"));
@@ -122,14 +123,14 @@ impl Drop for Sender {
     }
 }
 
-/// Whether there is no load yet.
+/// Makes sure that no load is being sent.
 ///
 /// # Errors
-/// There is one, or the API server does not tell.
-pub async fn idle(kube: &Kube, namespace: &str) -> Result<()> {
+/// A load is being sent, or the API server does not tell.
+pub async fn ensure_no_other_load(kube: &Kube, namespace: &str) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
     let found = pods.get_opt(NAME).await.context("cannot look for the sender of another load")?;
-    if !found.as_ref().is_some_and(running) {
+    if !found.as_ref().is_some_and(is_running) {
         return Ok(());
     }
     Err(failed(format!("a load is being sent already, by pod {namespace}/{NAME}"))
@@ -138,8 +139,8 @@ pub async fn idle(kube: &Kube, namespace: &str) -> Result<()> {
         .into())
 }
 
-/// Follows the log until the pod is gone.
-async fn read(pods: Api<Pod>, to: mpsc::UnboundedSender<Told>) {
+/// Reads the log until the pod is gone.
+async fn follow_log(pods: Api<Pod>, to: mpsc::UnboundedSender<SenderReport>) {
     let (mut last, mut first) = (None, true);
     loop {
         // After a broken connection a little of what is known comes again.
@@ -147,25 +148,26 @@ async fn read(pods: Api<Pod>, to: mpsc::UnboundedSender<Told>) {
         if let Ok(log) = pods.log_stream(NAME, &params).await {
             let mut lines = log.lines();
             while let Some(Ok(line)) = lines.next().await {
-                let Some(told) = Told::parse(&line) else { continue };
-                if !told.ended && last.is_some_and(|last| told.second <= last) {
+                let Some(report) = sender_report::parse(&line) else { continue };
+                if !report.ended && last.is_some_and(|last| report.second <= last) {
                     continue;
                 }
-                last = Some(told.second);
-                if to.send(told).is_err() {
+                last = Some(report.second);
+                if to.send(report).is_err() {
                     return;
                 }
             }
         }
         first = false;
         match pods.get_opt(NAME).await {
-            Ok(pod) if !pod.as_ref().is_some_and(running) => return,
+            Ok(pod) if !pod.as_ref().is_some_and(is_running) => return,
             _ => tokio::time::sleep(PAUSE).await,
         }
     }
 }
 
-fn running(pod: &Pod) -> bool {
+/// Whether a pod has not ended.
+fn is_running(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     !matches!(phase, Some("Succeeded" | "Failed"))
 }
@@ -177,7 +179,7 @@ fn running(pod: &Pod) -> bool {
 pub async fn remove(kube: &Kube, namespace: &str) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
     ask_to_end(&pods).await?;
-    gone(&pods).await
+    wait_until_gone(&pods).await
 }
 
 async fn ask_to_end(pods: &Api<Pod>) -> Result<()> {
@@ -189,18 +191,13 @@ async fn ask_to_end(pods: &Api<Pod>) -> Result<()> {
     }
 }
 
-async fn gone(pods: &Api<Pod>) -> Result<()> {
-    let gone = async {
-        while pods.get_opt(NAME).await?.is_some() {
-            tokio::time::sleep(PAUSE).await;
-        }
-        anyhow::Ok(())
-    };
-    let late = || timed_out(format!("pod {NAME} does not go within {} s", END.as_secs()));
-    tokio::time::timeout(END, gone).await.map_err(|_| late())?
+async fn wait_until_gone(pods: &Api<Pod>) -> Result<()> {
+    let gone = async || Ok(pods.get_opt(NAME).await?.is_none().then_some(()));
+    poll::until(END, PAUSE, &format!("pod {NAME} does not go"), gone).await
 }
 
-fn pod(web: Deployment, plan: &Plan) -> Result<Pod> {
+/// The sender's pod; it goes with the web app's Deployment.
+fn pod(web: Deployment, plan: &LoadPlan) -> Result<Pod> {
     // It goes with the app, whatever becomes of this program.
     let owner = OwnerReference {
         api_version: "apps/v1".into(),
@@ -209,11 +206,7 @@ fn pod(web: Deployment, plan: &Plan) -> Result<Pod> {
         uid: web.metadata.uid.clone().unwrap_or_default(),
         ..OwnerReference::default()
     };
-    let labels = [
-        ("app.kubernetes.io/name", NAME),
-        ("app.kubernetes.io/component", "load"),
-        ("app.kubernetes.io/part-of", "stackctl"),
-    ];
+    let labels = [(APP_NAME, NAME), ("app.kubernetes.io/component", "load"), ("app.kubernetes.io/part-of", "stackctl")];
     let template = web.spec.and_then(|spec| spec.template.spec).context("the web app has no pods")?;
     Ok(Pod {
         metadata: ObjectMeta {
@@ -227,18 +220,19 @@ fn pod(web: Deployment, plan: &Plan) -> Result<Pod> {
     })
 }
 
-fn spec(template: PodSpec, plan: &Plan) -> Result<PodSpec> {
+/// What the sender has of the web app's pod: image and restrictions.
+fn spec(template: PodSpec, plan: &LoadPlan) -> Result<PodSpec> {
     let app = template.containers.into_iter().next().context("the web app has no container")?;
     // A word of its own for each run, so that what is registered never collides.
     let run = format!("load-{}", jiff::Timestamp::now().strftime("%Y%m%d%H%M%S"));
     let settings = [
-        ("LOAD_WEB", format!("{WEB}:80")),
-        ("LOAD_RUN", run),
-        ("LOAD_RATE", plan.rate.to_string()),
-        ("LOAD_SECONDS", plan.lasts.as_secs().to_string()),
-        ("LOAD_USERS", plan.users.to_string()),
-        ("LOAD_TAIL_RATE", plan.trickle().to_string()),
-        ("LOAD_TAIL_SECONDS", plan.tail().as_secs().to_string()),
+        (variables::WEB, format!("{WEB}:80")),
+        (variables::RUN, run),
+        (variables::RATE, plan.rate.to_string()),
+        (variables::SECONDS, plan.lasts.as_secs().to_string()),
+        (variables::USERS, plan.users.to_string()),
+        (variables::TAIL_RATE, plan.tail_rate().to_string()),
+        (variables::TAIL_SECONDS, plan.tail().as_secs().to_string()),
     ];
     let setting = |(name, value): (&str, String)| EnvVar { name: name.into(), value: Some(value), value_from: None };
     // A processor's share, so that a full node does not slow the sender down and its clock with it.
@@ -248,7 +242,7 @@ fn spec(template: PodSpec, plan: &Plan) -> Result<PodSpec> {
         name: "sender".into(),
         image: app.image,
         image_pull_policy: app.image_pull_policy,
-        args: Some(vec!["load".into()]),
+        args: Some(vec![load::COMMAND.into()]),
         env: Some(settings.map(setting).into()),
         resources: Some(ResourceRequirements { requests: Some(requests), ..ResourceRequirements::default() }),
         security_context: app.security_context,
@@ -289,7 +283,7 @@ mod tests {
                     "securityContext": {"readOnlyRootFilesystem": true}}]}}}
         }))
         .unwrap();
-        let plan = Plan { rate: 400.0, lasts: Duration::from_secs(60), users: 50, scale_down: true };
+        let plan = LoadPlan { rate: 400.0, lasts: Duration::from_secs(60), users: 50, scale_down: true };
         let pod = pod(web, &plan).unwrap();
         assert_eq!(pod.metadata.owner_references.unwrap()[0].uid, "u-1");
         let spec = pod.spec.unwrap();

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use stackctl_protocol::{load as load_protocol, probe as probe_protocol};
 use tracing::level_filters::LevelFilter;
 use user_app::app::VERSION;
 use user_app::config::{Config, Database};
@@ -31,8 +32,8 @@ fn run() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         None | Some("serve") => serve::serve(Config::from_env()?),
         Some("migrate") => migrate(),
-        Some("probe") => drill(),
-        Some("load") => send_load(),
+        Some(probe_protocol::COMMAND) => send_writes(),
+        Some(load_protocol::COMMAND) => send_load(),
         Some("version") => {
             tracing::info!(version = VERSION, "user-app");
             Ok(())
@@ -49,16 +50,16 @@ fn migrate() -> Result<()> {
     Ok(())
 }
 
-fn drill() -> Result<()> {
-    let web = std::env::var("PROBE_WEB").unwrap_or_else(|_| "user-app:80".into());
-    sender()?.block_on(probe::probe(&Database::from_env()?, &web))
+fn send_writes() -> Result<()> {
+    let web = std::env::var(probe_protocol::WEB_VARIABLE).unwrap_or_else(|_| "user-app:80".into());
+    runtime()?.block_on(probe::probe(&Database::from_env()?, &web))
 }
 
 fn send_load() -> Result<()> {
-    sender()?.block_on(load::load(&load::Load::from_env()?))
+    runtime()?.block_on(load::load(&load::LoadSettings::from_env()?))
 }
 
-/// For what sends requests rather than answers them.
-fn sender() -> Result<tokio::runtime::Runtime> {
+/// The runtime of the programs that send requests rather than answer them.
+fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }

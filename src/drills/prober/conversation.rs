@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use futures::FutureExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use serde::{Deserialize, Serialize};
+use stackctl_protocol::probe::{Order, PORT, Reply};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     sync::{mpsc, watch},
@@ -22,7 +22,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::schedule::{Load, Write, schedule};
+use super::schedule::{ScheduledWrite, WriteSchedule, hand_out_writes};
 use crate::{
     drills::model::{
         clock::{Clock, Offset},
@@ -33,51 +33,31 @@ use crate::{
     kube::Kube,
 };
 
-/// The prober's port; it listens on the pod's loopback address only.
-const PORT: u16 = 7070;
 /// Questions for the time at once when a connection is new.
 const FIRST_QUESTIONS: u64 = 10;
 /// A silent connection is broken: clocks are compared every second.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long a broken connection may stay so.
+/// How long a connection may stay broken.
 const GIVE_UP: Duration = Duration::from_secs(120);
 /// How long the last answers may take after the end: the prober's patience, and a margin.
 const LAST_ANSWERS: Duration = Duration::from_secs(35);
 
-#[derive(Debug, Serialize)]
-#[serde(tag = "order", rename_all = "lowercase")]
-enum Order<'a> {
-    Hello { run: &'a str },
-    Clock { n: u64 },
-    Send { writes: &'a [Write] },
-    Confirm { upto: u64 },
-    Stop,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "report", rename_all = "lowercase")]
-enum Report {
-    Hello { process: u64, taken: u64 },
-    Clock { n: u64, now: u64 },
-    Outcome { n: u64, key: u64, sent: Option<u64>, done: u64, outcome: Outcome },
-}
-
-/// What is known so far, for the live view and the engine.
+/// The counts of writes so far, for the live view, and the error of the prober's clock.
 #[derive(Debug, Default)]
-pub struct Live {
+pub struct LiveCounts {
     acknowledged: [AtomicU64; 2],
     failed: [AtomicU64; 2],
     clock_error: AtomicU64,
 }
 
-impl Live {
-    /// Writes that were acknowledged and that failed in a stream.
+impl LiveCounts {
+    /// The writes of a stream that were acknowledged, and those that failed.
     pub fn counts(&self, stream: Stream) -> (u64, u64) {
         let of = |counters: &[AtomicU64; 2]| counters[stream as usize].load(Ordering::Relaxed);
         (of(&self.acknowledged), of(&self.failed))
     }
 
-    /// How far the prober's clock may be off.
+    /// The largest error of the prober's clock.
     pub fn clock_error(&self) -> Micros {
         self.clock_error.load(Ordering::Relaxed)
     }
@@ -92,52 +72,52 @@ impl Live {
     }
 }
 
-/// Where the prober is.
+/// The pod that the prober runs in.
 #[derive(Clone)]
-pub struct Place {
+pub struct ProberPod {
     /// The cluster.
     pub kube: Kube,
     /// The pod's namespace.
     pub namespace: String,
-    /// The pod.
-    pub pod: String,
+    /// The pod's name.
+    pub name: String,
 }
 
-/// The writes of a run while they flow.
-pub struct Flow {
-    /// What is known so far.
-    pub live: Arc<Live>,
+/// The writes of a run, which flow until the session is finished or dropped.
+pub struct ProberSession {
+    /// The counts so far.
+    pub live: Arc<LiveCounts>,
     stop: watch::Sender<bool>,
     task: JoinHandle<Result<()>>,
 }
 
-impl Flow {
-    /// Starts writing.
-    pub fn start(place: Place, run: &str, load: Load, ledger: Ledger, clock: Clock) -> Flow {
-        let live = Arc::new(Live::default());
+impl ProberSession {
+    /// Starts the conversation with the prober in `pod`, and hands out writes by `schedule`.
+    pub fn start(pod: ProberPod, run: &str, schedule: WriteSchedule, ledger: Ledger, clock: Clock) -> ProberSession {
+        let live = Arc::new(LiveCounts::default());
         let (stop, stopped) = watch::channel(false);
         let (sender, writes) = mpsc::unbounded_channel();
         let conversation = Conversation {
-            place,
+            pod,
             run: run.to_owned(),
             ledger: ledger.clone(),
             clock,
             live: Arc::clone(&live),
             offset: Offset::default(),
             process: None,
-            last: 0,
+            last_outcome: 0,
             open: BTreeMap::new(),
-            kept: VecDeque::new(),
-            handed: 0,
+            unconfirmed: VecDeque::new(),
+            handed_over: 0,
             writes,
             schedule_ended: false,
         };
-        let schedule = schedule(load, ledger, clock, sender, stopped);
-        let task = tokio::spawn(async move { tokio::try_join!(schedule, conversation.run()).map(drop) });
-        Flow { live, stop, task }
+        let handing_out = hand_out_writes(schedule, ledger, clock, sender, stopped);
+        let task = tokio::spawn(async move { tokio::try_join!(handing_out, conversation.run()).map(drop) });
+        ProberSession { live, stop, task }
     }
 
-    /// Ends when writing can't go on; the error says why. Not for use after [`Flow::finish`].
+    /// Waits until writing can't go on; the error says why. Not for use after [`ProberSession::finish`].
     ///
     /// # Errors
     /// Always: the ledger's disk failed or the prober is gone.
@@ -163,46 +143,50 @@ impl Flow {
     }
 }
 
-impl Drop for Flow {
+impl Drop for ProberSession {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
+/// The conversation with one prober, over as many connections as it takes.
 struct Conversation {
-    place: Place,
+    pod: ProberPod,
     run: String,
     ledger: Ledger,
     clock: Clock,
-    live: Arc<Live>,
+    live: Arc<LiveCounts>,
     offset: Offset,
+    /// The prober's process, once it has said who it is.
     process: Option<u64>,
-    /// The last report that is recorded.
-    last: u64,
+    /// The number of the last outcome that is recorded.
+    last_outcome: u64,
     /// Writes without an outcome.
     open: BTreeMap<u64, Stream>,
     /// Writes that are not known to have arrived.
-    kept: VecDeque<Write>,
+    unconfirmed: VecDeque<ScheduledWrite>,
     /// The last key that was sent on this connection, or had arrived before it.
-    handed: u64,
-    writes: mpsc::UnboundedReceiver<Vec<Write>>,
-    /// There will be no more writes.
+    handed_over: u64,
+    writes: mpsc::UnboundedReceiver<Vec<ScheduledWrite>>,
+    /// The schedule has no more writes.
     schedule_ended: bool,
 }
 
-/// Questions for the time on one connection.
+/// The questions for the time that were asked on one connection.
 #[derive(Debug, Default)]
-struct Questions {
+struct ClockQuestions {
     last: u64,
+    /// When each question without an answer was asked.
     asked: BTreeMap<u64, Micros>,
 }
 
 impl Conversation {
+    /// Connects again and again until all is done, or the prober does not come back.
     async fn run(mut self) -> Result<()> {
         let mut give_up = Instant::now() + GIVE_UP;
         loop {
             let began = Instant::now();
-            let Err(error) = self.connect().await else { return Ok(()) };
+            let Err(error) = self.converse().await else { return Ok(()) };
             if error.downcast_ref::<Fatal>().is_some() {
                 return Err(error);
             }
@@ -218,16 +202,16 @@ impl Conversation {
         }
     }
 
-    /// One connection, from the hello until all is done or it breaks.
-    async fn connect(&mut self) -> Result<()> {
-        let pods: Api<Pod> = Api::namespaced(self.place.kube.client(), &self.place.namespace);
-        let opening = tokio::time::timeout(SILENCE, pods.portforward(&self.place.pod, &[PORT])).await;
+    /// Converses over one connection, from the hello until all is done or the connection breaks.
+    async fn converse(&mut self) -> Result<()> {
+        let pods: Api<Pod> = Api::namespaced(self.pod.kube.client(), &self.pod.namespace);
+        let opening = tokio::time::timeout(SILENCE, pods.portforward(&self.pod.name, &[PORT])).await;
         let mut forward = opening.context("the port-forward does not open")??;
         let stream = forward.take_stream(PORT).context("the port-forward has no stream")?;
         let (read, mut write) = tokio::io::split(stream);
         let mut lines = BufReader::new(read).lines();
-        let mut questions = Questions::default();
-        send(&mut write, &Order::Hello { run: &self.run }).await?;
+        let mut questions = ClockQuestions::default();
+        send(&mut write, &Order::Hello { run: self.run.clone() }).await?;
         self.ask(&mut questions, FIRST_QUESTIONS, &mut write).await?;
 
         let (mut greeted, mut stop_sent) = (false, false);
@@ -250,29 +234,29 @@ impl Conversation {
                 line = tokio::time::timeout_at(heard + SILENCE, lines.next_line()) => {
                     let line = line.context("the prober is silent")??.context("the prober hung up")?;
                     heard = Instant::now();
-                    let mut reports: Vec<Report> = vec![serde_json::from_str(&line)?];
+                    let mut replies: Vec<Reply> = vec![serde_json::from_str(&line)?];
                     // What has arrived already goes to the disk in one go.
                     while let Some(Ok(Some(line))) = lines.next_line().now_or_never() {
-                        reports.push(serde_json::from_str(&line)?);
+                        replies.push(serde_json::from_str(&line)?);
                     }
-                    for report in &reports {
-                        match report {
-                            Report::Hello { process, taken } => {
-                                self.greeted(*process, *taken)?;
+                    for reply in &replies {
+                        match reply {
+                            Reply::Hello { process, last_key } => {
+                                self.on_hello(*process, *last_key)?;
                                 greeted = true;
                             }
-                            Report::Clock { n, now } => self.answered(&mut questions, *n, *now),
-                            Report::Outcome { .. } => {}
+                            Reply::Clock { question, now } => self.on_clock(&mut questions, *question, *now),
+                            Reply::Outcome { .. } => {}
                         }
                     }
-                    if self.record(reports).await? {
-                        send(&mut write, &Order::Confirm { upto: self.last }).await?;
+                    if self.record(replies).await? {
+                        send(&mut write, &Order::Confirm { up_to: self.last_outcome }).await?;
                     }
                 }
                 writes = self.writes.recv(), if ready && !self.schedule_ended => match writes {
                     Some(writes) => {
                         self.open.extend(writes.iter().map(|write| (write.key, write.stream)));
-                        self.kept.extend(writes);
+                        self.unconfirmed.extend(writes);
                     }
                     None => self.schedule_ended = true,
                 },
@@ -281,57 +265,69 @@ impl Conversation {
         }
     }
 
-    async fn ask(&self, questions: &mut Questions, count: u64, to: &mut (impl AsyncWriteExt + Unpin)) -> Result<()> {
+    /// Asks the prober `count` times for its time.
+    async fn ask(
+        &self,
+        questions: &mut ClockQuestions,
+        count: u64,
+        to: &mut (impl AsyncWriteExt + Unpin),
+    ) -> Result<()> {
         for _ in 0..count {
             questions.last += 1;
             questions.asked.insert(questions.last, self.clock.now());
-            send(to, &Order::Clock { n: questions.last }).await?;
+            send(to, &Order::Clock { question: questions.last }).await?;
         }
         Ok(())
     }
 
-    fn answered(&mut self, questions: &mut Questions, n: u64, now: u64) {
-        if let Some(asked) = questions.asked.remove(&n) {
+    fn on_clock(&mut self, questions: &mut ClockQuestions, question: u64, now: u64) {
+        if let Some(asked) = questions.asked.remove(&question) {
             self.offset.sample(asked, now, self.clock.now());
             self.live.clock_error.store(self.offset.error(), Ordering::Relaxed);
         }
     }
 
-    fn greeted(&mut self, process: u64, taken: u64) -> Result<()> {
+    fn on_hello(&mut self, process: u64, last_key: u64) -> Result<()> {
         if *self.process.get_or_insert(process) != process {
             bail!(Fatal("the prober was restarted: what it knew about the writes under way is lost".into()));
         }
-        self.handed = taken;
+        self.handed_over = last_key;
         Ok(())
     }
 
     /// Sends what has not been sent on this connection and had not arrived before it.
     async fn hand_over(&mut self, to: &mut (impl AsyncWriteExt + Unpin)) -> Result<()> {
-        let new = self.kept.iter().rev().take_while(|write| write.key > self.handed).count();
-        let new = self.kept.range(self.kept.len() - new..);
-        let writes: Vec<Write> = new.map(|write| Write { due: self.offset.theirs(write.due), ..*write }).collect();
-        if let Some(last) = writes.last() {
-            send(to, &Order::Send { writes: &writes }).await?;
-            self.handed = last.key;
+        let new = self.unconfirmed.iter().rev().take_while(|write| write.key > self.handed_over).count();
+        let new = self.unconfirmed.range(self.unconfirmed.len() - new..);
+        let writes: Vec<_> = new.map(|write| write.on_the_wire(&self.offset)).collect();
+        if let Some(last) = writes.last().map(|last| last.key) {
+            send(to, &Order::Send { writes }).await?;
+            self.handed_over = last;
         }
         Ok(())
     }
 
     /// Puts new outcomes on disk; whether there were any.
-    async fn record(&mut self, reports: Vec<Report>) -> Result<bool> {
+    async fn record(&mut self, replies: Vec<Reply>) -> Result<bool> {
+        // All are understood before the first one counts.
+        let mut outcomes = Vec::new();
+        for reply in replies {
+            if let Reply::Outcome { number, key, sent, done, outcome } = reply {
+                outcomes.push((number, key, sent, done, Outcome::try_from(outcome)?));
+            }
+        }
         let mut records = Vec::new();
-        for report in reports {
-            let Report::Outcome { n, key, sent, done, outcome } = report else { continue };
+        for (number, key, sent, done, outcome) in outcomes {
             // Sent again after a broken connection.
-            if n <= self.last {
+            if number <= self.last_outcome {
                 continue;
             }
-            self.last = n;
+            self.last_outcome = number;
             let Some(stream) = self.open.remove(&key) else { continue };
             self.live.count(stream, &outcome);
             // Writes are taken in the order of their keys: those before this one have arrived, too.
-            while self.kept.front().is_some_and(|write| write.key <= key) {
-                self.kept.pop_front();
+            while self.unconfirmed.front().is_some_and(|write| write.key <= key) {
+                self.unconfirmed.pop_front();
             }
             let (sent, done) = (sent.map(|sent| self.offset.ours(sent)), self.offset.ours(done));
             records.push(LedgerRecord::Outcome { key, sent, done, outcome });
@@ -344,12 +340,12 @@ impl Conversation {
     }
 }
 
-/// What another connection would not mend.
+/// A failure that another connection would not mend.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Fatal(String);
 
-async fn send(to: &mut (impl AsyncWriteExt + Unpin), order: &Order<'_>) -> Result<()> {
+async fn send(to: &mut (impl AsyncWriteExt + Unpin), order: &Order) -> Result<()> {
     let mut line = serde_json::to_vec(order)?;
     line.push(b'\n');
     let written = tokio::time::timeout(SILENCE, async {

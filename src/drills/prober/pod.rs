@@ -12,6 +12,8 @@ use kube::{
     runtime::{conditions::is_pod_running, wait::await_condition},
 };
 
+use stackctl_protocol::probe;
+
 use crate::{
     drills::target::DrillTarget,
     error::{Result, failed, timed_out},
@@ -54,11 +56,12 @@ pub async fn start(target: &DrillTarget, avoid: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// The prober's pod, from the one of the web app: its first container with another command.
 fn spec(mut spec: PodSpec, avoid: Option<&str>) -> Result<PodSpec> {
     let mut container = spec.containers.into_iter().next().context("the web app has no container")?;
     container.name = "prober".into();
-    container.args = Some(vec!["probe".into()]);
-    let web = EnvVar { name: "PROBE_WEB".into(), value: Some(format!("{WEB}:80")), ..EnvVar::default() };
+    container.args = Some(vec![probe::COMMAND.into()]);
+    let web = EnvVar { name: probe::WEB_VARIABLE.into(), value: Some(format!("{WEB}:80")), ..EnvVar::default() };
     container.env.get_or_insert_default().push(web);
     (container.ports, container.lifecycle) = (None, None);
     (container.liveness_probe, container.readiness_probe, container.startup_probe) = (None, None, None);
@@ -66,14 +69,15 @@ fn spec(mut spec: PodSpec, avoid: Option<&str>) -> Result<PodSpec> {
     container.resources = None;
     spec.containers = vec![container];
     (spec.init_containers, spec.topology_spread_constraints) = (None, None);
-    spec.affinity = avoid.map(elsewhere);
+    spec.affinity = avoid.map(other_nodes_than);
     spec.restart_policy = Some("Never".into());
     spec.active_deadline_seconds = Some(LIFETIME);
     spec.termination_grace_period_seconds = Some(1);
     Ok(spec)
 }
 
-fn elsewhere(node: &str) -> Affinity {
+/// The affinity to every node but `node`.
+fn other_nodes_than(node: &str) -> Affinity {
     let not = NodeSelectorRequirement {
         key: "kubernetes.io/hostname".into(),
         operator: "NotIn".into(),
@@ -90,7 +94,7 @@ fn elsewhere(node: &str) -> Affinity {
 /// Removes the prober, if there is one, and waits until it is gone.
 ///
 /// # Errors
-/// It does not go within a minute.
+/// The pod does not go within a minute.
 pub async fn delete(target: &DrillTarget) -> Result<()> {
     let pods = target.api::<Pod>();
     let params = DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() };

@@ -1,8 +1,7 @@
-//! When which write is due: a fixed rate, whatever became of the writes before.
+//! The schedule of the writes: a fixed rate, whatever became of the writes before.
 
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -17,9 +16,9 @@ use crate::{
 /// Writes are handed out this often.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What is written, and how often.
+/// The streams that are written to, and how often.
 #[derive(Debug, Clone)]
-pub struct Load {
+pub struct WriteSchedule {
     /// The streams that are written to.
     pub streams: Vec<Stream>,
     /// Writes a second in each.
@@ -29,14 +28,14 @@ pub struct Load {
     pub lead_time: Duration,
 }
 
-/// A write to be sent.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Write {
-    /// Its key, unique in the run.
+/// A write that is on disk and about to be sent.
+#[derive(Debug, Clone, Copy)]
+pub struct ScheduledWrite {
+    /// The key, unique in the run.
     pub key: u64,
-    /// Its way.
+    /// The way to the database.
     pub stream: Stream,
-    /// When it is to be sent.
+    /// When it is to be sent, by the run's clock.
     pub due: Micros,
 }
 
@@ -44,16 +43,16 @@ pub struct Write {
 ///
 /// # Errors
 /// The ledger's disk failed.
-pub async fn schedule(
-    load: Load,
+pub async fn hand_out_writes(
+    schedule: WriteSchedule,
     ledger: Ledger,
     clock: Clock,
-    sender: mpsc::UnboundedSender<Vec<Write>>,
+    sender: mpsc::UnboundedSender<Vec<ScheduledWrite>>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<()> {
-    let streams = load.streams.len().max(1) as u64;
+    let streams = schedule.streams.len().max(1) as u64;
     // The streams take turns, so that their writes do not come in pairs.
-    let spacing = (1_000_000.0 / load.rate / streams as f64).max(1.0) as u64;
+    let spacing = (1_000_000.0 / schedule.rate / streams as f64).max(1.0) as u64;
     // Time for the first intents to reach the disk and the prober.
     let first = clock.now() + 500_000;
     let mut next: u64 = 0;
@@ -63,12 +62,12 @@ pub async fn schedule(
             _ = stopped.wait_for(|stopped| *stopped) => return Ok(()),
             _ = ticks.tick() => {}
         }
-        let until = clock.now() + u64::try_from(load.lead_time.as_micros()).unwrap_or(u64::MAX);
+        let until = clock.now() + u64::try_from(schedule.lead_time.as_micros()).unwrap_or(u64::MAX);
         let mut writes = Vec::new();
         while first + next * spacing <= until {
-            let stream = load.streams[usize::try_from(next % streams).unwrap_or(0)];
+            let stream = schedule.streams[usize::try_from(next % streams).unwrap_or(0)];
             // Keys start at 1: 0 stands for none in the prober.
-            writes.push(Write { key: next + 1, stream, due: first + next * spacing });
+            writes.push(ScheduledWrite { key: next + 1, stream, due: first + next * spacing });
             next += 1;
         }
         let intents =

@@ -12,30 +12,30 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Requests of a visit. Then the user leaves, and the next one comes on a connection of its own: the Service
+/// The requests of a visit. Then the user leaves, and the next one comes on a connection of its own: the Service
 /// chooses a pod by connection, and pods that are new get their share only of new ones.
 const VISIT: u32 = 10;
-/// A connection that was idle for longer is not used again: its server may be closing it at this moment.
+/// The time after which an idle connection is not used again: its server may be closing it at this moment.
 const IDLE: Duration = Duration::from_secs(1);
-/// How long a connection may take to be made.
+/// The time that a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Bytes of an answer at most.
+/// The bytes of an answer at most.
 const ANSWER: usize = 1 << 20;
 
-/// What a user asks for.
+/// An action that a user asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// The page with the newest users.
     Page,
     /// One user, by the API.
     Read(i64),
-    /// To be registered, with this number.
+    /// The registration of a user, with this number.
     Register(u64),
-    /// To change that user, with this number.
+    /// A change of that user, with this number.
     Change(i64, u64),
 }
 
-/// Where users go, and the run that marks theirs.
+/// The web Service that users go to, and the run that marks what they register.
 #[derive(Debug)]
 pub struct Site {
     /// `name:port`.
@@ -63,13 +63,13 @@ impl Site {
     }
 }
 
-/// What is of interest in a user's JSON.
+/// The part of a registered user's JSON that is of interest.
 #[derive(Debug, Deserialize)]
 struct Registered {
     id: i64,
 }
 
-/// A connection, and what is left of the visit.
+/// A visit: a connection, and how many requests are left.
 #[derive(Debug)]
 pub struct Visit {
     sender: SendRequest<Full<Bytes>>,
@@ -78,7 +78,7 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// Connects.
+    /// Begins a visit: connects.
     pub async fn begin(site: &Site) -> Result<Self> {
         let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(site.address)).await;
         let socket = connecting.context("no connection in time")?.context("no connection")?;

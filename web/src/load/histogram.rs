@@ -1,10 +1,10 @@
-//! Times by size, in little memory: buckets that grow with the time, as an HDR histogram has them.
+//! A histogram of times in little memory: buckets that grow with the time, as an HDR histogram has them.
 
-/// Buckets between a power of two and the next: a value is known to within one part in so many.
+/// The buckets between a power of two and the next: a value is known to within one part in so many.
 const STEPS: u64 = 64;
 const STEP_BITS: u32 = STEPS.trailing_zeros();
 
-/// Counts of times in microseconds; a quantile is exact to 1/64 of itself.
+/// A histogram of times in microseconds; a quantile is exact to 1/64 of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Histogram {
     /// By [`bucket`]; as long as the largest time needs.

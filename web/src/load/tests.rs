@@ -35,8 +35,8 @@ async fn site(stall: Duration) -> (Site, Arc<AtomicU32>) {
     (Site { host: address.to_string(), address, run: "r".into() }, connections)
 }
 
-fn of(rate: f64, seconds: f64) -> Load {
-    Load {
+fn settings(rate: f64, seconds: f64) -> LoadSettings {
+    LoadSettings {
         web: String::new(),
         run: "r".into(),
         rate,
@@ -50,10 +50,10 @@ fn of(rate: f64, seconds: f64) -> Load {
 #[tokio::test]
 async fn the_rate_is_kept_and_visits_end() {
     let (site, connections) = site(Duration::ZERO).await;
-    let crowd = Arc::new(Crowd::new(site, of(200.0, 1.0)));
+    let crowd = Arc::new(Crowd::new(site, settings(200.0, 1.0)));
     crowd.send().await;
-    crowd.leave().await;
-    let (answered, failed, _, reasons) = crowd.tally.totals();
+    crowd.wait_for_last_answers().await;
+    let (answered, failed, _, reasons) = crowd.tally.summary();
     assert_eq!((answered, failed), (205, 0), "{reasons:?}");
     let connections = connections.load(Ordering::Relaxed);
     assert!((21..80).contains(&connections), "{connections} connections for 205 requests, 10 each");
@@ -62,10 +62,10 @@ async fn the_rate_is_kept_and_visits_end() {
 #[tokio::test]
 async fn a_stall_counts_for_every_request_that_was_due_in_it() {
     let (site, _) = site(Duration::from_millis(800)).await;
-    let crowd = Arc::new(Crowd::new(site, of(100.0, 1.0)));
+    let crowd = Arc::new(Crowd::new(site, settings(100.0, 1.0)));
     crowd.send().await;
-    crowd.leave().await;
-    let (answered, failed, median, reasons) = crowd.tally.totals();
+    crowd.wait_for_last_answers().await;
+    let (answered, failed, median, reasons) = crowd.tally.summary();
     assert_eq!((answered, failed), (105, 0), "{reasons:?}");
     // A sender that waits for its four users would have seen four slow answers and a median of nothing.
     assert!((250_000..500_000).contains(&median), "median {median} µs");
@@ -77,10 +77,10 @@ async fn what_fails_is_told_by_its_reason() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
     site.address = nobody.local_addr().unwrap();
     drop(nobody);
-    let crowd = Arc::new(Crowd::new(site, of(50.0, 0.2)));
+    let crowd = Arc::new(Crowd::new(site, settings(50.0, 0.2)));
     crowd.send().await;
-    crowd.leave().await;
-    let (answered, failed, _, reasons) = crowd.tally.totals();
+    crowd.wait_for_last_answers().await;
+    let (answered, failed, _, reasons) = crowd.tally.summary();
     assert_eq!((answered, failed), (0, 10));
     assert!(reasons.keys().all(|why| why.contains("refused")), "{reasons:?}");
 }
@@ -88,7 +88,7 @@ async fn what_fails_is_told_by_its_reason() {
 #[tokio::test]
 async fn half_are_pages_and_one_in_ten_writes() {
     let (site, _) = site(Duration::ZERO).await;
-    let crowd = Crowd::new(site, of(1.0, 1.0));
+    let crowd = Crowd::new(site, settings(1.0, 1.0));
     assert_eq!(crowd.action(13), Action::Page, "nobody is known that could be changed");
     crowd.known.lock().unwrap().push(7);
     let actions: Vec<Action> = (0..20).map(|n| crowd.action(n)).collect();

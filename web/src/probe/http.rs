@@ -9,13 +9,12 @@ use anyhow::{Context, Result};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, body::Bytes, header};
 use hyper_util::rt::TokioIo;
+use stackctl_protocol::probe::Outcome;
 use tokio::net::TcpStream;
 
-use super::Outcome;
-
-/// How long a connection may take to be made.
+/// The time that a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Bytes of an answer at most.
+/// The bytes of an answer at most.
 const ANSWER: usize = 64 * 1024;
 
 /// The way to the web app.
@@ -67,7 +66,7 @@ impl Web {
     }
 }
 
-/// A success is a promise. Of the refusals only those are certain that the app gives before it asks the
+/// The outcome that a status means. A success is a promise; of the refusals only those are certain that the app gives before it asks the
 /// database, or because of what the database says about the content.
 fn outcome(status: StatusCode) -> Outcome {
     let why = format!("HTTP {}", status.as_u16());

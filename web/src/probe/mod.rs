@@ -1,18 +1,18 @@
 //! `user-app probe`: sends the writes of a failover drill from inside the cluster.
 //!
-//! It decides nothing. `stackctl` connects through a port-forward and hands out writes, each with its key
+//! The prober decides nothing. `stackctl` connects through a port-forward and hands out writes, each with its key
 //! and the time at which it is due, after it has recorded them; the prober sends each one once, at that
-//! time, whatever became of those before it, and tells what came of it. Outcomes are kept until they are
+//! time, whatever became of those before it, and replies with its outcome. Outcomes are kept until they are
 //! confirmed: a broken connection loses none, and the next one goes on where it broke.
 //!
-//! Lines of JSON both ways, [`Order`]s in and [`Report`]s out. Times are microseconds of this process's
-//! monotonic clock; [`Order::Clock`] lets the other side find the difference to its own.
+//! The messages are those of [`stackctl_protocol::probe`], lines of JSON both ways: [`Order`]s in and [`Reply`]s out.
 
 mod http;
 mod sql;
 
 use std::{
     collections::VecDeque,
+    net::Ipv4Addr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -21,7 +21,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
+use stackctl_protocol::probe::{Order, Outcome, PORT, Reply, Stream, Write};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -31,115 +31,20 @@ use tokio::{
 
 use crate::config::Database;
 
-/// Only a port-forward reaches the loopback address of a pod.
-const LISTEN: &str = "127.0.0.1:7070";
-/// How long a write may take before its answer is given up. The app's own deadline is shorter.
+/// The address that the prober listens on: only a port-forward reaches the loopback address of a pod.
+const LISTEN: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, PORT);
+/// The time that a write may take before its answer is given up. The app's own deadline is shorter.
 const PATIENCE: Duration = Duration::from_secs(25);
-/// A prober that nobody talks to ends: it must not outlive a `stackctl` that crashed.
+/// The time after which a prober that nobody talks to ends: it must not outlive a `stackctl` that crashed.
 const ABANDONED: Duration = Duration::from_secs(300);
 
-/// What comes in.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "order", rename_all = "lowercase")]
-enum Order {
-    /// Say who you are; send again what is not confirmed.
-    Hello {
-        /// The run's name, a part of every row.
-        run: String,
-    },
-    /// What time is it?
-    Clock {
-        /// Comes back with the answer.
-        n: u64,
-    },
-    /// Send these. Keys only grow: one that was taken before is not taken again.
-    Send {
-        /// The writes.
-        writes: Vec<Write>,
-    },
-    /// Outcomes up to this number are recorded.
-    Confirm {
-        /// The number.
-        upto: u64,
-    },
-    /// Send nothing more.
-    Stop,
-}
-
-/// A write to be sent.
-#[derive(Debug, Clone, Copy, Deserialize)]
-struct Write {
-    key: u64,
-    stream: Stream,
-    due: u64,
-}
-
-/// The way to the database.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Stream {
-    Sql,
-    Http,
-}
-
-/// What goes out.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "report", rename_all = "lowercase")]
-enum Report {
-    /// The answer to a hello. Another `process` means that what the old one knew is lost. Writes beyond
-    /// `taken` have not arrived.
-    Hello { process: u64, taken: u64 },
-    /// The answer to a question for the time.
-    Clock { n: u64, now: u64 },
-    /// What came of a write.
-    Outcome {
-        n: u64,
-        key: u64,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        sent: Option<u64>,
-        done: u64,
-        outcome: Outcome,
-    },
-}
-
-/// How a write ended, as far as this side knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "is", rename_all = "lowercase")]
-pub enum Outcome {
-    /// It is stored, the server says without reservation.
-    Acknowledged {
-        /// Where the row was written.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        place: Option<Place>,
-    },
-    /// It is certainly not stored.
-    Refused {
-        /// Why.
-        why: String,
-    },
-    /// It may be stored or not.
-    Unknown {
-        /// What came instead of an answer.
-        why: String,
-    },
-    /// It was stopped before it was due.
-    Unsent,
-}
-
-/// Where a row was written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
-    timeline: u32,
-    lsn: String,
-    server: String,
-}
-
-/// Runs until it is killed or abandoned.
+/// Runs the prober until it is killed or abandoned.
 pub async fn probe(database: &Database, web: &str) -> Result<()> {
-    let listener = TcpListener::bind(LISTEN).await.with_context(|| format!("listening on {LISTEN}"))?;
+    let address = format!("{}:{}", LISTEN.0, LISTEN.1);
+    let listener = TcpListener::bind(LISTEN).await.with_context(|| format!("listening on {address}"))?;
     let clients = Clients { sql: sql::Pool::new(database).await?, http: http::Web::new(web).await? };
     let prober = Arc::new(Prober::new(clients));
-    tracing::info!(address = LISTEN, "ready");
+    tracing::info!(address, "ready");
     // The newest connection counts: an old one may hang in a broken port-forward.
     let mut current: Option<tokio::task::JoinHandle<()>> = None;
     loop {
@@ -160,26 +65,30 @@ pub async fn probe(database: &Database, web: &str) -> Result<()> {
     }
 }
 
+/// The ways to the database.
 struct Clients {
     sql: Arc<sql::Pool>,
     http: Arc<http::Web>,
 }
 
+/// The state of the process, over all connections.
 struct Prober {
     began: Instant,
     process: u64,
-    taken: AtomicU64,
+    /// The last key that has been taken.
+    last_key: AtomicU64,
     clients: Clients,
     outbox: Mutex<Outbox>,
+    /// There is a new outcome.
     news: Notify,
     stopped: watch::Sender<bool>,
 }
 
-/// Outcomes that are not confirmed.
+/// The outcomes that are not confirmed, by their numbers.
 #[derive(Default)]
 struct Outbox {
     last: u64,
-    kept: VecDeque<(u64, Report)>,
+    kept: VecDeque<(u64, Reply)>,
 }
 
 impl Prober {
@@ -189,7 +98,7 @@ impl Prober {
         Self {
             began: Instant::now(),
             process: u64::try_from(process).unwrap_or(1),
-            taken: AtomicU64::new(0),
+            last_key: AtomicU64::new(0),
             clients,
             outbox: Mutex::default(),
             news: Notify::new(),
@@ -205,13 +114,14 @@ impl Prober {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
+    /// Takes orders and sends replies over one connection, until it breaks.
     async fn converse(self: &Arc<Self>, socket: TcpStream) -> Result<()> {
         socket.set_nodelay(true)?;
         let (read, mut write) = socket.into_split();
         let mut lines = BufReader::new(read).lines();
         let mut run: Option<Arc<str>> = None;
-        // What of the outbox has gone into this connection.
-        let mut told = 0;
+        // The last outcome of the outbox that has gone into this connection.
+        let mut sent = 0;
         loop {
             let mut replies = Vec::new();
             tokio::select! {
@@ -220,23 +130,23 @@ impl Prober {
                     match serde_json::from_str(&line).with_context(|| format!("an order: {line}"))? {
                         Order::Hello { run: name } => {
                             run = Some(name.into());
-                            replies.push(Report::Hello {
+                            replies.push(Reply::Hello {
                                 process: self.process,
-                                taken: self.taken.load(Ordering::Acquire),
+                                last_key: self.last_key.load(Ordering::Acquire),
                             });
                         }
-                        Order::Clock { n } => replies.push(Report::Clock { n, now: self.now() }),
+                        Order::Clock { question } => replies.push(Reply::Clock { question, now: self.now() }),
                         Order::Send { writes } => {
                             let run = run.clone().context("writes before a hello")?;
-                            for order in writes {
-                                if self.taken.fetch_max(order.key, Ordering::AcqRel) < order.key {
-                                    tokio::spawn(Arc::clone(self).send(order, Arc::clone(&run)));
+                            for write in writes {
+                                if self.last_key.fetch_max(write.key, Ordering::AcqRel) < write.key {
+                                    tokio::spawn(Arc::clone(self).send(write, Arc::clone(&run)));
                                 }
                             }
                         }
-                        Order::Confirm { upto } => {
+                        Order::Confirm { up_to } => {
                             let mut outbox = self.outbox();
-                            while outbox.kept.front().is_some_and(|(n, _)| *n <= upto) {
+                            while outbox.kept.front().is_some_and(|(number, _)| *number <= up_to) {
                                 outbox.kept.pop_front();
                             }
                         }
@@ -247,8 +157,8 @@ impl Prober {
             }
             if run.is_some() {
                 let outbox = self.outbox();
-                replies.extend(outbox.kept.iter().filter(|(n, _)| *n > told).map(|(_, report)| report.clone()));
-                told = outbox.last;
+                replies.extend(outbox.kept.iter().filter(|(number, _)| *number > sent).map(|(_, reply)| reply.clone()));
+                sent = outbox.last;
             }
             let mut text = String::new();
             for reply in &replies {
@@ -259,8 +169,9 @@ impl Prober {
         }
     }
 
-    async fn send(self: Arc<Self>, order: Write, run: Arc<str>) {
-        let due = self.began + Duration::from_micros(order.due);
+    /// Sends a write when it is due, and puts its outcome into the outbox.
+    async fn send(self: Arc<Self>, write: Write, run: Arc<str>) {
+        let due = self.began + Duration::from_micros(write.due);
         let mut stopped = self.stopped.subscribe();
         let go = tokio::select! {
             biased;
@@ -270,9 +181,9 @@ impl Prober {
         let sent = go.then(|| self.now());
         let outcome = if go {
             let attempt = async {
-                match order.stream {
-                    Stream::Sql => self.clients.sql.write(&run, order.key).await,
-                    Stream::Http => self.clients.http.write(&run, order.key).await,
+                match write.stream {
+                    Stream::Sql => self.clients.sql.write(&run, write.key).await,
+                    Stream::Http => self.clients.http.write(&run, write.key).await,
                 }
             };
             let late = || Outcome::Unknown { why: format!("no answer within {} s", PATIENCE.as_secs()) };
@@ -283,8 +194,8 @@ impl Prober {
         let done = self.now();
         let mut outbox = self.outbox();
         outbox.last += 1;
-        let n = outbox.last;
-        outbox.kept.push_back((n, Report::Outcome { n, key: order.key, sent, done, outcome }));
+        let number = outbox.last;
+        outbox.kept.push_back((number, Reply::Outcome { number, key: write.key, sent, done, outcome }));
         drop(outbox);
         self.news.notify_one();
     }

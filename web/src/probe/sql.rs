@@ -5,36 +5,36 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use stackctl_protocol::probe::{Outcome, Place};
 use tokio::sync::{Notify, Semaphore};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::{Outcome, Place};
 use crate::config::Database;
 use crate::db::connect::{self, Watched};
 
-/// Connections at most.
+/// The connections at most.
 const CONNECTIONS: usize = 32;
-/// How long a write waits for one of them.
+/// The time that a write waits for a connection.
 const QUEUE: Duration = Duration::from_secs(5);
-/// Attempts to connect at once. A pool of an application is no stampede: each attempt is a process on the
+/// The attempts to connect at once. A pool of an application is no stampede: each attempt is a process on the
 /// server and a handshake, and a crowd of them would prolong the outage that is measured.
 const ATTEMPTS: usize = 4;
-/// How long an address may take to answer at all. Short: the next attempt follows at once, and may find another
+/// The time that an address may take to answer at all. Short: the next attempt follows at once, and may find another
 /// server there.
 const ANSWER: Duration = Duration::from_millis(500);
-/// How long the rest may take: a busy server is slow, and to begin anew would make it slower.
+/// The time that the rest of connecting may take: a busy server is slow, and to begin anew would make it slower.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Between an attempt that failed and the next one in its place: this is how exact an outage's end is known,
+/// The pause between an attempt that failed and the next one in its place: this is how exact an outage's end is known,
 /// divided by [`ATTEMPTS`].
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The row, and in the same round trip where it was written and whether its commit waits for a standby.
+/// The statement that writes a row, and returns in the same round trip where it was written and whether its commit waits for a standby.
 const INSERT: &str = "INSERT INTO stackctl_drill.writes (run, key) VALUES ($1, $2) \
      RETURNING pg_walfile_name(pg_current_wal_insert_lsn()), pg_current_wal_insert_lsn()::text, \
      coalesce(host(inet_server_addr()), 'local'), current_setting('synchronous_commit')";
 
-/// The connections.
+/// The pool of connections to the primary.
 pub struct Pool {
     database: Database,
     /// A Service's address stays; the name service may be down together with the primary.
@@ -89,7 +89,7 @@ impl Pool {
         }
     }
 
-    /// A connection that is idle by now, or a new one when it is this write's turn to make one.
+    /// Takes a connection that is idle by now, or a new one when it is this write's turn to make one.
     async fn connection(&self) -> Result<Watched, String> {
         loop {
             if let Some(conn) = self.idle() {
@@ -127,10 +127,12 @@ impl Pool {
     }
 }
 
+/// The innermost cause of an error to connect.
 fn root(error: &anyhow::Error) -> String {
     error.root_cause().to_string()
 }
 
+/// The outcome of a row that came back: a promise, if its commit waited for a standby.
 fn acknowledged(row: &tokio_postgres::Row) -> Outcome {
     let (file, lsn): (String, String) = (row.get(0), row.get(1));
     let (server, durability): (String, String) = (row.get(2), row.get(3));
@@ -141,7 +143,7 @@ fn acknowledged(row: &tokio_postgres::Row) -> Outcome {
     Outcome::Acknowledged { place: Some(Place { timeline, lsn, server }) }
 }
 
-/// An error that the server sent before the end of the transaction means that it was rolled back, unless it
+/// The outcome of an error. One that the server sent before the end of the transaction means that it was rolled back, unless it
 /// says that the server is going down: that may come after the commit, in place of its confirmation.
 fn failed(error: &tokio_postgres::Error) -> Outcome {
     match error.as_db_error() {
@@ -151,13 +153,14 @@ fn failed(error: &tokio_postgres::Error) -> Outcome {
     }
 }
 
+/// Whether an error of this code means that the transaction was rolled back.
 fn certain(code: &SqlState) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
     // Operator intervention and internal errors can strike anywhere.
     !matches!(class, "57" | "58" | "XX" | "08")
 }
 
-/// The innermost cause: the outer ones are the same for all.
+/// The innermost cause of an error; the outer ones are the same for all.
 fn reason(error: &tokio_postgres::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

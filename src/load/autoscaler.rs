@@ -1,4 +1,4 @@
-//! How many pods there are and should be: the autoscaler and the Deployment, watched.
+//! The autoscaler and the Deployment, watched: how many pods there are and should be.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,17 +14,16 @@ use super::PHASE;
 use crate::{
     error::{Result, timed_out},
     kube::Kube,
+    names::WEB,
     ui::{Event, State},
 };
 
-/// The Deployment and its autoscaler.
-pub const WEB: &str = "user-app";
-/// The first look takes a request each.
+/// The time within which both must be seen first: a request each.
 const FIRST_LOOK: Duration = Duration::from_secs(20);
 
-/// What is known.
+/// The state of the autoscaler and of the pods.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct AutoscalerState {
     /// Pods that the autoscaler wants.
     pub wanted: i32,
     /// Pods that it wants at least.
@@ -37,8 +36,8 @@ pub struct Seen {
     pub target: Option<i32>,
 }
 
-impl Seen {
-    /// For people.
+impl AutoscalerState {
+    /// The state in words.
     pub fn text(&self) -> String {
         let percent = |value: Option<i32>| value.map_or_else(|| "?".into(), |value| value.to_string());
         let (cpu, target) = (percent(self.cpu), percent(self.target));
@@ -46,28 +45,28 @@ impl Seen {
     }
 }
 
-/// The watching; ends when it is dropped.
-pub struct Watching {
-    /// What is known now.
-    pub now: watch::Receiver<Seen>,
+/// A watch over both, which ends when it is dropped.
+pub struct AutoscalerWatch {
+    /// The state now.
+    pub now: watch::Receiver<AutoscalerState>,
     _tasks: JoinSet<()>,
 }
 
-/// Starts to watch.
-pub fn watch(kube: &Kube, namespace: &str) -> Watching {
-    let (sender, now) = watch::channel(Seen::default());
+/// Starts to watch both.
+pub fn watch(kube: &Kube, namespace: &str) -> AutoscalerWatch {
+    let (sender, now) = watch::channel(AutoscalerState::default());
     let sender = Arc::new(sender);
     let mut tasks = JoinSet::new();
-    tasks.spawn(autoscaler(Api::namespaced(kube.client(), namespace), Arc::clone(&sender)));
-    tasks.spawn(deployment(Api::namespaced(kube.client(), namespace), sender));
-    Watching { now, _tasks: tasks }
+    tasks.spawn(watch_autoscaler(Api::namespaced(kube.client(), namespace), Arc::clone(&sender)));
+    tasks.spawn(watch_deployment(Api::namespaced(kube.client(), namespace), sender));
+    AutoscalerWatch { now, _tasks: tasks }
 }
 
 /// Waits until both have been seen.
 ///
 /// # Errors
 /// The API server does not tell.
-pub async fn known(now: &mut watch::Receiver<Seen>) -> Result<()> {
+pub async fn wait_until_seen(now: &mut watch::Receiver<AutoscalerState>) -> Result<()> {
     let both = now.wait_for(|seen| seen.least > 0 && seen.ready > 0);
     match tokio::time::timeout(FIRST_LOOK, both).await {
         Ok(found) => Ok(found.map(drop)?),
@@ -75,19 +74,19 @@ pub async fn known(now: &mut watch::Receiver<Seen>) -> Result<()> {
     }
 }
 
-async fn autoscaler(api: Api<HorizontalPodAutoscaler>, sender: Arc<watch::Sender<Seen>>) {
+async fn watch_autoscaler(api: Api<HorizontalPodAutoscaler>, sender: Arc<watch::Sender<AutoscalerState>>) {
     // It restarts by itself when the connection breaks.
     let mut stream = watch_object(api, WEB).default_backoff().boxed();
     while let Some(update) = stream.next().await {
         let Ok(Some(found)) = update else { continue };
-        let (cpu, target) = cpu(&found);
+        let (cpu, target) = cpu_percent(&found);
         let least = found.spec.as_ref().and_then(|spec| spec.min_replicas).unwrap_or(1);
         let wanted = found.status.map_or(0, |status| status.desired_replicas);
         change(&sender, |seen| (seen.wanted, seen.least, seen.cpu, seen.target) = (wanted, least, cpu, target));
     }
 }
 
-async fn deployment(api: Api<Deployment>, sender: Arc<watch::Sender<Seen>>) {
+async fn watch_deployment(api: Api<Deployment>, sender: Arc<watch::Sender<AutoscalerState>>) {
     let mut stream = watch_object(api, WEB).default_backoff().boxed();
     while let Some(update) = stream.next().await {
         let Ok(Some(found)) = update else { continue };
@@ -96,7 +95,8 @@ async fn deployment(api: Api<Deployment>, sender: Arc<watch::Sender<Seen>>) {
     }
 }
 
-fn change(sender: &watch::Sender<Seen>, edit: impl FnOnce(&mut Seen)) {
+/// Edits the state, and tells only when that changes it.
+fn change(sender: &watch::Sender<AutoscalerState>, edit: impl FnOnce(&mut AutoscalerState)) {
     sender.send_if_modified(|seen| {
         let before = *seen;
         edit(seen);
@@ -105,15 +105,15 @@ fn change(sender: &watch::Sender<Seen>, edit: impl FnOnce(&mut Seen)) {
 }
 
 /// The CPU that an autoscaler sees and aims at, in percent of what the pods request.
-pub fn cpu(autoscaler: &HorizontalPodAutoscaler) -> (Option<i32>, Option<i32>) {
+pub fn cpu_percent(autoscaler: &HorizontalPodAutoscaler) -> (Option<i32>, Option<i32>) {
     let current = autoscaler.status.as_ref().and_then(|status| status.current_metrics.as_deref());
     let current = current.and_then(|all| all.first()?.resource.as_ref()?.current.average_utilization);
     let target = autoscaler.spec.as_ref().and_then(|spec| spec.metrics.as_deref());
     (current, target.and_then(|all| all.first()?.resource.as_ref()?.target.average_utilization))
 }
 
-/// A change of the number of pods.
-pub fn event(now: Seen, ready_before: i32) -> Event {
+/// The event of a changed number of pods.
+pub fn pod_count_event(now: AutoscalerState, ready_before: i32) -> Event {
     let state = if now.ready == now.wanted { State::Ready } else { State::Waiting };
     let came = match now.ready - ready_before {
         0 => String::new(),

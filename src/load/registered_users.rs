@@ -8,12 +8,13 @@ use crate::{
     kube::{Kube, exec},
 };
 
-/// Nobody can have an address there: the name is reserved for what does not exist.
+/// The statement that removes them. Nobody else can have an address there: the name is reserved for what does not
+/// exist.
 const DELETE: &str = "with keys as (delete from idempotency_keys where key like 'load-%'), \
                       gone as (delete from users where email like 'load-%@load.invalid' returning 1) \
                       select count(*) from gone";
 
-/// Removes all of them; returns how many there were.
+/// Removes all users that loads have registered; returns how many there were.
 ///
 /// # Errors
 /// The database has no primary at the moment, or it refuses.
