@@ -1,5 +1,5 @@
-//! The bytes on the wire: lines recorded from the programs of version 0.1.0 before these types were shared. Each is read,
-//! and written again as the same bytes.
+//! The bytes on the wire: lines recorded from the programs of version 0.1.0 before these types were shared. Each is
+//! read, and written again as the same bytes.
 
 use serde::{Serialize, de::DeserializeOwned};
 use stackctl_protocol::{

@@ -2,11 +2,11 @@
 //!
 //! A pod of the web app's own image ([`sender`]) sends requests from inside the cluster through the Service, at a
 //! fixed rate: a port-forward would lead to one pod, and measure the API server. Its log has a report of each second
-//! ([`sender_report`]). Meanwhile [`autoscaler`] watches how many pods there are. After the load a trickle goes on until the
-//! additional pods are gone, so that a request which fails because its pod ends is seen.
+//! ([`sender_report`]). Meanwhile [`autoscaler`] watches how many pods there are. After the load a trickle goes on
+//! until the additional pods are gone, so that a request which fails because its pod ends is seen.
 //!
-//! The users that are registered have addresses at `load.invalid`: [`registered_users`] removes them afterwards, and those
-//! of a run that crashed before the next one. The pod of such a run ends by itself.
+//! The users that are registered have addresses at `load.invalid`: [`registered_users`] removes them afterwards, and
+//! those of a run that crashed before the next one. The pod of such a run ends by itself.
 
 mod autoscaler;
 mod preconditions;

@@ -1,4 +1,4 @@
-//! What a worker thread has at hand to answer requests.
+//! The state that a worker thread answers requests with.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::store::List;
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Shared by all threads.
+/// The state that all threads share.
 pub struct Shared {
     /// The settings.
     pub config: Config,
-    /// What is counted.
+    /// The counters.
     pub metrics: Arc<Metrics>,
     /// Limits by client.
     pub limiter: Limiter,
-    /// What is known about the primary.
+    /// The watch over the primary.
     pub watch: Arc<Watch>,
-    /// The end has begun: not ready any more, and connections are closed after each answer.
+    /// Whether the end has begun: the pod is not ready any more, and connections are closed after each answer.
     pub draining: AtomicBool,
-    /// When the program was started.
+    /// The moment of the program's start.
     pub started: Instant,
 }
 
@@ -47,9 +47,9 @@ impl Shared {
     }
 }
 
-/// One worker thread's.
+/// The state of one worker thread.
 pub struct App {
-    /// Of all threads.
+    /// The state that all threads share.
     pub shared: Arc<Shared>,
     /// The database.
     pub db: Rc<Db>,
@@ -60,7 +60,7 @@ pub struct App {
 }
 
 impl App {
-    /// For one worker thread.
+    /// Makes the state of one worker thread.
     pub fn new(shared: Arc<Shared>) -> Self {
         let config = &shared.config;
         let (watch, metrics) = (Arc::clone(&shared.watch), Arc::clone(&shared.metrics));

@@ -1,4 +1,4 @@
-//! Everything that can be set, from the environment, parsed once at the start.
+//! The settings, from the environment, parsed once at the start.
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
@@ -29,61 +29,61 @@ use anyhow::{Context, Result, bail};
 /// The process's settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Address of pages, API and health.
+    /// The address of pages, API and health.
     pub listen: String,
-    /// Address of `/metrics`.
+    /// The address of `/metrics`.
     pub metrics_listen: String,
-    /// How to reach the database.
+    /// The database.
     pub database: Database,
-    /// Threads that serve requests.
+    /// The threads that serve requests.
     pub workers: usize,
-    /// How long a request may take before it is answered 503.
+    /// The time that a request may take before it is answered 503.
     pub deadline: Duration,
-    /// From "not ready" to refusing connections.
+    /// The time from "not ready" to refusing connections.
     pub drain: Duration,
-    /// Limits by client.
+    /// The limits by client.
     pub rates: Rates,
-    /// How many entries at the end of `X-Forwarded-For` are trustworthy.
+    /// The number of entries at the end of `X-Forwarded-For` that are trustworthy.
     pub trusted_proxies: usize,
-    /// `__Host-` and `Secure` on cookies.
+    /// Whether cookies have `__Host-` and `Secure`.
     pub secure_cookies: bool,
-    /// This pod.
+    /// This pod's name.
     pub pod: String,
 }
 
-/// How to reach the database.
+/// The way to the database.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// The primary's.
+    /// The primary's host.
     pub host: String,
-    /// The primary's.
+    /// The primary's port.
     pub port: u16,
-    /// The standbys', if there are any to read from.
+    /// The standbys' host, if there are any to read from.
     pub read_host: Option<String>,
-    /// The standbys'.
+    /// The standbys' port.
     pub read_port: u16,
-    /// Where name, password and certificate authority are.
+    /// The source of name, password and certificate authority.
     pub credentials: Credentials,
-    /// Whether to encrypt, and then always to verify.
+    /// Whether connections are encrypted, and then always verified.
     pub tls: bool,
-    /// Connections to the primary, all threads together.
+    /// The connections to the primary, all threads together.
     pub pool: usize,
-    /// Connections to the standbys, all threads together.
+    /// The connections to the standbys, all threads together.
     pub read_pool: usize,
 }
 
-/// Where the secrets come from.
+/// The source of the secrets.
 #[derive(Clone)]
 pub enum Credentials {
     /// A folder with a file each, as Kubernetes mounts a Secret.
     Folder(PathBuf),
     /// The values themselves.
     Values {
-        /// Role.
+        /// The role.
         user: String,
-        /// Its password, if it needs one.
+        /// The role's password, if it needs one.
         password: Option<String>,
-        /// Database.
+        /// The database.
         dbname: String,
     },
 }
@@ -98,12 +98,12 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// How many requests one client may send in a window, over all pods. Zero is no limit.
+/// The requests that one client may send in a window, over all pods. Zero is no limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
-    /// That change something.
+    /// Requests that change something.
     pub writes: u64,
-    /// All others.
+    /// All other requests.
     pub reads: u64,
 }
 

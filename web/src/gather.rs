@@ -1,4 +1,4 @@
-//! Many equal questions, one query.
+//! Equal questions are gathered into one query.
 //!
 //! While a query runs, equal questions that come in wait together for the next one and share
 //! its answer. They never join the one under way: it may have started before a write that
@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
-/// Questions that wait, by what they ask.
+/// The questions that wait, by what they ask.
 pub struct Gather<K, V> {
     waiting: Rc<RefCell<HashMap<K, Vec<oneshot::Sender<V>>>>>,
 }
@@ -49,7 +49,7 @@ impl<K: Clone + Eq + Hash + 'static, V: Clone + 'static> Gather<K, V> {
     }
 }
 
-/// Rounds of one key, until nobody waits for it.
+/// Runs rounds of one key, until nobody waits for it.
 async fn rounds<K, V, Q, F>(waiting: Rc<RefCell<HashMap<K, Vec<oneshot::Sender<V>>>>>, key: K, query: Q)
 where
     K: Clone + Eq + Hash,

@@ -1,4 +1,4 @@
-//! Counters for `/metrics`, in Prometheus' text format.
+//! The counters for `/metrics`, in Prometheus' text format.
 //!
 //! | name | labels | |
 //! |---|---|---|
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Upper bounds in seconds.
+/// The upper bounds of the histograms' buckets, in seconds.
 const BOUNDS: [f64; 13] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
 /// A count that only grows.
@@ -33,7 +33,7 @@ const BOUNDS: [f64; 13] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Counts one more.
     pub fn inc(&self) {
         self.0.fetch_add(1, Relaxed);
     }
@@ -54,13 +54,13 @@ impl Gauge {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// Sets it.
+    /// Sets the number.
     pub fn set(&self, n: i64) {
         self.0.store(n, Relaxed);
     }
 }
 
-/// Durations by size.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub struct Histogram {
     buckets: [AtomicU64; BOUNDS.len() + 1],
@@ -87,7 +87,7 @@ impl Histogram {
     }
 }
 
-/// What a pool of connections counts.
+/// The counters of a pool of connections.
 #[derive(Debug, Default)]
 pub struct PoolMetrics {
     /// Connections lent to requests.
@@ -96,7 +96,7 @@ pub struct PoolMetrics {
     pub idle: Gauge,
     /// Requests that wait for a connection.
     pub waiting: Gauge,
-    /// How long they waited.
+    /// The time that requests waited for a connection.
     pub wait: Histogram,
     /// Connections made.
     pub connects: Counter,
@@ -104,7 +104,7 @@ pub struct PoolMetrics {
     pub connects_failed: Counter,
 }
 
-/// Everything that is counted, shared by all threads.
+/// The counters of the process, shared by all threads.
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Connections to the primary.
@@ -119,7 +119,7 @@ pub struct Metrics {
     pub failovers: Counter,
     /// 1 while the primary answers.
     pub primary_up: Gauge,
-    /// When the certificate of the server that was connected to last expires, in seconds since 1970; 0 where no
+    /// The expiry of the certificate of the server that was connected to last, in seconds since 1970; 0 where no
     /// connection was encrypted.
     pub certificate_expiry: Arc<Gauge>,
     /// Reads answered from a standby.

@@ -17,13 +17,13 @@ use crate::db::connect::{self, Target};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
-/// Any number that only this program locks.
+/// The key of the advisory lock: any number that only this program locks.
 const LOCK: i64 = 0x75_73_65_72_61_70_70;
 
-/// How long `migrate` waits for a database, for the lock, and for the work.
+/// The time that `migrate` has in all: for a database, for the lock, and for the work.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// The version this program needs: its newest migration.
+/// The schema's version that this program needs: its newest migration.
 pub fn newest() -> Result<String> {
     let all: Vec<Box<dyn Migration<Pg>>> =
         diesel::migration::MigrationSource::<Pg>::migrations(&MIGRATIONS).map_err(|e| anyhow!(e))?;
@@ -47,7 +47,7 @@ pub async fn migrate(database: &Database) -> Result<Vec<String>> {
 }
 
 async fn try_migrate(database: &Database, deadline: Instant) -> Result<Vec<String>> {
-    let mut conn = connect::plain(database, Target::Primary).await?;
+    let mut conn = connect::connect_once(database, Target::Primary).await?;
     // A table lock that is long in coming would make every request behind it wait too:
     // give up early and come back instead.
     conn.batch_execute("SET lock_timeout = '2s'").await?;

@@ -16,24 +16,24 @@ use crate::schema::users;
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, QueryableByName, Selectable, Serialize, Deserialize)]
 #[diesel(table_name = users, check_for_backend(Pg))]
 pub struct User {
-    /// Grows with each registration.
+    /// The number, which grows with each registration.
     pub id: i64,
-    /// 1 to 100 characters.
+    /// The name: 1 to 100 characters.
     pub name: String,
-    /// As typed; unique without regard to case.
+    /// The address as typed; unique without regard to case.
     pub email: String,
-    /// May be undisclosed.
+    /// The gender; it may be undisclosed.
     pub gender: Gender,
-    /// When registered, UTC.
+    /// The moment of the registration, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
-    /// When last changed, UTC.
+    /// The moment of the last change, UTC.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
 
 impl User {
-    /// Microseconds since 1970 of the last change: tells two states of one user apart.
+    /// The user's version, microseconds since 1970 of the last change: it tells two states of one user apart.
     pub fn version(&self) -> i64 {
         micros(self.updated_at)
     }
@@ -60,7 +60,7 @@ pub enum Gender {
 }
 
 impl Gender {
-    /// All of them, in the order of the form.
+    /// All genders, in the order of the form.
     pub const ALL: [Self; 4] = [Self::Female, Self::Male, Self::Other, Self::Undisclosed];
 
     /// The name in the database and in the API.
@@ -101,22 +101,22 @@ impl FromSql<Text, Pg> for Gender {
     }
 }
 
-/// What a client sends to register or change a user, before it is looked at.
+/// The fields that a client sends to register or change a user, before they are looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawUser {
-    /// Any text.
+    /// The name: any text.
     #[serde(default)]
     pub name: String,
-    /// Any text.
+    /// The address: any text.
     #[serde(default)]
     pub email: String,
-    /// Any text; left out means undisclosed.
+    /// The gender: any text; left out means undisclosed.
     #[serde(default)]
     pub gender: Option<String>,
 }
 
-/// A valid name, address and gender.
+/// A user with a valid name, address and gender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValidUser {
     name: String,
@@ -124,17 +124,17 @@ pub struct ValidUser {
     gender: Gender,
 }
 
-/// What is wrong with one field, in words for the person who filled it in.
+/// An error in one field, in words for the person who filled it in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FieldError {
-    /// `name`, `email` or `gender`.
+    /// The field: `name`, `email` or `gender`.
     pub field: &'static str,
-    /// A sentence.
+    /// The error in a sentence.
     pub message: &'static str,
 }
 
 impl ValidUser {
-    /// Parses what was sent; every wrong field is reported, not only the first.
+    /// Parses the fields; every wrong field is reported, not only the first.
     pub fn parse(raw: &RawUser) -> Result<Self, Vec<FieldError>> {
         let name = parse_name(&raw.name);
         let email = parse_email(&raw.email);
@@ -152,12 +152,12 @@ impl ValidUser {
         }
     }
 
-    /// 1 to 100 characters, trimmed, no control characters.
+    /// The name: 1 to 100 characters, trimmed, no control characters.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// A valid address, as typed.
+    /// The address: valid, as typed.
     pub fn email(&self) -> &str {
         &self.email
     }
@@ -178,7 +178,7 @@ fn parse_name(raw: &str) -> Result<String, &'static str> {
     }
 }
 
-/// The grammar of HTML's `<input type=email>`, so that the page and the server agree, with
+/// Parses an address by the grammar of HTML's `<input type=email>`, so that the page and the server agree, with
 /// RFC 5321's limits on length and with a dot in the domain.
 fn parse_email(raw: &str) -> Result<String, &'static str> {
     const WRONG: &str = "Enter an address like name@example.org.";

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::models::FieldError;
 
-/// Seconds after which it is worth asking again, when the database was away.
+/// The seconds after which it is worth asking again, when the database was away.
 pub const RETRY_AFTER: u64 = 5;
 
-/// An error as the API tells it.
+/// A problem: an error as the API tells it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -24,7 +24,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem that its HTTP status describes.
+    /// Makes a problem that its HTTP status describes.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
@@ -36,25 +36,25 @@ impl Problem {
         }
     }
 
-    /// Fields that don't hold a valid value.
+    /// The problem of fields that don't hold a valid value.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Some fields are not valid.");
         Self { kind: "/problems/invalid", errors, ..problem }
     }
 
-    /// Another user has the address.
+    /// The problem of an address that another user has.
     pub fn email_taken() -> Self {
         let errors = vec![EMAIL_TAKEN];
         Self { kind: "/problems/email-taken", errors, ..Self::new(StatusCode::CONFLICT, EMAIL_TAKEN.message) }
     }
 
-    /// An idempotency key that belongs to another request.
+    /// The problem of an idempotency key that belongs to another request.
     pub fn key_reused() -> Self {
         let detail = "This Idempotency-Key was sent with another request before.";
         Self { kind: "/problems/key-reused", ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
-    /// The database did not answer in time.
+    /// The problem of a database that did not answer in time.
     pub fn unavailable() -> Self {
         let detail = "The database did not answer in time. Send the request again, a write with the same \
                       Idempotency-Key: it will not take place twice.";
@@ -62,13 +62,13 @@ impl Problem {
         Self { kind: "/problems/unavailable", retry_after: Some(RETRY_AFTER), ..problem }
     }
 
-    /// Too many requests of one client.
+    /// The problem of a client that sends too many requests.
     pub fn too_many(retry_after: u64) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests from this address.");
         Self { retry_after: Some(retry_after), ..problem }
     }
 
-    /// The response.
+    /// The problem as a response.
     pub fn response(&self) -> HttpResponse {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = HttpResponse::build(status);
@@ -79,5 +79,5 @@ impl Problem {
     }
 }
 
-/// What is said beside the field.
+/// The error beside the field of an address that another user has.
 pub const EMAIL_TAKEN: FieldError = FieldError { field: "email", message: "Another user has this e-mail address." };

@@ -1,6 +1,6 @@
-//! How much one client may ask for, counted over all pods.
+//! The rate limits: how much one client may ask for, counted over all pods.
 //!
-//! No request waits for it: each pod counts by itself and adds what it counted to the
+//! No request waits for the count: each pod counts by itself and adds what it counted to the
 //! database's sum twice a second, in one statement for all clients. So the limit is exceeded
 //! by at most what arrives between two exchanges. While the database is away each pod holds
 //! the limit alone.
@@ -18,14 +18,15 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use crate::config::Rates;
 use crate::db::{Db, Operation};
 
-/// Length of a window, in seconds.
+/// The length of a window, in seconds.
 const WINDOW: u64 = 10;
-/// Between two exchanges with the database.
+/// The pause between two exchanges with the database.
 pub const EXCHANGE: Duration = Duration::from_millis(500);
-/// A bound on memory: more clients than this in one window are not told apart any more.
+/// The clients that are counted at most, a bound on memory: more clients than this in one window are not told apart any
+/// more.
 const MAX_CLIENTS: usize = 20_000;
 
-/// Whose requests, and of which sort.
+/// A client and the sort of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Client {
     writes: bool,
@@ -34,9 +35,9 @@ struct Client {
 
 #[derive(Debug, Default)]
 struct Count {
-    /// Over all pods, when last heard; includes ours up to then.
+    /// The count over all pods, when last heard; it includes this pod's up to then.
     known: u64,
-    /// Ours since then.
+    /// This pod's count since then.
     unsent: u64,
 }
 
@@ -46,7 +47,7 @@ struct Window {
     clients: HashMap<Client, Count>,
 }
 
-/// Counts requests by client.
+/// The limiter, which counts requests by client.
 #[derive(Debug)]
 pub struct Limiter {
     rates: Rates,
@@ -54,7 +55,7 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// With these limits.
+    /// Makes a limiter with these limits.
     pub fn new(rates: Rates) -> Self {
         Self { rates, window: Mutex::default() }
     }
@@ -103,8 +104,8 @@ impl Limiter {
         }
     }
 
-    /// Only clients that came near enough to their limit to matter: a site at rest writes
-    /// nothing.
+    /// Takes the counts that the database has not been told, of clients that came near enough to their limit to
+    /// matter: a site at rest writes nothing.
     fn take_unsent(&self) -> (u64, Vec<(Client, u64)>) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let mut counts = Vec::new();
@@ -136,7 +137,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// One household or machine has a whole IPv6 network of 64 bits.
+/// The network that counts as one client: a household or machine has a whole IPv6 network of 64 bits.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -1,16 +1,16 @@
-//! What keeps other sites, oversized requests and curious frames out.
+//! The guards against other sites, oversized requests and curious frames.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// The longest path with query that is looked at, in bytes.
 pub const MAX_URI: usize = 4096;
-/// All headers together, in bytes.
+/// The largest size of all headers together, in bytes.
 pub const MAX_HEADERS: usize = 16 * 1024;
 /// The largest body, in bytes. A name of 100 four-byte characters, percent-encoded, is 1.2 KB.
 pub const MAX_BODY: usize = 16 * 1024;
 
-/// Headers that every answer carries. No script is allowed at all: the pages have none.
+/// The headers that every answer carries. No script is allowed at all: the pages have none.
 const HEADERS: [(HeaderName, &str); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -33,12 +33,12 @@ pub fn add_headers(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the headers together are within bounds.
+/// Tells whether the headers together are within bounds.
 pub fn headers_fit(headers: &HeaderMap) -> bool {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>() <= MAX_HEADERS
 }
 
-/// A random name of 128 bits.
+/// Makes a random name of 128 bits.
 pub fn random_id() -> String {
     let mut bytes = [0_u8; 16];
     // The kernel's generator can't fail once the machine has booted; were it to, a request
@@ -47,7 +47,7 @@ pub fn random_id() -> String {
     hex(&bytes)
 }
 
-/// Lower-case hexadecimal.
+/// Writes bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
@@ -59,7 +59,7 @@ pub fn hex(bytes: &[u8]) -> String {
 pub struct Csrf {
     /// The form's part.
     pub token: String,
-    /// To be set, where the browser has none yet.
+    /// The cookie to be set, where the browser has none yet.
     pub cookie: Option<String>,
 }
 
@@ -93,7 +93,7 @@ impl Csrf {
         }
     }
 
-    /// Whether a form with this token was given to the browser that sends it.
+    /// Tells whether a form with this token was given to the browser that sends it.
     pub fn holds(req: &HttpRequest, secure: bool, token: &str) -> bool {
         let cookie = cookie_value(req, cookie_name(secure)).unwrap_or_default();
         // Compared in constant time, so that nothing can be learnt from how long it takes.
@@ -102,7 +102,7 @@ impl Csrf {
     }
 }
 
-/// Whether the request can't have been made by another site's page. Browsers say so in
+/// Tells whether the request can't have been made by another site's page. Browsers say so in
 /// `Sec-Fetch-Site`, older ones in `Origin`; what is no browser sends neither.
 pub fn same_origin(req: &HttpRequest) -> bool {
     let text = |name| req.headers().get(name).map(|v| v.to_str().unwrap_or("?"));

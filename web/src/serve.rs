@@ -20,18 +20,18 @@ use crate::rate::{EXCHANGE, Limiter};
 use crate::store::Expire;
 use crate::{migrations, routes};
 
-/// An idle client is let go after this. Longer than the minute after which common proxies
+/// The time after which an idle client is let go. Longer than the minute after which common proxies
 /// let go of theirs, so that it is they who close and no request meets a closing connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// Requests under way at the end have this long; their own deadline is shorter.
+/// The seconds that requests under way have at the end; their own deadline is shorter.
 const SHUTDOWN_SECONDS: u64 = 20;
-/// Between two removals of aged idempotency keys.
+/// The pause between two removals of aged idempotency keys.
 const EXPIRE_EVERY: Duration = Duration::from_secs(300);
-/// Open connections to one thread at most; more wait in the kernel's queue.
+/// The open connections to one thread at most; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// Serves until SIGTERM or SIGINT, then: not ready any more, time for the cluster to notice,
-/// no new connections, the rest of the requests.
+/// Serves until SIGTERM or SIGINT. Then the pod is not ready any more, the cluster has time to notice, no new
+/// connections are taken, and the rest of the requests is answered.
 pub fn serve(config: Config) -> Result<()> {
     let started = Instant::now();
     System::new().block_on(async move {
@@ -47,7 +47,7 @@ pub fn serve(config: Config) -> Result<()> {
         });
         let config = &shared.config;
         rt::spawn(watch.run(config.database.clone(), migrations::newest()?));
-        rt::spawn(chores(Arc::clone(&shared)));
+        rt::spawn(run_chores(Arc::clone(&shared)));
 
         let for_metrics = routes::metrics_routes(Data::from(Arc::clone(&shared)));
         let metrics_server = HttpServer::new(move || App::new().configure(for_metrics.clone()))
@@ -95,8 +95,8 @@ async fn wait_for_the_end() -> Result<()> {
     Ok(())
 }
 
-/// What is done beside requests, with a connection of its own.
-async fn chores(shared: Arc<Shared>) {
+/// Runs what is done beside requests, with a connection of its own.
+async fn run_chores(shared: Arc<Shared>) {
     let config = &shared.config;
     let (watch, metrics) = (Arc::clone(&shared.watch), Arc::clone(&shared.metrics));
     let db = Rc::new(Db::new(&config.database, config.database.pool.max(1), watch, metrics, config.deadline));

@@ -1,4 +1,4 @@
-//! The queries. Reads are Diesel's; each write is one statement, so that the effect, the
+//! The queries of the app. Reads are Diesel's; each write is one statement, so that the effect, the
 //! idempotency key and the saved response are one transaction of one round trip.
 
 use diesel::deserialize::QueryableByName;
@@ -15,29 +15,29 @@ use crate::db::Operation;
 use crate::models::{User, ValidUser};
 use crate::schema::{idempotency_keys, users};
 
-/// What a key stands for. The same key with another fingerprint is a client's mistake.
+/// An idempotency key and the request that it stands for. The same key with another fingerprint is a client's mistake.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// The client's, or one made for this request.
+    /// The client's key, or one made for this request.
     pub key: String,
-    /// Digest of method, path and content.
+    /// The digest of method, path and content.
     pub fingerprint: [u8; 32],
 }
 
-/// How a write ended.
+/// The outcome of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
-    /// It took place, now or under the same key before. The user is as it was right after
-    /// (before, where it was removed).
+pub enum WriteOutcome {
+    /// The write took place, now or under the same key before. The user is as it was right after the write, or
+    /// right before where it was removed.
     Done {
         /// The user.
         user: User,
-        /// It took place before.
+        /// Whether the write took place before.
         replayed: bool,
     },
     /// Another user has the address.
     EmailTaken,
-    /// There is no such user.
+    /// The user does not exist.
     Missing,
     /// The user was changed since the client last saw it.
     Changed,
@@ -45,23 +45,23 @@ pub enum Written {
     KeyReused,
 }
 
-/// What to do to the users.
+/// A change of the users.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// Register.
+    /// A registration.
     Create(ValidUser),
-    /// Replace name, address and gender.
+    /// A replacement of name, address and gender.
     Update {
-        /// Whose.
+        /// The user's number.
         id: i64,
-        /// The new ones.
+        /// The new name, address and gender.
         user: ValidUser,
-        /// Only if it was last changed then.
+        /// The version that the client last saw: another one is not changed.
         if_version: Option<OffsetDateTime>,
     },
-    /// Remove.
+    /// A removal.
     Delete {
-        /// Whom.
+        /// The user's number.
         id: i64,
     },
 }
@@ -69,16 +69,16 @@ pub enum Change {
 /// A change under a key.
 #[derive(Debug, Clone)]
 pub struct Write {
-    /// What to do.
+    /// The change.
     pub change: Change,
-    /// Under which key.
+    /// The key.
     pub key: Key,
 }
 
 impl Operation for Write {
-    type Out = Written;
+    type Out = WriteOutcome;
 
-    async fn run(&self, conn: &mut AsyncPgConnection) -> QueryResult<Written> {
+    async fn run(&self, conn: &mut AsyncPgConnection) -> QueryResult<WriteOutcome> {
         // All rows are read, to the end: only then has the transaction ended.
         let done = match &self.change {
             Change::Create(user) => Create { user, key: &self.key }.load::<User>(conn).await,
@@ -89,7 +89,7 @@ impl Operation for Write {
         };
         let taken = match done {
             Ok(users) => match users.into_iter().next() {
-                Some(user) => return Ok(Written::Done { user, replayed: false }),
+                Some(user) => return Ok(WriteOutcome::Done { user, replayed: false }),
                 None => false,
             },
             Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, info)) => {
@@ -102,20 +102,20 @@ impl Operation for Write {
             return Ok(before);
         }
         match &self.change {
-            _ if taken => Ok(Written::EmailTaken),
-            Change::Update { id, .. } if exists(conn, *id).await? => Ok(Written::Changed),
+            _ if taken => Ok(WriteOutcome::EmailTaken),
+            Change::Update { id, .. } if exists(conn, *id).await? => Ok(WriteOutcome::Changed),
             // The key was in the way and is gone: it aged in this very moment.
-            Change::Create(_) => Ok(Written::KeyReused),
-            Change::Update { .. } | Change::Delete { .. } => Ok(Written::Missing),
+            Change::Create(_) => Ok(WriteOutcome::KeyReused),
+            Change::Update { .. } | Change::Delete { .. } => Ok(WriteOutcome::Missing),
         }
     }
 }
 
-/// The response saved under the key, if there is one.
+/// Reads the response saved under the key, if there is one.
 ///
-/// It is an update, and not a plain read, for its commit waits for the standby: the effect
+/// The statement is an update, and not a plain read, for its commit waits for the standby: the effect
 /// may have survived a crash on the primary alone, and is acknowledged only when it is safe.
-async fn replay(conn: &mut AsyncPgConnection, key: &Key) -> QueryResult<Option<Written>> {
+async fn replay(conn: &mut AsyncPgConnection, key: &Key) -> QueryResult<Option<WriteOutcome>> {
     let saved: Vec<(Vec<u8>, String)> = diesel::update(idempotency_keys::table.find(&key.key))
         .set(idempotency_keys::replays.eq(idempotency_keys::replays + 1))
         .returning((idempotency_keys::fingerprint, idempotency_keys::response))
@@ -123,17 +123,17 @@ async fn replay(conn: &mut AsyncPgConnection, key: &Key) -> QueryResult<Option<W
         .await?;
     let Some((fingerprint, response)) = saved.into_iter().next() else { return Ok(None) };
     if fingerprint != key.fingerprint {
-        return Ok(Some(Written::KeyReused));
+        return Ok(Some(WriteOutcome::KeyReused));
     }
     let user = serde_json::from_str(&response).map_err(|e| Error::DeserializationError(e.into()))?;
-    Ok(Some(Written::Done { user, replayed: true }))
+    Ok(Some(WriteOutcome::Done { user, replayed: true }))
 }
 
 async fn exists(conn: &mut AsyncPgConnection, id: i64) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(users::table.find(id))).get_result(conn).await
 }
 
-/// Columns in the order of [`User`].
+/// The columns in the order of [`User`].
 const COLUMNS: &str = "id, name, email, gender, created_at, updated_at";
 
 /// Writes `, k AS (INSERT the key and the response, made from u) SELECT u`.
@@ -239,7 +239,7 @@ impl QueryFragment<Pg> for Delete<'_> {
     }
 }
 
-/// One user, by number.
+/// The query for one user, by number.
 #[derive(Debug, Clone, Copy)]
 pub struct Find(pub i64);
 
@@ -251,36 +251,36 @@ impl Operation for Find {
     }
 }
 
-/// From where in the list to read.
+/// The place in the list to read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum From {
-    /// The newest.
+pub enum ListPosition {
+    /// The newest user.
     Start,
-    /// Those registered before this one.
+    /// The users registered before this one.
     Before(i64),
-    /// Those registered after this one, the nearest to it.
+    /// The users registered after this one, the nearest to it.
     After(i64),
 }
 
-/// A page of the list, newest first.
+/// The query for a page of the list, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct List {
-    /// Part of a name or an address; empty for all.
+    /// A part of a name or an address; empty for all.
     pub search: String,
-    /// From where.
-    pub from: From,
-    /// How many at most.
+    /// The place to read from.
+    pub from: ListPosition,
+    /// The users at most.
     pub limit: u16,
 }
 
-/// Users of a page, and whether there are more in either direction.
+/// The users of a page, and whether there are more in either direction.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// Newest first.
+    /// The users, newest first.
     pub users: Vec<User>,
-    /// There are newer ones.
+    /// Whether there are newer ones.
     pub newer: bool,
-    /// There are older ones.
+    /// Whether there are older ones.
     pub older: bool,
 }
 
@@ -295,19 +295,21 @@ impl Operation for List {
         let (before, after) = (|id| users::id.lt(id), |id| users::id.gt(id));
         let newest_first = query.order(users::id.desc());
         let mut users = match (self.from, self.search.is_empty()) {
-            (From::Start, true) => newest_first.load(conn).await?,
-            (From::Start, false) => newest_first.filter(hit()).load(conn).await?,
-            (From::Before(id), true) => newest_first.filter(before(id)).load(conn).await?,
-            (From::Before(id), false) => newest_first.filter(before(id)).filter(hit()).load(conn).await?,
-            (From::After(id), true) => query.order(users::id.asc()).filter(after(id)).load(conn).await?,
-            (From::After(id), false) => query.order(users::id.asc()).filter(after(id)).filter(hit()).load(conn).await?,
+            (ListPosition::Start, true) => newest_first.load(conn).await?,
+            (ListPosition::Start, false) => newest_first.filter(hit()).load(conn).await?,
+            (ListPosition::Before(id), true) => newest_first.filter(before(id)).load(conn).await?,
+            (ListPosition::Before(id), false) => newest_first.filter(before(id)).filter(hit()).load(conn).await?,
+            (ListPosition::After(id), true) => query.order(users::id.asc()).filter(after(id)).load(conn).await?,
+            (ListPosition::After(id), false) => {
+                query.order(users::id.asc()).filter(after(id)).filter(hit()).load(conn).await?
+            }
         };
         let more = users.len() > usize::from(self.limit);
         users.truncate(self.limit.into());
         Ok(match self.from {
-            From::Start => Page { users, newer: false, older: more },
-            From::Before(_) => Page { users, newer: true, older: more },
-            From::After(_) => {
+            ListPosition::Start => Page { users, newer: false, older: more },
+            ListPosition::Before(_) => Page { users, newer: true, older: more },
+            ListPosition::After(_) => {
                 users.reverse();
                 Page { users, newer: more, older: true }
             }
@@ -328,21 +330,21 @@ fn escape_like(text: &str) -> String {
     escaped
 }
 
-/// What a standby says about itself.
+/// The state of a standby, as it says itself.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct StandbyState {
-    /// Its own address, or `local`.
+    /// The standby's own address, or `local`.
     #[diesel(sql_type = Text)]
     pub address: String,
-    /// It replays another's log: it is a standby indeed.
+    /// Whether it replays another server's WAL: it is a standby indeed.
     #[diesel(sql_type = diesel::sql_types::Bool)]
     pub recovering: bool,
-    /// Bytes received and not replayed yet.
+    /// Bytes of WAL that were received and are not replayed yet.
     #[diesel(sql_type = BigInt)]
     pub behind_bytes: i64,
 }
 
-/// Asks a standby how it is.
+/// The question to a standby how it is.
 #[derive(Debug, Clone, Copy)]
 pub struct AskStandby;
 
@@ -361,7 +363,7 @@ impl Operation for AskStandby {
     }
 }
 
-/// Removes keys and rate windows that have aged; returns how many keys went.
+/// The removal of keys and rate windows that have aged; it returns how many keys went.
 #[derive(Debug, Clone, Copy)]
 pub struct Expire;
 

@@ -19,24 +19,25 @@ use super::tls;
 use crate::config::{Credentials, Database};
 use crate::metrics::Gauge;
 
-/// For the server's kernel to answer. A first packet to an address that has just died is lost without an answer,
-/// and another one may go to the new primary: it is sent at once.
+/// The time that the server's kernel has to answer. A first packet to an address that has just died is lost without an
+/// answer, and another one may go to the new primary: it is sent at once.
 const TCP_TIMEOUT: Duration = Duration::from_millis(500);
-/// For as long as the kernel does not answer, so many times in a row.
+/// The attempts in a row while the kernel does not answer.
 const TCP_ATTEMPTS: u32 = 4;
-/// For TLS and password, once TCP is there. A server that has just become primary is busy with the handshakes of
-/// everybody: who gives up early and comes again makes it begin anew, and keeps it busy.
-const PATIENCE: Duration = Duration::from_secs(6);
-/// The same for the watcher, which has one connection and is to notice a server that hangs.
-const LOOK: Duration = Duration::from_secs(3);
-/// Connections that this process makes to one target at the same moment, for the same reason.
-const AT_ONCE: usize = 3;
-/// For a connection to migrate with: it may take what it takes.
-const PLAIN: Duration = Duration::from_secs(10);
-/// Sent bytes without an acknowledgement for this long: the peer is gone.
+/// The time for TLS and password, once TCP is there. A server that has just become primary is busy with the handshakes
+/// of everybody: who gives up early and comes again makes it begin anew, and keeps it busy.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(6);
+/// The time for TLS and password of the watcher, which has one connection and is to notice a server that hangs.
+const WATCHER_TIMEOUT: Duration = Duration::from_secs(3);
+/// The connections that this process makes to one target at the same moment, as a new primary is busy with
+/// handshakes.
+const MAX_CONCURRENT_ATTEMPTS: usize = 3;
+/// The time for a connection to migrate with: nobody waits for an answer.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time after which a peer that acknowledges no sent bytes is gone.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which servers to talk to.
+/// The servers to talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The primary; a session that can't write is refused.
@@ -45,9 +46,9 @@ pub enum Target {
     Standby,
 }
 
-/// What the task behind a connection knows about it.
+/// The state of a connection, as the task that moves its bytes knows it.
 #[derive(Debug, Default)]
-pub struct Life {
+pub struct ConnState {
     closed: AtomicBool,
     warned: AtomicBool,
     ended: Notify,
@@ -55,21 +56,21 @@ pub struct Life {
 
 /// An open connection.
 pub struct Conn {
-    /// Diesel's side of it.
+    /// Diesel's side of the connection.
     pub pg: AsyncPgConnection,
-    life: Arc<Life>,
+    state: Arc<ConnState>,
 }
 
 impl Conn {
-    /// Whether the server or the network has ended it.
+    /// Tells whether the server or the network has ended the connection.
     pub fn is_closed(&self) -> bool {
-        self.life.closed.load(Ordering::Acquire)
+        self.state.closed.load(Ordering::Acquire)
     }
 
-    /// Waits until it has ended.
+    /// Waits until the connection has ended.
     pub async fn closed(&self) {
         loop {
-            let ended = self.life.ended.notified();
+            let ended = self.state.ended.notified();
             if self.is_closed() {
                 return;
             }
@@ -77,16 +78,16 @@ impl Conn {
         }
     }
 
-    /// Whether the server sent a warning since this was last asked.
+    /// Tells whether the server sent a warning since this was last asked.
     ///
     /// A commit whose wait for a standby was cut short on the server is reported as done,
     /// with a warning beside it: it is not known to be safe.
     pub fn take_warning(&self) -> bool {
-        self.life.warned.swap(false, Ordering::AcqRel)
+        self.state.warned.swap(false, Ordering::AcqRel)
     }
 }
 
-/// Makes connections to one target.
+/// A connector makes connections to one target.
 pub struct Connector {
     database: Database,
     target: Target,
@@ -94,34 +95,35 @@ pub struct Connector {
     known: Mutex<Vec<IpAddr>>,
     /// A new value ends all connections made before it.
     generation: watch::Receiver<u64>,
-    /// Where the expiry of the server's certificate is noted.
+    /// The gauge that the expiry of the server's certificate is noted in.
     expiry: Arc<Gauge>,
 }
 
 impl Connector {
-    /// For connections that end when `generation` changes; notes in `expiry` when the server's certificate ends.
+    /// Makes a connector whose connections end when `generation` changes; it notes in `expiry` when the server's
+    /// certificate ends.
     pub fn new(database: Database, target: Target, generation: watch::Receiver<u64>, expiry: Arc<Gauge>) -> Arc<Self> {
         Arc::new(Self { database, target, known: Mutex::default(), generation, expiry })
     }
 
     /// Connects for a pool, in its turn.
     ///
-    /// Whoever needs the connection should let this come to its end even when it needs it no more: see
-    /// [`PATIENCE`].
+    /// An attempt should come to its end even when its connection is needed no more: see
+    /// [`HANDSHAKE_TIMEOUT`].
     pub async fn connect(&self) -> Result<Conn> {
-        static PRIMARY: Semaphore = Semaphore::const_new(AT_ONCE);
-        static STANDBY: Semaphore = Semaphore::const_new(AT_ONCE);
+        static PRIMARY: Semaphore = Semaphore::const_new(MAX_CONCURRENT_ATTEMPTS);
+        static STANDBY: Semaphore = Semaphore::const_new(MAX_CONCURRENT_ATTEMPTS);
         let turns = match self.target {
             Target::Primary => &PRIMARY,
             Target::Standby => &STANDBY,
         };
         let _turn = turns.acquire().await?;
-        self.within(PATIENCE).await
+        self.within(HANDSHAKE_TIMEOUT).await
     }
 
     /// Connects for the watcher, out of turn.
-    pub async fn look(&self) -> Result<Conn> {
-        self.within(LOOK).await
+    pub async fn connect_for_watcher(&self) -> Result<Conn> {
+        self.within(WATCHER_TIMEOUT).await
     }
 
     async fn within(&self, limit: Duration) -> Result<Conn> {
@@ -145,13 +147,13 @@ impl Connector {
 
     async fn attempt(&self, generation: watch::Receiver<u64>) -> Result<Conn> {
         let config = self.settings().await?;
-        let Watched { client, life } = open(&self.database, &config, &self.expiry, Some(generation)).await?;
-        Ok(Conn { pg: AsyncPgConnection::try_from(client).await?, life })
+        let RawConn { client, state } = open(&self.database, &config, &self.expiry, Some(generation)).await?;
+        Ok(Conn { pg: AsyncPgConnection::try_from(client).await?, state })
     }
 
     async fn settings(&self) -> Result<tokio_postgres::Config> {
         let (host, port) = endpoint(&self.database, self.target);
-        let mut config = base(&self.database, self.target)?;
+        let mut config = base_config(&self.database, self.target)?;
         config.port(port);
         if host.starts_with('/') {
             config.host_path(host);
@@ -176,43 +178,43 @@ impl Connector {
     }
 }
 
-/// Whether no answer came to TCP's first packet.
+/// Tells whether no answer came to TCP's first packet.
 fn is_silence(error: &anyhow::Error) -> bool {
     let timed_out = |e: &std::io::Error| e.kind() == std::io::ErrorKind::TimedOut;
     error.chain().filter_map(|cause| cause.downcast_ref()).any(timed_out)
 }
 
 /// Connects once and for no pool, as migrations do.
-pub async fn plain(database: &Database, target: Target) -> Result<AsyncPgConnection> {
+pub async fn connect_once(database: &Database, target: Target) -> Result<AsyncPgConnection> {
     let (host, port) = endpoint(database, target);
-    let mut config = base(database, target)?;
+    let mut config = base_config(database, target)?;
     config.host(host).port(port);
     let connect = async {
         let opened = open(database, &config, &Arc::default(), None).await?;
         anyhow::Ok(AsyncPgConnection::try_from(opened.client).await?)
     };
-    let late = || format!("no answer from {host} in {} s", PLAIN.as_secs());
-    tokio::time::timeout(PLAIN, connect).await.with_context(late)?
+    let late = || format!("no answer from {host} in {} s", MIGRATION_TIMEOUT.as_secs());
+    tokio::time::timeout(MIGRATION_TIMEOUT, connect).await.with_context(late)?
 }
 
-/// An open connection without Diesel.
-pub struct Watched {
+/// An open connection without Diesel, whose warnings are seen.
+pub struct RawConn {
     /// The client.
     pub client: Client,
-    life: Arc<Life>,
+    state: Arc<ConnState>,
 }
 
-impl Watched {
-    /// As [`Conn::take_warning`].
+impl RawConn {
+    /// Tells whether the server sent a warning, as [`Conn::take_warning`].
     pub fn take_warning(&self) -> bool {
-        self.life.warned.swap(false, Ordering::AcqRel)
+        self.state.warned.swap(false, Ordering::AcqRel)
     }
 }
 
 /// Connects to the primary at an address that is known, once and for no pool. `answer` is the limit for the
 /// first answer, that of TCP: who does not give it is not there. What follows depends on the server's load.
-pub async fn watched(database: &Database, address: SocketAddr, answer: Duration) -> Result<Watched> {
-    let mut config = base(database, Target::Primary)?;
+pub async fn connect_raw(database: &Database, address: SocketAddr, answer: Duration) -> Result<RawConn> {
+    let mut config = base_config(database, Target::Primary)?;
     config.host(&database.host).hostaddr(address.ip()).port(address.port()).connect_timeout(answer);
     open(database, &config, &Arc::default(), None).await
 }
@@ -222,21 +224,21 @@ async fn open(
     config: &tokio_postgres::Config,
     expiry: &Arc<Gauge>,
     generation: Option<watch::Receiver<u64>>,
-) -> Result<Watched> {
-    let life = Arc::<Life>::default();
+) -> Result<RawConn> {
+    let state = Arc::<ConnState>::default();
     let client = match tls::connector(database, expiry)? {
         None => {
             let (client, connection) = config.connect(NoTls).await?;
-            tokio::spawn(drive(connection, Arc::clone(&life), generation));
+            tokio::spawn(drive(connection, Arc::clone(&state), generation));
             client
         }
         Some(tls) => {
             let (client, connection) = config.connect(tls).await?;
-            tokio::spawn(drive(connection, Arc::clone(&life), generation));
+            tokio::spawn(drive(connection, Arc::clone(&state), generation));
             client
         }
     };
-    Ok(Watched { client, life })
+    Ok(RawConn { client, state })
 }
 
 fn endpoint(database: &Database, target: Target) -> (&str, u16) {
@@ -246,9 +248,9 @@ fn endpoint(database: &Database, target: Target) -> (&str, u16) {
     }
 }
 
-/// No `statement_timeout` where writes go: it is a cancel, and a cancel while a commit waits
-/// for its standby acknowledges what was not replicated.
-fn base(database: &Database, target: Target) -> Result<tokio_postgres::Config> {
+/// The settings of every connection. They have no `statement_timeout` where writes go: it is a cancel, and a cancel
+/// while a commit waits for its standby acknowledges what was not replicated.
+fn base_config(database: &Database, target: Target) -> Result<tokio_postgres::Config> {
     let mut config = tokio_postgres::Config::new();
     match &database.credentials {
         Credentials::Folder(folder) => {
@@ -290,8 +292,11 @@ fn secret(folder: &Path, name: &str) -> Result<String> {
 /// Moves the connection's bytes until it ends, or until another server is primary. Then the
 /// socket is closed as it is: no cancel is ever sent, and a query in flight fails here and
 /// is tried again under its key.
-async fn drive<T>(mut connection: Connection<Socket, T>, life: Arc<Life>, generation: Option<watch::Receiver<u64>>)
-where
+async fn drive<T>(
+    mut connection: Connection<Socket, T>,
+    state: Arc<ConnState>,
+    generation: Option<watch::Receiver<u64>>,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let superseded = async {
@@ -309,12 +314,12 @@ where
         };
         match message {
             Some(Ok(AsyncMessage::Notice(notice))) if *notice.code() == SqlState::WARNING => {
-                life.warned.store(true, Ordering::Release);
+                state.warned.store(true, Ordering::Release);
             }
             Some(Ok(_)) => {}
             Some(Err(_)) | None => break,
         }
     }
-    life.closed.store(true, Ordering::Release);
-    life.ended.notify_waiters();
+    state.closed.store(true, Ordering::Release);
+    state.ended.notify_waiters();
 }

@@ -47,40 +47,39 @@ use connect::{Connector, Target};
 use pool::{Lent, Pool};
 use watch::Watch;
 
-/// A read that has no answer after this long is tried elsewhere.
+/// The time after which a read without an answer is tried elsewhere.
 const READ_ATTEMPT: Duration = Duration::from_millis(1500);
-/// For a connection, in one attempt to write.
+/// The time that one attempt to write waits for a connection.
 const POOL_WAIT: Duration = Duration::from_secs(3);
-/// A write that takes this long makes the watcher look whether the primary is still it.
+/// The time after which a write makes the watcher look whether the primary still is the primary.
 const SLOW_WRITE: Duration = Duration::from_millis(500);
-/// A write without an answer for this long is tried on another connection, under the same
-/// key. Where packets are lost the kernel gives up as early; where something in between
-/// answers for the server, it never would.
+/// The time after which a write without an answer is tried on another connection, under the same key. Where packets are
+/// lost the kernel gives up as early; where something in between answers for the server, it never would.
 const ABANDON_WRITE: Duration = Duration::from_secs(5);
-/// A query without an answer for this long won't get one: its connection is closed.
-const HOPELESS: Duration = Duration::from_secs(60);
-/// An error that isn't understood may be the server going down: so often it is tried again.
-const UNEXPLAINED: u32 = 3;
+/// The time after which a query won't get an answer any more: its connection is closed.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The times that an error which isn't understood is tried again: it may be the server going down.
+const UNEXPLAINED_RETRIES: u32 = 3;
 
-/// One thing to do on the database. It may be done more than once.
+/// An operation on the database. It may be done more than once.
 pub trait Operation: Clone + 'static {
-    /// What it finds or makes.
+    /// The value that the operation finds or makes.
     type Out: 'static;
 
-    /// Does it once.
+    /// Runs the operation once.
     fn run(&self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<Self::Out, Error>>;
 }
 
-/// Something read, and from where.
+/// A value that was read, and from where.
 #[derive(Debug, Clone)]
 pub struct Read<T> {
-    /// What was read.
+    /// The value.
     pub value: T,
-    /// From a standby: the latest writes may be missing.
+    /// Whether it came from a standby: the latest writes may be missing.
     pub stale: bool,
 }
 
-/// Why there is no result.
+/// The reason why there is no result.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DbError {
     /// No database answered before the deadline. A write may or may not have taken place.
@@ -91,7 +90,7 @@ pub enum DbError {
     Fault(String),
 }
 
-/// How one attempt failed.
+/// The failure of one attempt.
 enum Failure {
     /// The connection is gone, or there was none: try again.
     Lost,
@@ -111,7 +110,7 @@ pub struct Db {
 }
 
 impl Db {
-    /// For one of `workers` threads.
+    /// Makes the access of one of `workers` threads.
     pub fn new(
         database: &Database,
         workers: usize,
@@ -133,7 +132,7 @@ impl Db {
         }
     }
 
-    /// What is known about the primary.
+    /// The watch over the primary.
     pub fn watch(&self) -> &Watch {
         &self.watch
     }
@@ -169,7 +168,7 @@ impl Db {
         Err(DbError::Unavailable)
     }
 
-    /// Reads from a standby only, once. For telling how the standbys are.
+    /// Reads from a standby only, once: to tell how the standbys are.
     pub async fn read_standby<O: Operation>(&self, operation: O) -> Option<O::Out> {
         let standby = self.standby.as_ref()?;
         self.read_attempt(standby, &operation, Instant::now() + READ_ATTEMPT).await.ok()
@@ -195,7 +194,7 @@ impl Db {
 
     /// Writes to the primary. The operation must be safe to do twice.
     ///
-    /// It runs in a task of its own: neither the client's going away nor the deadline ends a
+    /// The write runs in a task of its own: neither the client's going away nor the deadline ends a
     /// commit that is under way.
     pub async fn write<O: Operation>(&self, operation: O) -> Result<O::Out, DbError> {
         let deadline = Instant::now() + self.deadline;
@@ -226,7 +225,7 @@ impl Db {
         self.write_attempt(&operation, deadline).await?.ok()
     }
 
-    /// `None` when the deadline has ended.
+    /// Tries a write once; `None` when the deadline has ended.
     async fn write_attempt<O: Operation>(&self, operation: &O, deadline: Instant) -> Option<Result<O::Out, Failure>> {
         let Ok(lent) = self.primary.get(deadline.min(Instant::now() + POOL_WAIT)).await else {
             return Some(Err(Failure::Lost));
@@ -245,11 +244,11 @@ impl Db {
         }
     }
 
-    /// Whether to go on after a failure.
+    /// Decides whether to go on after a failure: an error ends the attempts.
     fn consider(&self, failure: Failure, unexplained: &mut u32) -> Result<(), DbError> {
         match failure {
             Failure::Lost => self.watch.doubt(),
-            Failure::Unexplained(_) if *unexplained < UNEXPLAINED => *unexplained += 1,
+            Failure::Unexplained(_) if *unexplained < UNEXPLAINED_RETRIES => *unexplained += 1,
             Failure::Unexplained(e) | Failure::Refused(e) => {
                 return Err(DbError::Fault(format!("the database refused the query: {e}")));
             }
@@ -274,7 +273,7 @@ impl Db {
     }
 }
 
-/// 0 to 1, so that many requests don't come back at the same moment.
+/// A random number from 0 to 1, so that many requests don't come back at the same moment.
 fn jitter() -> f64 {
     f64::from(u16::try_from(getrandom::u32().unwrap_or(0) & 0xffff).unwrap_or(0)) / 65536.0
 }
@@ -282,7 +281,7 @@ fn jitter() -> f64 {
 async fn run<O: Operation>(mut lent: Lent, operation: O) -> Result<O::Out, Failure> {
     let conn = lent.conn();
     conn.take_warning();
-    let Ok(result) = tokio::time::timeout(HOPELESS, operation.run(&mut conn.pg)).await else {
+    let Ok(result) = tokio::time::timeout(QUERY_TIMEOUT, operation.run(&mut conn.pg)).await else {
         return Err(Failure::Lost);
     };
     match result {

@@ -16,10 +16,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::connect::{Conn, Connector, Target};
 use crate::metrics::{Metrics, PoolMetrics};
 
-/// A connection idle for this long is closed: ten pods at rest need few.
+/// The time after which an idle connection is closed: ten pods at rest need few.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// A thread's connections to one target.
+/// The pool of a thread's connections to one target.
 pub struct Pool {
     connector: Arc<Connector>,
     target: Target,
@@ -29,7 +29,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// At most `size` connections.
+    /// Makes a pool of at most `size` connections.
     pub fn new(connector: Arc<Connector>, target: Target, size: usize, metrics: Arc<Metrics>) -> Rc<Self> {
         let permits = Arc::new(Semaphore::new(size.max(1)));
         Rc::new(Self { connector, target, permits, idle: RefCell::default(), metrics })
@@ -81,7 +81,7 @@ impl Pool {
         Lent { conn: Some(conn), pool: Rc::clone(self), _permit: permit }
     }
 
-    /// The one used last, so that the others age.
+    /// Takes the connection that was used last, so that the others age.
     fn take_idle(&self) -> Option<Conn> {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
@@ -121,7 +121,7 @@ impl Lent {
         self.conn.as_mut().expect("a loan has its connection")
     }
 
-    /// Returns it for others to use.
+    /// Gives the connection back for others to use.
     pub fn give_back(mut self) {
         if let Some(conn) = self.conn.take().filter(|conn| !conn.is_closed()) {
             self.pool.put(conn);
@@ -135,7 +135,7 @@ impl Drop for Lent {
     }
 }
 
-/// Adds one to a gauge for as long as it lives.
+/// A hold on a gauge, which is one higher for as long as the hold lives.
 struct Held<'a>(&'a crate::metrics::Gauge);
 
 impl<'a> Held<'a> {

@@ -1,4 +1,4 @@
-//! Encryption: whose certificates are trusted, and when the server's expires, which nobody else tells the metrics.
+//! Encryption: the certificates that are trusted, and the expiry of the server's, which nobody else tells the metrics.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use x509_cert::der::Decode;
 use crate::config::{Credentials, Database};
 use crate::metrics::Gauge;
 
-/// How to encrypt, where the database is to be reached so. The server's certificate must come from the authority
-/// in `ca.crt`, and must carry the host's name, as the operator's certificates carry those of its Services. When
-/// it expires goes into `expiry`, in seconds since 1970.
+/// The TLS connector, where the database is to be reached encrypted. The server's certificate must come from the
+/// authority in `ca.crt`, and must carry the host's name, as the operator's certificates carry those of its Services.
+/// Its expiry goes into `expiry`, in seconds since 1970.
 pub fn connector(database: &Database, expiry: &Arc<Gauge>) -> Result<Option<MakeRustlsConnect>> {
     let Credentials::Folder(folder) = &database.credentials else { return Ok(None) };
     if !database.tls {
@@ -31,7 +31,7 @@ pub fn connector(database: &Database, expiry: &Arc<Gauge>) -> Result<Option<Make
         roots.add(certificate.with_context(|| format!("{} is not PEM", path.display()))?)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Noting::new(roots, Arc::clone(&provider), Arc::clone(expiry))
+    let verifier = ExpiryVerifier::new(roots, Arc::clone(&provider), Arc::clone(expiry))
         .with_context(|| format!("{} has no authority's certificate", path.display()))?;
     // "Dangerous" is any verifier that is not the library's own; this one leaves the decision to that.
     let config = ClientConfig::builder_with_provider(provider)
@@ -44,25 +44,25 @@ pub fn connector(database: &Database, expiry: &Arc<Gauge>) -> Result<Option<Make
 
 /// The library's own verification, which notes when a certificate that holds expires.
 #[derive(Debug)]
-struct Noting {
+struct ExpiryVerifier {
     verifier: Arc<WebPkiServerVerifier>,
     expiry: Arc<Gauge>,
 }
 
-impl Noting {
+impl ExpiryVerifier {
     fn new(roots: RootCertStore, provider: Arc<CryptoProvider>, expiry: Arc<Gauge>) -> Result<Arc<Self>> {
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
         Ok(Arc::new(Self { verifier, expiry }))
     }
 }
 
-/// When the certificate expires, in seconds since 1970.
+/// The expiry of a certificate, in seconds since 1970.
 fn expiry(certificate: &CertificateDer<'_>) -> Option<i64> {
     let certificate = Certificate::from_der(certificate).ok()?;
     i64::try_from(certificate.tbs_certificate.validity.not_after.to_unix_duration().as_secs()).ok()
 }
 
-impl ServerCertVerifier for Noting {
+impl ServerCertVerifier for ExpiryVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -1,4 +1,4 @@
-//! Watches the primary, once for the process: is it there, and is it still the same server?
+//! The watch over the primary, once for the process: is it there, and is it still the same server?
 //!
 //! Requests don't find out one by one. When another server has become primary, every
 //! connection to the old one is closed at once, also those in which a query hangs; requests
@@ -16,57 +16,57 @@ use super::connect::{Conn, Connector, Target};
 use crate::config::Database;
 use crate::metrics::Metrics;
 
-/// Between two looks at a primary that seems well.
+/// The pause between two looks at a primary that seems well.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Between two attempts while there is none.
+/// The pause between two attempts while there is no primary.
 const RETRY: Duration = Duration::from_millis(100);
-/// For the answer to one look.
+/// The time that the answer to one look may take.
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// A server, told apart from others and from itself after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
 pub struct Server {
-    /// Its own address, or `local`.
+    /// The server's own address, or `local`.
     #[diesel(sql_type = Text)]
     pub address: String,
-    /// When it was started.
+    /// The moment of its start.
     #[diesel(sql_type = Text)]
     pub started: String,
-    /// Grows with every promotion.
+    /// The timeline, which grows with every promotion.
     #[diesel(sql_type = Integer)]
     pub timeline: i32,
-    /// For people.
+    /// The version of PostgreSQL, for people.
     #[diesel(sql_type = Text)]
     pub version: String,
 }
 
-/// What is known about the primary.
+/// The state of the primary, as far as it is known.
 #[derive(Debug, Clone)]
-pub struct View {
-    /// It answers.
+pub struct PrimaryState {
+    /// Whether it answers.
     pub up: bool,
-    /// Since when it has been up or down.
+    /// The moment since which it has been up or down.
     pub since: Instant,
-    /// The one that answered last.
+    /// The server that answered last.
     pub server: Option<Server>,
-    /// Why it is down.
+    /// The reason why it is down.
     pub reason: Option<String>,
-    /// The schema is at least the one this program needs.
+    /// Whether the schema is at least the one this program needs.
     pub schema: bool,
 }
 
-/// Shared by all threads.
+/// The watch, which all threads share.
 pub struct Watch {
-    view: watch::Sender<View>,
+    view: watch::Sender<PrimaryState>,
     generation: watch::Sender<u64>,
     doubt: Notify,
     metrics: Arc<Metrics>,
 }
 
 impl Watch {
-    /// Nothing is known yet.
+    /// Makes a watch that knows nothing yet.
     pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        let view = View { up: false, since: Instant::now(), server: None, reason: None, schema: false };
+        let view = PrimaryState { up: false, since: Instant::now(), server: None, reason: None, schema: false };
         Arc::new(Self {
             view: watch::Sender::new(view),
             generation: watch::Sender::new(0),
@@ -75,22 +75,22 @@ impl Watch {
         })
     }
 
-    /// What is known now.
-    pub fn view(&self) -> View {
+    /// The state of the primary now.
+    pub fn view(&self) -> PrimaryState {
         self.view.borrow().clone()
     }
 
-    /// Whether the primary answers.
+    /// Tells whether the primary answers.
     pub fn is_up(&self) -> bool {
         self.view.borrow().up
     }
 
-    /// Whether the database was reached once and has the schema this program needs.
+    /// Tells whether the database was reached once and has the schema this program needs.
     pub fn has_schema(&self) -> bool {
         self.view.borrow().schema
     }
 
-    /// Changes when all connections made so far must end.
+    /// The generation of connections: it changes when all that were made so far must end.
     pub fn generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
@@ -123,7 +123,7 @@ impl Watch {
 
     /// Follows one primary for as long as it stays the one. Ends with the reason.
     async fn follow(&self, connector: &Arc<Connector>, schema: &str) -> Result<std::convert::Infallible> {
-        let mut conn = connector.look().await?;
+        let mut conn = connector.connect_for_watcher().await?;
         loop {
             let server = look(&mut conn).await?;
             if !self.has_schema() {
@@ -138,7 +138,7 @@ impl Watch {
                 () = conn.closed() => bail!("the connection ended"),
                 // A fresh connection goes where the Service points now; this one, to where
                 // it pointed then.
-                () = self.doubt.notified() => conn = connector.look().await?,
+                () = self.doubt.notified() => conn = connector.connect_for_watcher().await?,
             }
         }
     }
@@ -164,7 +164,7 @@ impl Watch {
             let changed = !view.up || view.server.as_ref() != Some(&server);
             if changed {
                 let since = if view.up { view.since } else { Instant::now() };
-                *view = View { up: true, since, server: Some(server), reason: None, schema: true };
+                *view = PrimaryState { up: true, since, server: Some(server), reason: None, schema: true };
             }
             changed
         });

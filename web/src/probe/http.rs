@@ -66,8 +66,8 @@ impl Web {
     }
 }
 
-/// The outcome that a status means. A success is a promise; of the refusals only those are certain that the app gives before it asks the
-/// database, or because of what the database says about the content.
+/// The outcome that a status means. A success is a promise; of the refusals only those are certain that the app gives
+/// before it asks the database, or because of what the database says about the content.
 fn outcome(status: StatusCode) -> Outcome {
     let why = format!("HTTP {}", status.as_u16());
     match status.as_u16() {

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::config::Database;
-use crate::db::connect::{self, Watched};
+use crate::db::connect::{self, RawConn};
 
 /// The connections at most.
 const CONNECTIONS: usize = 32;
@@ -29,7 +29,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// divided by [`ATTEMPTS`].
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The statement that writes a row, and returns in the same round trip where it was written and whether its commit waits for a standby.
+/// The statement that writes a row, and returns in the same round trip where it was written and whether its commit
+/// waits for a standby.
 const INSERT: &str = "INSERT INTO stackctl_drill.writes (run, key) VALUES ($1, $2) \
      RETURNING pg_walfile_name(pg_current_wal_insert_lsn()), pg_current_wal_insert_lsn()::text, \
      coalesce(host(inet_server_addr()), 'local'), current_setting('synchronous_commit')";
@@ -39,7 +40,7 @@ pub struct Pool {
     database: Database,
     /// A Service's address stays; the name service may be down together with the primary.
     address: SocketAddr,
-    idle: Mutex<Vec<Watched>>,
+    idle: Mutex<Vec<RawConn>>,
     /// A connection has become idle.
     returned: Notify,
     permits: Semaphore,
@@ -90,7 +91,7 @@ impl Pool {
     }
 
     /// Takes a connection that is idle by now, or a new one when it is this write's turn to make one.
-    async fn connection(&self) -> Result<Watched, String> {
+    async fn connection(&self) -> Result<RawConn, String> {
         loop {
             if let Some(conn) = self.idle() {
                 return Ok(conn);
@@ -112,14 +113,14 @@ impl Pool {
         }
     }
 
-    fn idle(&self) -> Option<Watched> {
+    fn idle(&self) -> Option<RawConn> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|conn| !conn.client.is_closed());
         idle.pop()
     }
 
-    async fn connect(&self) -> Result<Watched, String> {
-        match tokio::time::timeout(CONNECT, connect::watched(&self.database, self.address, ANSWER)).await {
+    async fn connect(&self) -> Result<RawConn, String> {
+        match tokio::time::timeout(CONNECT, connect::connect_raw(&self.database, self.address, ANSWER)).await {
             Ok(Ok(conn)) => Ok(conn),
             Ok(Err(error)) => Err(format!("cannot connect: {}", root(&error))),
             Err(_) => Err(format!("cannot connect within {} s", CONNECT.as_secs())),
@@ -143,8 +144,8 @@ fn acknowledged(row: &tokio_postgres::Row) -> Outcome {
     Outcome::Acknowledged { place: Some(Place { timeline, lsn, server }) }
 }
 
-/// The outcome of an error. One that the server sent before the end of the transaction means that it was rolled back, unless it
-/// says that the server is going down: that may come after the commit, in place of its confirmation.
+/// The outcome of an error. One that the server sent before the end of the transaction means that it was rolled back,
+/// unless it says that the server is going down: that may come after the commit, in place of its confirmation.
 fn failed(error: &tokio_postgres::Error) -> Outcome {
     match error.as_db_error() {
         Some(db) if certain(db.code()) => Outcome::Refused { why: db.message().to_owned() },

@@ -13,15 +13,15 @@ use crate::db::{DbError, Read};
 use crate::models::{RawUser, User, ValidUser};
 use crate::problem::Problem;
 use crate::security::{random_id, same_origin};
-use crate::store::{Change, Find, Key, List, Page, Write, Written};
+use crate::store::{Change, Find, Key, List, Page, Write, WriteOutcome};
 
 /// The description of this API.
 pub const OPENAPI: &str = include_str!("../../static/openapi.json");
 
-/// Users of a list, unless its address says otherwise.
+/// The users of a list, unless its address says otherwise.
 const DEFAULT_LIMIT: u16 = 50;
 
-/// The API's own description.
+/// Answers with the API's own description.
 pub async fn openapi() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(OPENAPI)
 }
@@ -29,16 +29,16 @@ pub async fn openapi() -> HttpResponse {
 #[derive(Serialize)]
 struct ListDocument<'a> {
     users: &'a [User],
-    /// For `before=`, where there are older ones.
+    /// The value for `before=`, where there are older users.
     #[serde(skip_serializing_if = "Option::is_none")]
     older: Option<i64>,
-    /// For `after=`, where there are newer ones.
+    /// The value for `after=`, where there are newer users.
     #[serde(skip_serializing_if = "Option::is_none")]
     newer: Option<i64>,
     stale: bool,
 }
 
-/// A page of the list, newest first.
+/// Answers with a page of the list, newest first.
 pub async fn list(app: Data<App>, req: HttpRequest) -> HttpResponse {
     let (list, wrong) = listing::parse(req.query_string(), DEFAULT_LIMIT);
     if let Some(detail) = wrong {
@@ -75,7 +75,7 @@ fn user_response(mut response: actix_web::HttpResponseBuilder, user: &User) -> H
         .body(serde_json::to_string(user).unwrap_or_default())
 }
 
-/// One user.
+/// Answers with one user.
 pub async fn read(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpResponse {
     let Ok(id) = id.parse() else { return missing() };
     match app.db.read(Find(id)).await {
@@ -121,7 +121,7 @@ pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpR
     write(&app, &req, Change::Delete { id }).await
 }
 
-/// The moment that an entity tag or a form's version stands for.
+/// Reads the moment that an entity tag or a form's version stands for.
 pub fn parse_version(text: &str) -> Option<OffsetDateTime> {
     let micros: i64 = text.trim_matches('"').parse().ok()?;
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).ok()
@@ -164,7 +164,7 @@ async fn write(app: &App, req: &HttpRequest, change: Change) -> HttpResponse {
     let removed = matches!(change, Change::Delete { .. });
     let key = Key { key, fingerprint: fingerprint(&change) };
     match app.db.write(Write { change, key }).await {
-        Ok(Written::Done { user, replayed }) => {
+        Ok(WriteOutcome::Done { user, replayed }) => {
             let mut response = match (created, removed) {
                 (true, _) => HttpResponse::Created(),
                 (_, true) => HttpResponse::NoContent(),
@@ -179,15 +179,15 @@ async fn write(app: &App, req: &HttpRequest, change: Change) -> HttpResponse {
             }
             if removed { response.finish() } else { user_response(response, &user) }
         }
-        Ok(Written::EmailTaken) => Problem::email_taken().response(),
-        Ok(Written::Missing) => missing(),
-        Ok(Written::Changed) => changed(),
-        Ok(Written::KeyReused) => Problem::key_reused().response(),
+        Ok(WriteOutcome::EmailTaken) => Problem::email_taken().response(),
+        Ok(WriteOutcome::Missing) => missing(),
+        Ok(WriteOutcome::Changed) => changed(),
+        Ok(WriteOutcome::KeyReused) => Problem::key_reused().response(),
         Err(e) => failed(app, req, &e),
     }
 }
 
-/// What a key is tied to: the change itself, all of it.
+/// The fingerprint that a key is tied to: the digest of the whole change.
 pub fn fingerprint(change: &Change) -> [u8; 32] {
     let mut digest = Sha256::new();
     let mut add = |part: &[u8]| {

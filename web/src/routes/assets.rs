@@ -18,7 +18,7 @@ pub fn stylesheet() -> &'static str {
     PATH.get_or_init(|| format!("/static/app-{}.css", hex(&Sha256::digest(CSS)[..6])))
 }
 
-/// The stylesheet, under any digest: while a new version rolls out, a page of one may ask a
+/// Answers with the stylesheet, under any digest: while a new version rolls out, a page of one may ask a
 /// pod of the other. Only its own is to be kept.
 pub async fn css(name: Path<String>) -> HttpResponse {
     let own = stylesheet().strip_prefix("/static/app-").and_then(|s| s.strip_suffix(".css")) == Some(name.as_str());
@@ -29,7 +29,7 @@ pub async fn css(name: Path<String>) -> HttpResponse {
         .body(web::Bytes::from_static(CSS.as_bytes()))
 }
 
-/// The icon.
+/// Answers with the icon.
 pub async fn icon() -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, "public, max-age=86400"))

@@ -1,4 +1,4 @@
-//! What every request passes through: bounds, rate limit, time limit, headers, log, counts.
+//! The guard that every request passes through: bounds, rate limit, time limit, headers, log, counts.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -17,10 +17,10 @@ use crate::problem::Problem;
 use crate::security::{self, MAX_URI, random_id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// For a body that comes slowly, on top of the time that the database has.
+/// The time for a body that comes slowly, on top of the time that the database has.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// The one middleware.
+/// The one middleware: guards a request, and counts and logs its answer.
 pub async fn guard(
     req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -66,7 +66,7 @@ pub async fn guard(
     Ok(response)
 }
 
-/// Counts down also when the client goes away and the request is dropped.
+/// A request in flight: it is counted down also when the client goes away and the request is dropped.
 struct InFlight<'a>(&'a Shared);
 
 impl Drop for InFlight<'_> {
@@ -75,7 +75,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Under which a request is found in the log.
+/// The id under which a request is found in the log.
 #[derive(Debug)]
 struct RequestId(String);
 
@@ -84,7 +84,7 @@ pub fn id_of(req: &HttpRequest) -> String {
     req.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default()
 }
 
-/// The caller's, if it is one that can be put into a log safely.
+/// The id that the caller gave, if it can be put into a log safely, else a new one.
 fn request_id(req: &HttpRequest) -> String {
     let sane = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     req.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(sane).map_or_else(random_id, str::to_owned)
@@ -119,7 +119,7 @@ fn refuse(shared: &Shared, req: &ServiceRequest) -> Option<HttpResponse> {
     Some(page)
 }
 
-/// The peer; behind proxies, what the outermost trusted one saw.
+/// The client's address: the peer's, or behind proxies the one that the outermost trusted proxy saw.
 fn client(req: &HttpRequest, proxies: usize) -> Option<IpAddr> {
     let peer = req.peer_addr().map(|a| a.ip());
     if proxies == 0 {
@@ -151,7 +151,7 @@ fn record(shared: &Shared, response: &ServiceResponse<BoxBody>, id: &str, starte
     }
 }
 
-/// A method is the client's to choose: what isn't known is counted together.
+/// The method's name in the counters: clients choose it freely, so what isn't known is counted together.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

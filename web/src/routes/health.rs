@@ -1,15 +1,15 @@
-//! For the cluster: is the process alive, and should requests come here?
+//! The probes of the cluster: is the process alive, and should requests come here?
 
 use actix_web::{HttpResponse, web};
 
 use crate::app::{App, Shared, VERSION};
 
-/// Never asks the database: a restart would not bring it back.
+/// Answers the liveness probe. It never asks the database: a restart would not bring it back.
 pub async fn live() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
-/// Says why not.
+/// Answers the readiness probe, with the reason where the pod is not ready.
 pub async fn ready(app: web::Data<App>) -> HttpResponse {
     if app.shared.is_ready() {
         return HttpResponse::Ok().content_type("text/plain").body("ready\n");
@@ -24,7 +24,7 @@ pub async fn ready(app: web::Data<App>) -> HttpResponse {
     HttpResponse::ServiceUnavailable().content_type("text/plain").body("not ready\n")
 }
 
-/// Prometheus' text, on its own port.
+/// Answers with the text for Prometheus, on its own port.
 pub async fn metrics(shared: web::Data<Shared>) -> HttpResponse {
     let text = shared.metrics.render(VERSION, &shared.config.pod);
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)

@@ -1,4 +1,4 @@
-//! What the list page and the API's list have in common: how an address asks for a part of the list, and
+//! The list, as the list page and the API have it in common: how an address asks for a part of the list, and
 //! one query and one rendering for all that ask for the same part at the same moment.
 
 use std::rc::Rc;
@@ -9,9 +9,9 @@ use actix_web::web::{Bytes, Query};
 use crate::app::{App, Shared};
 use crate::db::{DbError, Read};
 use crate::gather::Gather;
-use crate::store::{From, List, Page};
+use crate::store::{List, ListPosition, Page};
 
-/// Users of a list at most.
+/// The users of a list at most.
 pub const MAX_LIMIT: u16 = 100;
 
 /// A list ready to be sent, and whether it is possibly stale.
@@ -20,7 +20,7 @@ pub type Rendered = Result<(Bytes, bool), DbError>;
 /// Reads an address's query. What can't be read is passed over, and the second value says what that is:
 /// programs are told, people get the list.
 pub fn parse(query: &str, default_limit: u16) -> (List, Option<String>) {
-    let mut list = List { search: String::new(), from: From::Start, limit: default_limit };
+    let mut list = List { search: String::new(), from: ListPosition::Start, limit: default_limit };
     let fields = match Query::<Vec<(String, String)>>::from_query(query) {
         Ok(fields) => fields.into_inner(),
         Err(e) => return (list, Some(e.to_string())),
@@ -29,11 +29,11 @@ pub fn parse(query: &str, default_limit: u16) -> (List, Option<String>) {
     for (name, value) in fields {
         match (name.as_str(), value.parse::<i64>()) {
             ("q", _) => value.trim().clone_into(&mut list.search),
-            ("before" | "after", Ok(_)) if list.from != From::Start => {
+            ("before" | "after", Ok(_)) if list.from != ListPosition::Start => {
                 wrong = Some("Give before or after, not both.".into());
             }
-            ("before", Ok(id)) => list.from = From::Before(id),
-            ("after", Ok(id)) => list.from = From::After(id),
+            ("before", Ok(id)) => list.from = ListPosition::Before(id),
+            ("after", Ok(id)) => list.from = ListPosition::After(id),
             ("limit", Ok(limit)) if (1..=i64::from(MAX_LIMIT)).contains(&limit) => {
                 list.limit = u16::try_from(limit).unwrap_or(MAX_LIMIT);
             }
@@ -70,14 +70,14 @@ mod tests {
     #[test]
     fn what_can_be_read_is_kept_and_the_rest_is_told() {
         let (list, wrong) = parse("q=+Ada%20&before=7&limit=3", 25);
-        assert_eq!((list, wrong), (List { search: "Ada".into(), from: From::Before(7), limit: 3 }, None));
-        let start = |limit| List { search: String::new(), from: From::Start, limit };
+        assert_eq!((list, wrong), (List { search: "Ada".into(), from: ListPosition::Before(7), limit: 3 }, None));
+        let start = |limit| List { search: String::new(), from: ListPosition::Start, limit };
         assert_eq!(parse("", 25), (start(25), None));
         for (query, told) in [("limit=0", "limit"), ("before=x", "before"), ("page=2", "parameters"), ("a", "param")] {
             let (list, wrong) = parse(query, 25);
             assert!(list == start(25) && wrong.as_ref().is_some_and(|w| w.contains(told)), "{query}: {wrong:?}");
         }
         let (list, wrong) = parse("after=1&before=2&q=x", 25);
-        assert_eq!((list.from, list.search.as_str(), wrong.is_some()), (From::After(1), "x", true));
+        assert_eq!((list.from, list.search.as_str(), wrong.is_some()), (ListPosition::After(1), "x", true));
     }
 }

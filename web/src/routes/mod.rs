@@ -1,4 +1,4 @@
-//! Every route, and what all requests pass through.
+//! The routes, and what all requests pass through.
 
 pub mod api;
 mod assets;
@@ -27,7 +27,7 @@ pub const API: [(&str, &[Method]); 3] = [
     ("/api/v1/openapi.json", &[Method::GET]),
 ];
 
-/// One worker thread's application.
+/// Makes one worker thread's application.
 pub fn application(
     shared: Arc<Shared>,
 ) -> ActixApp<
@@ -47,7 +47,7 @@ pub fn application(
         .wrap(from_fn(guard::guard))
 }
 
-/// The metrics port's application.
+/// Makes the metrics port's application.
 pub fn metrics_routes(shared: Data<Shared>) -> impl Fn(&mut ServiceConfig) + Clone {
     move |config| {
         config.app_data(shared.clone()).route("/metrics", web::get().to(health::metrics));
@@ -75,7 +75,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(at(API[2].0, vec![get().to(api::openapi)]));
 }
 
-/// `HEAD` is answered like `GET`; the server leaves the body out.
+/// The route of `GET`; `HEAD` is answered like it, and the server leaves the body out.
 fn get() -> Route {
     use actix_web::guard::{Any, Get, Head};
     web::route().guard(Any(Get()).or(Head()))
@@ -89,7 +89,7 @@ async fn not_allowed(app: Data<App>, req: HttpRequest) -> HttpResponse {
     error(&app.shared, req.path(), StatusCode::METHOD_NOT_ALLOWED, "This address does not answer to this method.")
 }
 
-/// An error in the form that the path's visitors understand.
+/// Makes an error in the form that the path's visitors understand.
 fn error(shared: &Shared, path: &str, status: StatusCode, text: &str) -> HttpResponse {
     if is_api(path) {
         return Problem::new(status, text).response();

@@ -14,21 +14,21 @@ use crate::problem::EMAIL_TAKEN;
 use crate::routes::api::{fingerprint, parse_version};
 use crate::routes::failed;
 use crate::security::{Csrf, random_id};
-use crate::store::{Change, Find, Key, Write, Written};
+use crate::store::{Change, Find, Key, Write, WriteOutcome};
 
-/// No database answered before the deadline.
+/// The words where no database answered before the deadline.
 pub const UNAVAILABLE: &str = "The database is being switched over and did not answer in time. Your input is kept: send \
                                it again in a moment. It will not take effect twice.";
-/// The key belongs to other values.
+/// The words where the key belongs to other values.
 pub const KEY_REUSED: &str =
     "This form was sent before with other values, and those took effect. Send it again to apply these.";
-/// The token is not this browser's.
+/// The words where the token is not this browser's.
 pub const EXPIRED: &str =
     "This form could not be checked, perhaps because cookies are off or it was open for long. Please send it again.";
 const CHANGED: &str =
     "Somebody else changed this user in the meantime. Look at the values and save again to replace them.";
 
-/// What a form of ours sends.
+/// The fields that a form of the app sends.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sent {
@@ -52,7 +52,7 @@ impl Sent {
         web::Query::from_query(text).map(web::Query::into_inner).map_err(|_| StatusCode::BAD_REQUEST)
     }
 
-    /// Whether the form was given to the browser that sends it.
+    /// Tells whether the form was given to the browser that sends it.
     pub fn is_ours(&self, app: &App, req: &HttpRequest) -> bool {
         Csrf::holds(req, app.shared.config.secure_cookies, &self.csrf)
     }
@@ -66,7 +66,7 @@ impl Sent {
 
 /// A form for a user, new or known.
 struct Form {
-    /// `None` to register.
+    /// The user's number; `None` to register.
     id: Option<i64>,
     raw: RawUser,
     version: Option<i64>,
@@ -121,26 +121,26 @@ impl Form {
         };
         let key = Key { key: self.key.clone(), fingerprint: fingerprint(&change) };
         let status = match app.db.write(Write { change, key }).await {
-            Ok(Written::Done { user, replayed }) => {
+            Ok(WriteOutcome::Done { user, replayed }) => {
                 if replayed {
                     app.shared.metrics.replays.inc();
                 }
                 let done = if self.id.is_none() { "registered" } else { "saved" };
                 return redirect(&format!("/users/{}?done={done}", user.id));
             }
-            Ok(Written::Missing) => return missing(app),
-            Ok(Written::EmailTaken) => {
+            Ok(WriteOutcome::Missing) => return missing(app),
+            Ok(WriteOutcome::EmailTaken) => {
                 self.errors = vec![EMAIL_TAKEN];
                 StatusCode::CONFLICT
             }
-            Ok(Written::Changed) => {
+            Ok(WriteOutcome::Changed) => {
                 self.notice = Some(CHANGED);
                 // What is saved next replaces what is there then.
                 self.version = None;
                 self.key = random_id();
                 StatusCode::CONFLICT
             }
-            Ok(Written::KeyReused) => {
+            Ok(WriteOutcome::KeyReused) => {
                 self.notice = Some(KEY_REUSED);
                 self.key = random_id();
                 StatusCode::CONFLICT
@@ -160,12 +160,12 @@ pub fn unreadable(app: &App, status: StatusCode) -> HttpResponse {
     message(&app.shared, status, "The form could not be read", "What was sent is not what this form sends.")
 }
 
-/// The form to register.
+/// Answers with the form to register.
 pub async fn new(app: Data<App>, req: HttpRequest) -> HttpResponse {
     Form::empty(None).show(&app, &req, StatusCode::OK, false)
 }
 
-/// Registers.
+/// Registers a user.
 pub async fn create(app: Data<App>, req: HttpRequest, body: Result<Bytes, Error>) -> HttpResponse {
     match Sent::parse(body) {
         Ok(sent) => Form::empty(None).submit(&app, &req, sent).await,
@@ -173,7 +173,7 @@ pub async fn create(app: Data<App>, req: HttpRequest, body: Result<Bytes, Error>
     }
 }
 
-/// The form to change a user.
+/// Answers with the form to change a user.
 pub async fn edit(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpResponse {
     let Ok(id) = id.parse() else { return missing(&app) };
     let read = match app.db.read(Find(id)).await {

@@ -21,10 +21,10 @@ use crate::problem::RETRY_AFTER;
 use crate::store::{AskStandby, Find, List, Page};
 use views::{Chrome, InfoPage, ListPage, MessagePage, Standby, ViewPage, html, words};
 
-/// Users of a list page, unless its address says otherwise.
+/// The users of a list page, unless its address says otherwise.
 const DEFAULT_LIMIT: u16 = 25;
 
-/// A page with a heading and a sentence.
+/// Makes a page with a heading and a sentence.
 pub fn message(shared: &Shared, status: StatusCode, title: &str, text: &str) -> HttpResponse {
     let mut response = HttpResponse::build(status);
     if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -41,12 +41,12 @@ fn redirect(to: &str) -> HttpResponse {
     HttpResponse::SeeOther().insert_header((header::LOCATION, to)).finish()
 }
 
-/// The list is the start.
+/// Redirects to the list, which is the start.
 pub async fn home() -> HttpResponse {
     redirect("/users")
 }
 
-/// The list, newest first.
+/// Answers with the list, newest first.
 pub async fn list(app: Data<App>, req: HttpRequest) -> HttpResponse {
     // What can't be read of the address is passed over: someone has edited it.
     let (list, _) = listing::parse(req.query_string(), DEFAULT_LIMIT);
@@ -75,7 +75,7 @@ struct ViewQuery {
     done: Option<String>,
 }
 
-/// One user.
+/// Answers with one user's page.
 pub async fn view(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpResponse {
     let Ok(id) = id.parse() else { return missing(&app) };
     let read = match app.db.read(Find(id)).await {
@@ -92,7 +92,7 @@ pub async fn view(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpRes
     html(HttpResponse::Ok(), &ViewPage { chrome: Chrome::new(&app.shared, "", read.stale), user, done })
 }
 
-/// How this pod and its database are.
+/// Answers with the state of this pod and of its database.
 pub async fn info(app: Data<App>) -> HttpResponse {
     let primary = app.shared.watch.view();
     let standby = match (&app.shared.config.database.read_host, app.db.read_standby(AskStandby).await) {

@@ -1,4 +1,4 @@
-//! Removing a user, which is asked first.
+//! The removal of a user, which is asked first.
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path};
@@ -12,7 +12,7 @@ use crate::db::DbError;
 use crate::routes::api::fingerprint;
 use crate::routes::failed;
 use crate::security::random_id;
-use crate::store::{Change, Find, Key, Write, Written};
+use crate::store::{Change, Find, Key, Write, WriteOutcome};
 
 /// Asks before a user is removed.
 pub async fn confirm_delete(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpResponse {
@@ -20,7 +20,7 @@ pub async fn confirm_delete(app: Data<App>, req: HttpRequest, id: Path<String>) 
     ask(&app, &req, id, &random_id(), None).await
 }
 
-/// The question, after a refusal with its status and what to say about it.
+/// Asks; after a refusal with its status and what to say about it.
 async fn ask(
     app: &App,
     req: &HttpRequest,
@@ -53,12 +53,14 @@ pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>, body: Re
     let change = Change::Delete { id };
     let write = Write { key: Key { key: key.clone(), fingerprint: fingerprint(&change) }, change };
     match app.db.write(write).await {
-        Ok(Written::Done { .. }) => redirect("/users"),
+        Ok(WriteOutcome::Done { .. }) => redirect("/users"),
         Err(DbError::Unavailable) => {
             ask(&app, &req, id, &key, Some((StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE))).await
         }
         Err(e) => failed(&app, &req, &e),
-        Ok(Written::KeyReused) => ask(&app, &req, id, &random_id(), Some((StatusCode::CONFLICT, KEY_REUSED))).await,
+        Ok(WriteOutcome::KeyReused) => {
+            ask(&app, &req, id, &random_id(), Some((StatusCode::CONFLICT, KEY_REUSED))).await
+        }
         Ok(_) => missing(&app),
     }
 }

@@ -1,4 +1,4 @@
-//! What the templates show.
+//! The values that the templates show.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::app::{Shared, VERSION};
-use crate::db::watch::View;
+use crate::db::watch::PrimaryState;
 use crate::models::{FieldError, RawUser, User};
 use crate::problem::RETRY_AFTER;
 use crate::routes::assets::stylesheet;
 use crate::security::Csrf;
 use crate::store::{Page, StandbyState};
 
-/// What surrounds every page.
+/// The frame of every page.
 pub struct Chrome<'a> {
     stylesheet: &'static str,
     version: &'static str,
@@ -26,7 +26,7 @@ pub struct Chrome<'a> {
 }
 
 impl<'a> Chrome<'a> {
-    /// For the page that the menu calls `here`; `stale` when it shows what a standby had.
+    /// Makes the frame of the page that the menu calls `here`; `stale` when it shows what a standby had.
     pub fn new(shared: &'a Shared, here: &'static str, stale: bool) -> Self {
         Self { stylesheet: stylesheet(), version: VERSION, pod: &shared.config.pod, here, stale }
     }
@@ -95,23 +95,23 @@ pub struct MessagePage<'a> {
 pub struct InfoPage<'a> {
     pub chrome: Chrome<'a>,
     pub running: String,
-    pub primary: View,
+    pub primary: PrimaryState,
     pub since: String,
     pub failovers: u64,
     pub standby: Standby,
 }
 
-/// What is known about a standby.
+/// The state of the standbys that are set.
 pub enum Standby {
-    /// None is set.
+    /// No standby is set.
     None,
-    /// It does not answer.
+    /// The standby does not answer.
     Silent,
-    /// It says this about itself.
+    /// The standby says this about itself.
     Answers(StandbyState),
 }
 
-/// The page as an answer.
+/// Renders a page as an answer.
 pub fn html(mut response: HttpResponseBuilder, page: &impl Template) -> HttpResponse {
     match page.render() {
         Ok(text) => response.content_type("text/html; charset=utf-8").body(text),
@@ -122,7 +122,7 @@ pub fn html(mut response: HttpResponseBuilder, page: &impl Template) -> HttpResp
     }
 }
 
-/// The start of an answer with a form: the cookie that belongs to it, and when it is worth sending it again.
+/// Starts an answer with a form: the cookie that belongs to it, and when it is worth sending it again.
 pub fn with_form(status: actix_web::http::StatusCode, csrf: &Csrf) -> HttpResponseBuilder {
     let mut response = HttpResponse::build(status);
     if let Some(cookie) = &csrf.cookie {
@@ -139,12 +139,12 @@ pub fn csrf(shared: &Shared, req: &HttpRequest) -> Csrf {
     Csrf::of(req, shared.config.secure_cookies)
 }
 
-/// Day and minute, UTC.
+/// Writes day and minute, UTC.
 pub fn minute(t: &OffsetDateTime) -> String {
     t.format(format_description!("[year]-[month]-[day] [hour]:[minute]")).unwrap_or_default()
 }
 
-/// How long, in the two largest units.
+/// Writes a duration in its two largest units.
 pub fn words(took: Duration) -> String {
     let s = took.as_secs();
     match s {
