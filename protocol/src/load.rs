@@ -50,7 +50,7 @@ pub struct SenderReport {
     pub load: RequestCounts,
     /// The requests of the trickle so far.
     pub tail: RequestCounts,
-    /// How often each reason for a failure has come so far.
+    /// The number of failures so far by their reasons.
     pub reasons: BTreeMap<String, u64>,
     /// The report is the last one.
     pub ended: bool,
@@ -66,8 +66,8 @@ pub enum Stage {
     Tail,
 }
 
-/// How many requests were answered and failed, and how long the answers took: in microseconds, from when a request was
-/// due until its whole answer was there.
+/// The numbers of requests that were answered and that failed, and the latencies of the answers: in microseconds, from
+/// when a request was due until its whole answer was there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestCounts {
     /// Requests that were answered as they should be.

@@ -49,7 +49,7 @@ pub struct Write {
     pub key: u64,
     /// The way to the database.
     pub stream: Stream,
-    /// When it is to be sent.
+    /// The time at which the write is to be sent.
     pub due: u64,
 }
 
@@ -90,12 +90,12 @@ pub enum Reply {
         number: u64,
         /// The write's key.
         key: u64,
-        /// When it was sent, if it was.
+        /// The time at which the write was sent, if it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sent: Option<u64>,
-        /// When its outcome was known.
+        /// The time at which its outcome was known.
         done: u64,
-        /// How it ended.
+        /// The outcome.
         outcome: Outcome,
     },
 }
@@ -106,7 +106,7 @@ pub enum Reply {
 pub enum Outcome {
     /// The server said without reservation that the row is stored.
     Acknowledged {
-        /// Where the row was written, if the stream tells: SQL does.
+        /// The place of the row, if the stream tells: SQL does.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         place: Option<Place>,
     },
@@ -117,7 +117,7 @@ pub enum Outcome {
     },
     /// The row may be stored or not.
     Unknown {
-        /// What came instead of an answer.
+        /// The event that came instead of an answer.
         why: String,
     },
     /// The write was stopped before it was due.

@@ -147,7 +147,7 @@ pub async fn clean_up(cx: &Context) -> Result<u64> {
     registered_users::remove(kube, namespace, &cx.database().await?).await
 }
 
-/// Whether there are as many pods as before the load, and no more are wanted.
+/// Tells whether there are as many pods as before the load, and no more are wanted.
 fn is_scaled_back(now: &watch::Receiver<AutoscalerState>, record: &LoadRecord) -> bool {
     let now = now.borrow();
     let before = record.changes.first().map_or(now.least, |first| first.ready);

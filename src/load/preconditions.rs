@@ -1,4 +1,4 @@
-//! What must hold before a load is sent: the stack can take it, and the app allows one client so much.
+//! The conditions that must hold before a load is sent: the stack can take it, and the app allows one client so much.
 
 use std::time::Duration;
 

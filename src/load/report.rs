@@ -54,11 +54,11 @@ struct PodCounts {
     before: i32,
     most: i32,
     after: i32,
-    /// From the load's begin until the first additional pod was ready.
+    /// The time from the load's begin until the first additional pod was ready.
     scale_up_s: Option<f64>,
-    /// From the load's begin until the most pods were ready.
+    /// The time from the load's begin until the most pods were ready.
     most_ready_s: Option<f64>,
-    /// From the load's end until there were no more pods than before.
+    /// The time from the load's end until there were no more pods than before.
     scale_down_s: Option<f64>,
 }
 
@@ -92,7 +92,7 @@ pub struct LoadReport {
     seconds: u64,
     load: StageResult,
     scaling_back: StageResult,
-    /// How often each reason for a failure came.
+    /// The number of failures by their reasons.
     reasons: BTreeMap<String, u64>,
     pods: PodCounts,
     changes: Vec<PodCountChange>,

@@ -166,7 +166,7 @@ async fn follow_log(pods: Api<Pod>, to: mpsc::UnboundedSender<SenderReport>) {
     }
 }
 
-/// Whether a pod has not ended.
+/// Tells whether a pod has not ended.
 fn is_running(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     !matches!(phase, Some("Succeeded" | "Failed"))
@@ -220,7 +220,7 @@ fn pod(web: Deployment, plan: &LoadPlan) -> Result<Pod> {
     })
 }
 
-/// What the sender has of the web app's pod: image and restrictions.
+/// The specification of the sender's pod: it has the image and the restrictions of the web app's, and no secrets.
 fn spec(template: PodSpec, plan: &LoadPlan) -> Result<PodSpec> {
     let app = template.containers.into_iter().next().context("the web app has no container")?;
     // A word of its own for each run, so that what is registered never collides.

@@ -34,14 +34,14 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Whether new requests should come here.
+    /// Tells whether new requests should come to this pod.
     pub fn is_ready(&self) -> bool {
         // Once the database has been reached, its failure takes no pod away: all would go
         // at once, and with them the pages that say what is the matter.
         self.watch.has_schema() && !self.is_draining()
     }
 
-    /// Whether the end has begun.
+    /// Tells whether the end has begun.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }

@@ -37,9 +37,9 @@ use crate::{
 const FIRST_QUESTIONS: u64 = 10;
 /// A silent connection is broken: clocks are compared every second.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long a connection may stay broken.
+/// The time that a connection may stay broken.
 const GIVE_UP: Duration = Duration::from_secs(120);
-/// How long the last answers may take after the end: the prober's patience, and a margin.
+/// The time that the last answers may take after the end: the prober's patience, and a margin.
 const LAST_ANSWERS: Duration = Duration::from_secs(35);
 
 /// The counts of writes so far, for the live view, and the error of the prober's clock.
@@ -176,7 +176,7 @@ struct Conversation {
 #[derive(Debug, Default)]
 struct ClockQuestions {
     last: u64,
-    /// When each question without an answer was asked.
+    /// The time at which each question without an answer was asked.
     asked: BTreeMap<u64, Micros>,
 }
 

@@ -35,7 +35,7 @@ pub struct ScheduledWrite {
     pub key: u64,
     /// The way to the database.
     pub stream: Stream,
-    /// When it is to be sent, by the run's clock.
+    /// The time at which it is to be sent, by the run's clock.
     pub due: Micros,
 }
 

@@ -89,7 +89,7 @@ impl Visit {
         Ok(Self { sender, left: VISIT, used: Instant::now() })
     }
 
-    /// Whether another request may go this way.
+    /// Tells whether another request may go in this visit.
     pub fn goes_on(&self) -> bool {
         self.left > 0 && self.used.elapsed() < IDLE && !self.sender.is_closed()
     }

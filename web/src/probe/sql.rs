@@ -154,7 +154,7 @@ fn failed(error: &tokio_postgres::Error) -> Outcome {
     }
 }
 
-/// Whether an error of this code means that the transaction was rolled back.
+/// Tells whether an error of this code means that the transaction was rolled back.
 fn certain(code: &SqlState) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
     // Operator intervention and internal errors can strike anywhere.
