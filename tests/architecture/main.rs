@@ -1,0 +1,134 @@
+//! The architecture, held by reading the sources: rooms of which none uses one further up, no circle of files, no
+//! file that is too long to read, a name for one thing, and doc comments that name their subject.
+//!
+//! It reads the text and not the compiler's tree: what a macro makes is not seen. How it reads is proved by
+//! sources that are planted (`planted.rs`).
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test fails by panicking")]
+
+mod circles;
+mod krate;
+mod planted;
+mod prose;
+mod rooms;
+mod source;
+mod tokens;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use krate::Crate;
+
+/// A file of Rust is read in one sitting.
+const MOST_LINES: usize = 400;
+/// Type names that the crate defines more than once. The number may only go down.
+const MOST_DUPLICATES: usize = 41;
+
+/// The workspace's root. Cargo says where it is when the test runs: the program may be another checkout's.
+fn root() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
+
+fn library() -> Crate {
+    let root = root();
+    Crate::read(Path::new("src/lib.rs"), &|file| fs::read_to_string(root.join(file)).ok())
+}
+
+/// Every file of Rust in the workspace, by its path from the root.
+fn files() -> Vec<PathBuf> {
+    let (root, mut found, mut folders) = (root(), Vec::new(), vec![PathBuf::new()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let (name, path) = (entry.file_name().into_string().unwrap(), folder.join(entry.file_name()));
+            if entry.file_type().unwrap().is_dir() && !name.starts_with('.') && name != "target" {
+                folders.push(path);
+            } else if name.ends_with(".rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn none(what: &str, found: &[String]) {
+    assert!(found.is_empty(), "{what} ({}):\n  {}\n", found.len(), found.join("\n  "));
+}
+
+#[test]
+#[ignore = "files are moving to their rooms"]
+fn no_room_uses_one_further_up() {
+    let library = library();
+    none("modules without a place in rooms::ORDER", &rooms::homeless(rooms::ORDER, &library));
+    none("arrows upwards", &rooms::upwards(rooms::ORDER, &library, &library.arrows()));
+}
+
+#[test]
+#[ignore = "files are moving to their rooms"]
+fn no_circle_of_files_but_a_module_and_its_own_children() {
+    let library = library();
+    let arrows = library.arrows();
+    let tell = |circle: Vec<usize>| {
+        let steps = circle.iter().zip(circle.iter().cycle().skip(1));
+        let steps = steps.map(|(user, used)| {
+            let names: Vec<_> = arrows[&(*user, *used)].iter().cloned().collect();
+            format!("{} → {}: {}", library.name(*user), library.name(*used), names.join(", "))
+        });
+        steps.collect::<Vec<_>>().join("\n    ")
+    };
+    let found: Vec<String> =
+        circles::circles(&library, &arrows.keys().copied().collect()).into_iter().map(tell).collect();
+    none("circles of files", &found);
+}
+
+#[test]
+fn every_file_of_the_library_is_a_module_of_it() {
+    let library = library();
+    let known: Vec<&Path> = library.modules.iter().map(|module| module.file.as_path()).collect();
+    let lost = files().into_iter().filter(|file| file.starts_with("src") && file != Path::new("src/main.rs"));
+    none("files that no `mod` names", &names(lost.filter(|file| !known.contains(&file.as_path()))));
+}
+
+#[test]
+#[ignore = "files are moving to their rooms"]
+fn no_file_is_longer_than_can_be_read_in_one_sitting() {
+    let lines = |file: &PathBuf| fs::read_to_string(root().join(file)).unwrap().lines().count();
+    let long = files().into_iter().map(|file| (lines(&file), file)).filter(|(lines, _)| *lines > MOST_LINES);
+    let long: Vec<String> = long.map(|(lines, file)| format!("{}: {lines} lines", file.display())).collect();
+    none(&format!("files of more than {MOST_LINES} lines"), &long);
+}
+
+#[test]
+#[ignore = "files are moving to their rooms"]
+fn a_type_name_is_used_for_one_thing() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for module in library().modules.into_iter().filter(|module| !module.is_test) {
+        for (name, line) in module.source.types {
+            places.entry(name).or_default().push(format!("{}:{line}", module.file.display()));
+        }
+    }
+    places.retain(|_, places| places.len() > 1);
+    let twice: Vec<String> = places.into_iter().map(|(name, places)| format!("{name}: {}", places.join(" "))).collect();
+    let list = twice.join("\n  ");
+    println!("{} type names are defined more than once:\n  {list}", twice.len());
+    assert!(twice.len() <= MOST_DUPLICATES, "more than {MOST_DUPLICATES}:\n  {list}");
+}
+
+#[test]
+#[ignore = "files are moving to their rooms"]
+fn a_doc_comment_names_its_subject() {
+    let mut found = Vec::new();
+    for file in files() {
+        let source = source::read(&fs::read_to_string(root().join(&file)).unwrap());
+        for (text, line) in source.doc.iter().chain(&source.docs) {
+            found.extend(prose::fault(text).map(|fault| format!("{}:{line}: {fault}: {text}", file.display())));
+        }
+    }
+    none("doc comments whose first sentence does not name its subject", &found);
+}
+
+fn names(files: impl Iterator<Item = PathBuf>) -> Vec<String> {
+    files.map(|file| file.display().to_string()).collect()
+}
