@@ -133,8 +133,12 @@ fn a_room_inside_a_room_has_a_place_of_its_own() {
 
 #[test]
 fn a_circle_of_three_is_found() {
-    let found =
-        found_circles(&[LIB, ("a.rs", "use crate::b::x;"), ("b.rs", "use crate::c::x;"), ("c.rs", "use crate::a::x;")]);
+    let found = found_circles(&[
+        LIB,
+        ("a.rs", "use crate::b::y; pub fn x() {}"),
+        ("b.rs", "use crate::c::z; pub fn y() {}"),
+        ("c.rs", "pub fn z() { crate::a::x() }"),
+    ]);
     assert_eq!(found, [["a.rs", "b.rs", "c.rs"]]);
 }
 
