@@ -33,24 +33,24 @@ impl Crate {
     /// Reads the crate whose root is `root`, with `text` giving a file's content.
     pub fn read(root: &FilePath, text: &dyn Fn(&FilePath) -> Option<String>) -> Self {
         let mut all = Self { modules: Vec::new() };
-        all.add(root.to_owned(), Vec::new(), false, text);
+        all.add(root, &[], false, text);
         all
     }
 
     fn add(
         &mut self,
-        file: PathBuf,
-        path: Vec<String>,
+        file: &FilePath,
+        path: &[String],
         is_test: bool,
         text: &dyn Fn(&FilePath) -> Option<String>,
     ) -> usize {
-        let content = text(&file).unwrap_or_else(|| panic!("there is no {}", file.display()));
+        let content = text(file).unwrap_or_else(|| panic!("there is no {}", file.display()));
         let source = source::read(&content);
         let declarations = source.modules.clone();
         let index = self.modules.len();
         self.modules.push(Module {
-            path: path.clone(),
-            file: file.clone(),
+            path: path.to_owned(),
+            file: file.to_owned(),
             is_test,
             source,
             children: BTreeMap::new(),
@@ -66,8 +66,8 @@ impl Crate {
                     .find(|candidate| text(candidate).is_some())
                     .unwrap_or_else(|| panic!("{}: no file of mod {}", file.display(), declared.name)),
             };
-            let path = [path.as_slice(), &[declared.name.clone()]].concat();
-            let child = self.add(child, path, is_test || declared.is_test, text);
+            let path = [path, std::slice::from_ref(&declared.name)].concat();
+            let child = self.add(&child, &path, is_test || declared.is_test, text);
             self.modules[index].children.insert(declared.name, child);
         }
         index
@@ -86,8 +86,7 @@ impl Crate {
                 note(self.used(user, path));
             }
             for glob in &module.source.globs {
-                if let Some((used, rest)) = self.resolve(user, glob, 0).filter(|(_, rest)| rest.is_empty()) {
-                    debug_assert!(rest.is_empty());
+                if let Some((used, _)) = self.resolve(user, glob, 0).filter(|(_, rest)| rest.is_empty()) {
                     note(Some((used, "*".into())));
                 }
             }
@@ -111,31 +110,27 @@ impl Crate {
             "crate" => at.clear(),
             "self" => {}
             "super" => {
-                while let Some(("super", _)) = rest.first().map(|first| (first.as_str(), ())) {
+                while rest.first().is_some_and(|first| first == "super") {
                     at.pop();
                     rest = &rest[1..];
                 }
-                return self.walk(at, rest, followed);
+                return self.walk(&at, rest, followed);
             }
             first => {
                 let module = &self.modules[from];
-                let here = module.children.contains_key(first) || module.source.bindings.contains_key(first);
-                // A binding of the same name is another crate's.
-                let itself = module.source.bindings.get(first).is_some_and(|bound| bound.segments[0] == first);
-                return if here && path.inside.is_empty() && !(itself && !module.children.contains_key(first)) {
-                    self.walk(at, rest, followed)
-                } else {
-                    None
-                };
+                // A binding that begins with its own name is another crate's.
+                let is_bound = module.source.bindings.get(first).is_some_and(|bound| bound.segments[0] != first);
+                let is_here = is_bound || module.children.contains_key(first);
+                return if is_here && path.inside.is_empty() { self.walk(&at, rest, followed) } else { None };
             }
         }
-        self.walk(at, &rest[1..], followed)
+        self.walk(&at, &rest[1..], followed)
     }
 
     /// Follows `rest` from the module `at` on, through child modules and what `use` binds.
-    fn walk(&self, at: Vec<String>, rest: &[String], followed: usize) -> Option<(usize, Vec<String>)> {
+    fn walk(&self, at: &[String], rest: &[String], followed: usize) -> Option<(usize, Vec<String>)> {
         // A module inside a file is the file's.
-        let (mut module, inside) = self.file_of(&at)?;
+        let (mut module, inside) = self.file_of(at)?;
         let mut rest: Vec<String> = inside.into_iter().chain(rest.iter().cloned()).collect();
         while let Some(first) = rest.first() {
             let here = &self.modules[module];

@@ -1,27 +1,37 @@
 //! The failover drills of every run of the tests; `cargo xtask drills` runs them all, and several times.
 
-use crate::{cli::Stackctl, step};
+use crate::{
+    cli::Stackctl,
+    suite::{Stack, Step},
+};
 
-/// The negative control comes first: what a checker says that finds nothing is worth nothing.
-pub fn run(stackctl: &Stackctl) {
-    step("the negative control: the checker finds a planted loss");
-    let control = drill(stackctl, &["--control"]);
-    assert!(lost(&control) > 0, "{control:#}");
-
-    for scenario in ["primary-delete", "switchover", "double-fault"] {
-        step(&format!("drill: {scenario}"));
-        let run = drill(stackctl, &[scenario]);
-        assert_eq!(lost(&run), 0, "{run:#}");
-        assert_eq!(run["pass"], true, "{:#}", run["criteria"]);
-    }
-    step("drill-history lists the four of them");
-    let history = stackctl.ok(&["drill-history"]).stdout;
-    assert!(history.lines().count() >= 5, "{history}");
+pub fn steps() -> Vec<Step> {
+    vec![
+        // It comes first: what a checker says that finds nothing is worth nothing.
+        Step::new("drill-control", "the negative control: the checker finds a planted loss", control),
+        Step::new("drill-primary-delete", "a deleted primary loses no write", |stack| passes(stack, "primary-delete")),
+        Step::new("drill-switchover", "a switchover loses no write", |stack| passes(stack, "switchover")),
+        Step::new("drill-double-fault", "two faults at once lose no write", |stack| passes(stack, "double-fault")),
+    ]
 }
 
+fn control(stack: &Stack) {
+    let control = drill(&stack.stackctl, &["--control"]);
+    assert!(lost(&control) > 0, "{control:#}");
+}
+
+fn passes(stack: &Stack, scenario: &str) {
+    let run = drill(&stack.stackctl, &[scenario]);
+    assert_eq!(lost(&run), 0, "{run:#}");
+    assert_eq!(run["pass"], true, "{:#}", run["criteria"]);
+}
+
+/// Runs a drill, which is in the history afterwards.
 fn drill(stackctl: &Stackctl, which: &[&str]) -> serde_json::Value {
     let events = stackctl.events(&[&["failover-drill", "--yes"], which].concat());
     let report = events.into_iter().find(|event| event["schema"] == "stackctl/drill-report").expect("a report");
+    let run = report["runs"][0]["run"].as_str().expect("a run has a name");
+    assert!(stackctl.ok(&["drill-history"]).stdout.contains(run), "{run} is not in the history");
     report["runs"][0].clone()
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     net::TcpStream,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use kube::{
@@ -28,6 +28,17 @@ pub fn http_status(address: &str, path: &str) -> u16 {
     socket.read_to_string(&mut answer).expect("an answer");
     let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok());
     status.unwrap_or_else(|| panic!("{path}: {answer}"))
+}
+
+/// A name that nothing has yet, also where the same step ran before.
+pub fn unique(name: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is right");
+    format!("{name}-{}", now.as_millis())
+}
+
+/// An address that no user has yet.
+pub fn mail(name: &str) -> String {
+    format!("{}@example.org", unique(name))
 }
 
 /// A connection of the test's own.

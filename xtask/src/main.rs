@@ -1,8 +1,8 @@
 //! Developer tasks of stackctl: `cargo xtask <task>`.
 
-mod backups;
 mod bench;
 mod bundle;
+mod cluster_test;
 mod compile;
 mod dashboards;
 mod drills;
@@ -24,6 +24,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+use cluster_test::ClusterTest;
+
 /// Developer tasks of stackctl.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
@@ -39,10 +41,12 @@ enum Task {
     Up(up::Args),
     /// Every check of the project: format, lints, dependencies, tests, then the stack on a real cluster.
     Test(test::Args),
+    /// The stack on a real cluster, from nothing to nothing; or single steps of that on a cluster that is kept.
+    ClusterTest(cluster_test::Args),
     /// Every failover drill, several times, on clusters of one and of three nodes; prints the README's table.
     Drills(drills::Args),
     /// What befalls backups, on a cluster: a store that is killed, away, full, refuses; failovers beside them; retention
-    Backups(backups::Args),
+    Backups(cluster_test::Args),
     /// The web app on a throw-away PostgreSQL of this machine, for working on it without a cluster.
     Web(web::Args),
     /// Measure, side by side with what one would do otherwise.
@@ -81,7 +85,8 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Test(args) => return test::test(&args),
         Task::Drills(args) => return drills::drills(&args),
-        Task::Backups(args) => return backups::backups(&args),
+        Task::ClusterTest(args) => return ClusterTest::MainJob.run(&args),
+        Task::Backups(args) => return ClusterTest::Backups.run(&args),
         Task::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
         Task::Web(args) => web::web(&args)?,
         Task::Bench { bench } => bench::run(&bench)?,

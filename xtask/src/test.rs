@@ -1,12 +1,11 @@
 //! `cargo xtask test`: every check of the project in one run, the cheap ones first.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::cluster_test::ClusterTest;
 use crate::engine::install;
 use crate::plan::Plan;
 use crate::run::Run;
@@ -18,8 +17,6 @@ use crate::{bundle, workspace};
 const CARGO_DENY: &str = "0.20.2";
 /// Nothing here takes longer on two cores; a hang must not eat the time of the whole run.
 const STEP_SECONDS: u64 = 40 * 60;
-/// The test of `tests/cluster` that is a part of every run.
-const THE_MAIN_JOB: &str = "from_nothing_to_a_registered_user_and_back_to_nothing";
 
 /// What to leave out.
 #[derive(Debug, clap::Args)]
@@ -109,7 +106,7 @@ fn steps<'a>(args: &Args, plan: &'a Plan) -> Vec<Step<'a>> {
     if !args.no_cluster {
         steps.push(("the bundle", Box::new(|_| bundle::make(&bundle::default_folder()?, &plan.packages, &DEBUG))));
         steps.push(("alert rules", Box::new(alert_rules)));
-        steps.push(("a real cluster", Box::new(|found| on_a_cluster(found, THE_MAIN_JOB))));
+        steps.push(("a real cluster", Box::new(|found| ClusterTest::MainJob.on_a_cluster(found, None))));
     }
     steps
 }
@@ -125,7 +122,8 @@ fn summary(times: &[(&str, Duration)], total: Tally) {
     tell("");
 }
 
-fn cargo(args: &[&str]) -> Run {
+/// Cargo in the workspace, with the deadline of a step.
+pub fn cargo(args: &[&str]) -> Run {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     Run::new(program, STEP_SECONDS).dir(&workspace()).args(args)
 }
@@ -141,7 +139,10 @@ fn check(found: &mut Tally, args: &[&str]) -> Result<()> {
 }
 
 /// A step whose checks are counted from what the test programs print.
-fn tests(found: &mut Tally, run: Run) -> Result<()> {
+///
+/// # Errors
+/// When one fails, or none was run.
+pub fn tests(found: &mut Tally, run: Run) -> Result<()> {
     let code = run.lines(|line| {
         tell(line);
         found.count(line);
@@ -209,26 +210,6 @@ fn alert_rules(found: &mut Tally) -> Result<()> {
         found.passed += 1;
     }
     Ok(())
-}
-
-/// Runs a test of `tests/cluster`: on a minikube of its own, from the bundle, which it takes down again.
-///
-/// # Errors
-/// When it fails, or there is none of that name.
-pub fn on_a_cluster(found: &mut Tally, test: &str) -> Result<()> {
-    let bundle = bundle::default_folder()?;
-    let run = cargo(&["test", "--locked", "--test", "cluster", test, "--", "--ignored", "--nocapture"])
-        .env("STACKCTL_BUNDLE", &bundle)
-        .env("PATH", path_with(&bundle.join("tools"), &bundle::programs_folder()?)?);
-    tests(found, run)
-}
-
-/// This process's PATH with two folders in front.
-fn path_with(first: &Path, second: &Path) -> Result<OsString> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> =
-        [first.to_owned(), second.to_owned()].into_iter().chain(std::env::split_paths(&path)).collect();
-    std::env::join_paths(folders).context("a folder's name has a colon")
 }
 
 #[cfg(test)]

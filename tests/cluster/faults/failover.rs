@@ -6,8 +6,7 @@ use super::{all_is_well, disturbed, hand::Hand, healthy};
 use crate::{
     backups::{self, until},
     cli::Stackctl,
-    objects::Objects,
-    step,
+    objects::{Objects, mail},
 };
 
 const PLUGIN: &str = "deployment/barman-cloud";
@@ -15,7 +14,6 @@ const PLUGIN: &str = "deployment/barman-cloud";
 const WITHOUT: Duration = Duration::from_secs(40);
 
 pub fn in_the_middle_of_a_base_backup(stackctl: &Stackctl, hand: &Hand) {
-    step("the primary is deleted in the middle of a base backup");
     let before = backups::backups(stackctl, "user-db");
     let primary = hand.primary();
     let created = disturbed(stackctl, hand, || {
@@ -28,10 +26,9 @@ pub fn in_the_middle_of_a_base_backup(stackctl: &Stackctl, hand: &Hand) {
 }
 
 pub fn while_no_plugin_answers(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
-    step("the primary is deleted while no pod of the plugin runs: status says why nobody takes over");
     let (before, primary) = (backups::backups(stackctl, "user-db"), hand.primary());
-    let mail = "before-no-plugin@example.org";
-    objects.register("Before", mail);
+    let mail = mail("before-no-plugin");
+    objects.register("Before", &mail);
     let scale = |to: &str| hand.kubectl(&["-n", "cnpg-system", "scale", PLUGIN, "--replicas", to]);
     scale("0");
     let pods = || hand.json(&["-n", "cnpg-system", "get", "pods", "-l", "app.kubernetes.io/name=barman-cloud"]);
@@ -44,6 +41,6 @@ pub fn while_no_plugin_answers(stackctl: &Stackctl, objects: &Objects, hand: &Ha
     scale("2");
     healthy(stackctl);
     println!("full redundancy {:.0} s after the primary was deleted", began.elapsed().as_secs_f64());
-    assert!(backups::rows(stackctl, "user-db").contains(mail), "what was written before");
+    assert!(backups::rows(stackctl, "user-db").contains(&mail), "what was written before");
     all_is_well(stackctl, &before);
 }

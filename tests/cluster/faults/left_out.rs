@@ -1,14 +1,14 @@
 //! Backups are left out, and taken up again.
 
 use super::{all_is_well, hand::Hand};
-use crate::{backups, cli::Stackctl, step};
+use crate::{backups, cli::Stackctl, suite::tell};
 
 pub fn and_taken_up_again(stackctl: &Stackctl, hand: &Hand) {
     let before = backups::backups(stackctl, "user-db");
     for (args, instances, what) in
         [(&["up", "--without", "backup"][..], 0, "left out"), (&["up"][..], 3, "taken up again")]
     {
-        step(&format!("backups are {what}: up ends when every instance is replaced and ready"));
+        tell(&format!("backups are {what}: up ends when every instance is replaced and ready"));
         stackctl.ok(args);
         assert_eq!(with_sidecar(hand), instances, "backups are {what}");
         assert_eq!(backups::part(stackctl, "database")["health"], "healthy", "backups are {what}");

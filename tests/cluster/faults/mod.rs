@@ -1,5 +1,5 @@
 //! What befalls backups: a store that is killed, away, full or not the one that it was, and failovers beside them.
-//! Each fault is undone, and afterwards the log has no gap and what is restored is sound.
+//! Each fault is undone, and afterwards the WAL has no gap and what is restored is sound.
 
 mod failover;
 mod hand;
@@ -14,64 +14,85 @@ use crate::{
     backups,
     cli::{Output, Stackctl},
     machine,
-    objects::Objects,
-    step,
+    objects::{Objects, mail},
+    suite::{Stack, Step, Suite},
 };
 use hand::Hand;
 
-/// A profile of its own: a developer's cluster, and that of the other test, are left alone.
 const PROFILE: &str = "stackctl-faults";
 /// What a database of three is back to full redundancy after, with much to spare.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(180);
 
-#[test]
-#[ignore = "needs a Docker engine and half an hour: cargo xtask backups runs it"]
-fn backups_survive_what_befalls_their_store() {
-    let stackctl = Stackctl::new(PROFILE);
-    machine::begin(&stackctl);
-    stackctl.ok(&["up"]);
-    let objects = Objects::connect(&stackctl);
-    let hand = Hand::new(&stackctl);
-    backups::until("the first base backup", || !backups::backups(&stackctl, "user-db").is_empty());
-    fill(&stackctl);
-
-    store::killed_during_a_base_backup(&stackctl, &hand);
-    store::killed_while_the_log_is_archived(&stackctl, &objects, &hand);
-    store::refuses_the_credentials(&stackctl, &objects, &hand);
-    store::has_lost_its_bucket(&stackctl, &objects, &hand);
-    store::is_away_for_ten_minutes(&stackctl, &objects);
-    failover::in_the_middle_of_a_base_backup(&stackctl, &hand);
-    failover::while_no_plugin_answers(&stackctl, &objects, &hand);
-    retention::removes_what_it_should_and_nothing_else(&stackctl, &hand);
-    left_out::and_taken_up_again(&stackctl, &hand);
-    second_store::is_used_and_gets_full(&stackctl, &objects, &hand);
-
-    machine::end(&stackctl);
+pub fn suite() -> Suite {
+    let steps = vec![
+        Step::new("up", "the stack comes up, takes a base backup and gets 300 MiB", set_up).without_stack(),
+        Step::new("killed-in-backup", "the store is killed in the middle of a base backup", |stack| {
+            store::killed_during_a_base_backup(&stack.stackctl, &hand(stack));
+        }),
+        Step::new("killed-in-archiving", "the store is killed four times while WAL is archived", |stack| {
+            store::killed_while_wal_is_archived(&stack.stackctl, stack.objects(), &hand(stack));
+        }),
+        Step::new(
+            "credentials",
+            "the store refuses the credentials: the database goes on, status says whose",
+            |stack| {
+                store::refuses_the_credentials(&stack.stackctl, stack.objects(), &hand(stack));
+            },
+        ),
+        Step::new("bucket", "the bucket is not there: the database goes on, and status says so", |stack| {
+            store::has_lost_its_bucket(&stack.stackctl, stack.objects(), &hand(stack));
+        }),
+        Step::new("away", "the store is away for ten minutes: the alert fires, the archive catches up", |stack| {
+            store::is_away_for_ten_minutes(&stack.stackctl, stack.objects());
+        }),
+        Step::new("failover-in-backup", "the primary is deleted in the middle of a base backup", |stack| {
+            failover::in_the_middle_of_a_base_backup(&stack.stackctl, &hand(stack));
+        }),
+        Step::new("no-plugin", "the primary is deleted while no pod of the plugin runs: status says why", |stack| {
+            failover::while_no_plugin_answers(&stack.stackctl, stack.objects(), &hand(stack));
+        }),
+        Step::new("retention", "retention removes the one base backup that no moment of the week needs", |stack| {
+            retention::removes_what_it_should_and_nothing_else(&stack.stackctl, &hand(stack));
+        }),
+        Step::new("left-out", "backups are left out, and taken up again", |stack| {
+            left_out::and_taken_up_again(&stack.stackctl, &hand(stack));
+        }),
+        Step::new("second-store", "a store of the user's own is used, and gets full", |stack| {
+            second_store::is_used_and_gets_full(&stack.stackctl, stack.objects(), &hand(stack));
+        }),
+        Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))
+            .without_stack(),
+    ];
+    Suite { command: "cargo xtask backups", profile: PROFILE, set_up, steps }
 }
 
-/// So much that a base backup takes long enough to be disturbed: 300 MiB that compress little.
-fn fill(stackctl: &Stackctl) {
-    step("the database gets 300 MiB");
-    let sql = "create table filling as select string_agg(md5(random()::text), '') as text \
+fn hand(stack: &Stack) -> Hand {
+    Hand::new(&stack.stackctl)
+}
+
+fn set_up(stack: &Stack) {
+    stack.stackctl.ok(&["up"]);
+    backups::until("the first base backup", || !backups::backups(&stack.stackctl, "user-db").is_empty());
+    // So much that a base backup takes long enough to be disturbed: 300 MiB that compress little.
+    let sql = "create table if not exists filling as select string_agg(md5(random()::text), '') as text \
                from generate_series(1, 38400) row, generate_series(1, 250) digest group by row";
-    backups::ask(stackctl, "user-db", sql);
+    backups::ask(&stack.stackctl, "user-db", sql);
 }
 
 /// A row that must be there afterwards, written while something is amiss: the database goes on.
 fn goes_on(objects: &Objects, during: &str) {
-    objects.register(during, &format!("{during}-{}@example.org", std::process::id()));
+    objects.register(during, &mail(during));
 }
 
 /// The archive is whole, a new base backup can be taken, all of `before` is listed still, and what is restored is sound.
 fn all_is_well(stackctl: &Stackctl, before: &[String]) {
-    backups::until("a working archive", || backups::line(stackctl).starts_with("log archived"));
+    backups::until("a working archive", || backups::line(stackctl).starts_with(backups::IN_ORDER));
     stackctl.ok(&["backup", "create"]);
     let after = backups::backups(stackctl, "user-db");
     assert!(before.iter().all(|id| after.contains(id)), "{before:?} became {after:?}");
     let listed = backups::list(stackctl);
     assert_eq!(listed["servers"]["user-db"]["missing_segments"], 0, "{listed:#}");
-    let verified = stackctl.ok(&["backup", "verify"]);
-    assert!(verified.stdout.contains("the backups are sound"), "{}", verified.stdout);
+    backups::is_sound(stackctl);
 }
 
 /// Takes a base backup, and has `fault` disturb it while it is copied.

@@ -8,15 +8,17 @@ use std::{
 use serde_json::json;
 
 use super::{PROFILE, all_is_well, hand::Hand, store::fails_with};
-use crate::{backups, backups::until, cli::Stackctl, objects::Objects, step};
+use crate::{backups, backups::until, cli::Stackctl, objects::Objects, suite::tell};
 
 /// Small enough to be filled: room for a few base backups.
 const SIZE: &str = "2Gi";
 const PLACE: &str = "http://store.elsewhere.svc:7070,team/db,keys";
 
 pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
-    step("a store of the user's own: what is wrong with it is told before anything is changed");
+    tell("a store of the user's own: what is wrong with it is told before anything is changed");
     start(hand);
+    // An earlier run of this step may have left it.
+    hand.kubectl(&["delete", "secret", "keys", "--ignore-not-found"]);
     let former = backups::backups(stackctl, "user-db");
     let up = || stackctl.run(&["up", "--backup-s3", PLACE]);
     let refused = up();
@@ -34,10 +36,10 @@ pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand
     hand.patch("secret/keys", &json!({"stringData": {"SECRET_ACCESS_KEY": "only-for-this-test"}}));
     let refused = up();
     assert!(refused.code == 1 && refused.stderr.contains("has no such bucket"), "{}", refused.stderr);
-    assert!(backups::line(stackctl).starts_with("log archived"), "{}", backups::line(stackctl));
+    assert!(backups::line(stackctl).starts_with(backups::IN_ORDER), "{}", backups::line(stackctl));
     assert_eq!(backups::backups(stackctl, "user-db"), former, "where they were");
 
-    step("the log and base backups go to it, the first one at once; what the store in the cluster has is kept");
+    tell("WAL and base backups go to it, the first one at once; what the store in the cluster has is kept");
     shell(hand, "mkdir /data/team");
     stackctl.ok(&["up", "--backup-s3", PLACE]);
     stackctl.ok(&["diff", "--backup-s3", PLACE]);
@@ -47,14 +49,14 @@ pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand
     assert!(!left.to_string().contains("backup-store"), "the store in the cluster is still installed");
     hand.kubectl(&["get", "persistentvolumeclaim/backup-store", "secret/backup-store"]);
 
-    step("it is full: the database goes on, status says so, and the archive catches up when there is room");
+    tell("it is full: the database goes on, status says so, and the archive catches up when there is room");
     let before = backups::backups(stackctl, "user-db");
     shell(hand, "dd if=/dev/zero of=/data/filler bs=64k 2>/dev/null; df /data | tail -1");
     fails_with(stackctl, objects, "full", "the store is full");
     shell(hand, "rm /data/filler");
     all_is_well(stackctl, &before);
 
-    step("back to the store in the cluster: what it had is listed still");
+    tell("back to the store in the cluster: what it had is listed still");
     stackctl.ok(&["up"]);
     until("the store", || stackctl.run(&["backup", "list"]).code == 0);
     let listed = backups::backups(stackctl, "user-db");
@@ -67,6 +69,7 @@ fn shell(hand: &Hand, script: &str) {
 
 /// Starts the same program in a namespace of its own, on a bounded volume, with one bucket less than wanted.
 fn start(hand: &Hand) {
+    hand.kubectl(&["delete", "namespace", "elsewhere", "--ignore-not-found"]);
     let store = hand.json(&["get", "statefulset", "backup-store"]);
     let image = store["spec"]["template"]["spec"]["containers"][0]["image"].as_str().expect("an image").to_owned();
     let manifest = format!(

@@ -9,7 +9,6 @@ use crate::{
     backups::{self, ask, line, until, within},
     cli::Stackctl,
     objects::Objects,
-    step,
 };
 
 /// The alert has to be true for five minutes, and Prometheus looks every 30 s at most.
@@ -17,7 +16,6 @@ const ALERT_WITHIN: Duration = Duration::from_secs(8 * 60);
 const AWAY: Duration = Duration::from_secs(10 * 60);
 
 pub fn killed_during_a_base_backup(stackctl: &Stackctl, hand: &Hand) {
-    step("the store is killed in the middle of a base backup");
     let before = backups::backups(stackctl, "user-db");
     let created = disturbed(stackctl, hand, || {
         std::thread::sleep(Duration::from_millis(700));
@@ -35,8 +33,7 @@ pub fn killed_during_a_base_backup(stackctl: &Stackctl, hand: &Hand) {
     all_is_well(stackctl, &before);
 }
 
-pub fn killed_while_the_log_is_archived(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
-    step("the store is killed four times while the log is archived");
+pub fn killed_while_wal_is_archived(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
     let before = backups::backups(stackctl, "user-db");
     for time in 1..=4 {
         goes_on(objects, &format!("killed-{time}"));
@@ -51,7 +48,6 @@ pub fn killed_while_the_log_is_archived(stackctl: &Stackctl, objects: &Objects, 
 }
 
 pub fn refuses_the_credentials(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
-    step("the store refuses the credentials: the database goes on, and status says whose they are");
     let before = backups::backups(stackctl, "user-db");
     let secret = hand.json(&["get", "secret", "backup-store"])["data"]["SECRET_ACCESS_KEY"].clone();
     hand.patch("secret/backup-store", &json!({"stringData": {"SECRET_ACCESS_KEY": "not-the-one"}}));
@@ -61,7 +57,6 @@ pub fn refuses_the_credentials(stackctl: &Stackctl, objects: &Objects, hand: &Ha
 }
 
 pub fn has_lost_its_bucket(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
-    step("the bucket is not there: the database goes on, and status says so");
     let before = backups::backups(stackctl, "user-db");
     let shell = |script: &str| hand.kubectl(&["exec", "backup-store-0", "-c", "versitygw", "--", "sh", "-c", script]);
     shell("mv /data/backups /data/elsewhere");
@@ -71,7 +66,6 @@ pub fn has_lost_its_bucket(stackctl: &Stackctl, objects: &Objects, hand: &Hand) 
 }
 
 pub fn is_away_for_ten_minutes(stackctl: &Stackctl, objects: &Objects) {
-    step("the store is away for ten minutes: the alert fires, the database goes on, the archive catches up by itself");
     let before = backups::backups(stackctl, "user-db");
     let began = Instant::now();
     objects.scale_store(0);
@@ -93,7 +87,7 @@ pub fn is_away_for_ten_minutes(stackctl: &Stackctl, objects: &Objects) {
     until("the alert's end", || !firing());
 }
 
-/// Writes and has the log archived until status gives `words` for why it is not; the writes are answered.
+/// Writes and has WAL archived until status gives `words` for why it is not; the writes are answered.
 pub fn fails_with(stackctl: &Stackctl, objects: &Objects, during: &str, words: &str) {
     goes_on(objects, during);
     ask(stackctl, "user-db", "select pg_switch_wal()");

@@ -1,0 +1,136 @@
+//! From nothing to a registered user and back to nothing.
+
+use crate::{
+    backups, drills,
+    machine::{self, Leftovers},
+    monitoring,
+    objects::{self, mail},
+    suite::{Stack, Step, Suite},
+};
+
+pub fn suite() -> Suite {
+    let mut steps = vec![
+        Step::new("dry-run", "a dry run prints the plan and makes nothing", dry_run).without_stack(),
+        Step::new("up", "the stack comes up", up).without_stack(),
+        Step::new("register", "a user is registered and read back through the Service", register),
+        Step::new("monitoring", "every target is scraped and every panel has data", |stack| {
+            monitoring::check(stack.objects());
+        }),
+        Step::new("up-again", "up again changes nothing", up_again),
+        Step::new("status", "diff finds no difference, and status is healthy", status),
+        Step::new("psql-logs", "psql and logs reach their pods", psql_and_logs),
+        Step::new("open", "open leads to the app through a local port", open),
+        Step::new("load", "a short load fails no request and leaves nothing", load),
+        Step::new("doctor", "doctor finds nothing wrong", |stack| drop(stack.stackctl.ok(&["doctor"]))),
+    ];
+    steps.extend(drills::steps());
+    steps.push(Step::new("drift", "a drifted object is shown by diff and put right by up", drift));
+    steps.extend(backups::steps());
+    steps.extend([
+        Step::new("keep-data", "down keeps the data if asked to; up finds it again, and its backups", keep_data),
+        Step::new("down", "down removes exactly what up installed", down),
+        Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))
+            .without_stack(),
+    ]);
+    Suite { command: "cargo xtask cluster-test", profile: "stackctl-test", set_up, steps }
+}
+
+/// A step that failed may have left what someone else owns: it is taken back.
+fn set_up(stack: &Stack) {
+    stack.stackctl.ok(&["up", "--force-conflicts"]);
+}
+
+fn dry_run(stack: &Stack) {
+    let before = Leftovers::of(stack.stackctl.profile());
+    let plan = stack.stackctl.ok(&["up", "--dry-run"]);
+    assert!(plan.stderr.contains("Cluster user-app/user-db"), "{}", plan.stderr);
+    assert_eq!(Leftovers::of(stack.stackctl.profile()), before, "a dry run made something");
+}
+
+fn up(stack: &Stack) {
+    let up = stack.stackctl.ok(&["up"]);
+    assert!(up.stderr.contains("up: done"), "{}", up.stderr);
+}
+
+fn register(stack: &Stack) {
+    let user = stack.objects().register("Ada Lovelace", &mail("ada"));
+    assert_eq!(stack.objects().user(&user).as_deref(), Some("Ada Lovelace"));
+}
+
+fn up_again(stack: &Stack) {
+    let before = stack.objects().versions();
+    let again = stack.stackctl.events(&["up"]);
+    let after = stack.objects().versions();
+    assert!(before.len() > 30, "the inventory lists only {} objects", before.len());
+    assert_eq!(before, after, "the second up changed an object");
+    let changed: Vec<_> = again
+        .iter()
+        .filter(|event| event["event"] == "resource")
+        .filter(|event| ["created", "configured", "deleted"].iter().any(|state| event["state"] == *state))
+        .collect();
+    assert!(changed.is_empty(), "the second up says that it changed {changed:?}");
+}
+
+fn status(stack: &Stack) {
+    stack.stackctl.ok(&["diff"]);
+    let status = stack.stackctl.ok(&["status", "-o", "json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    let parts = status["parts"].as_array().unwrap();
+    assert!(parts.len() >= 7 && parts.iter().all(|part| part["health"] == "healthy"), "{status:#}");
+    assert_eq!(status["instances"].as_array().unwrap().len(), 3);
+}
+
+fn psql_and_logs(stack: &Stack) {
+    let mail = mail("grace");
+    stack.objects().register("Grace Hopper", &mail);
+    let sql = format!("select count(*) from users where email = '{mail}'");
+    assert_eq!(backups::ask(&stack.stackctl, None, &sql), "1");
+    let wrong = stack.stackctl.run(&["psql", "--", "-c", "select no_such_column"]);
+    assert_eq!(wrong.code, 1, "psql's own exit code");
+    assert!(stack.stackctl.ok(&["logs", "database", "--tail", "5"]).stdout.contains("user-db-"));
+}
+
+fn open(stack: &Stack) {
+    stack.stackctl.opened(&["open"], |address| {
+        for path in ["/users", "/api/v1/users?limit=1", "/users/new"] {
+            assert_eq!(objects::http_status(address, path), 200, "{path}");
+        }
+    });
+}
+
+fn load(stack: &Stack) {
+    let load = stack.stackctl.events(&["load", "--rate", "50", "--duration", "20s", "--no-scale-down"]);
+    let report = load.last().expect("a report");
+    assert_eq!((&report["event"], &report["load"]["failed"]), (&"report".into(), &0.into()), "{report:#}");
+    assert!(report["load"]["answered"].as_u64() >= Some(990), "{report:#}");
+    let left = "select count(*) from users where email like '%@load.invalid'";
+    assert_eq!(backups::ask(&stack.stackctl, None, left), "0");
+}
+
+fn drift(stack: &Stack) {
+    stack.objects().scale_budget(0);
+    assert_eq!(stack.stackctl.run(&["diff"]).code, 1, "diff after a change by hand");
+    let conflict = stack.stackctl.run(&["up"]);
+    assert_eq!(conflict.code, 1, "{}", conflict.stderr);
+    let told = conflict.stderr.contains("by-hand") && conflict.stderr.contains("--force-conflicts");
+    assert!(told, "{}", conflict.stderr);
+    stack.stackctl.ok(&["up", "--force-conflicts"]);
+    stack.stackctl.ok(&["diff"]);
+}
+
+fn keep_data(stack: &Stack) {
+    let user = stack.objects().register("Ada Lovelace", &mail("kept"));
+    let before = backups::backups(&stack.stackctl, "user-db");
+    assert_eq!(stack.stackctl.run(&["down"]).code, 2, "down off a terminal without --yes");
+    stack.stackctl.ok(&["down", "--keep-data", "--yes"]);
+    stack.stackctl.ok(&["up"]);
+    assert_eq!(stack.objects().user(&user).as_deref(), Some("Ada Lovelace"), "the user is gone");
+    backups::are_kept(&stack.stackctl, &before);
+}
+
+fn down(stack: &Stack) {
+    // What is installed is read before it is gone.
+    let objects = stack.objects();
+    stack.stackctl.ok(&["down", "--yes"]);
+    assert_eq!(objects.remaining(), Vec::<String>::new(), "left after down");
+}
