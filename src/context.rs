@@ -93,7 +93,7 @@ impl Context {
         Ok(self.known_database())
     }
 
-    /// As [`Context::database`], as far as it is known without asking: for plans and manifests where there is no
+    /// The Cluster that the app uses, as far as that is known without asking: for plans and manifests where there is no
     /// cluster yet.
     pub fn known_database(&self) -> String {
         self.inventory.get().and_then(Inventory::database).unwrap_or_else(|| DATABASE.to_owned())

@@ -32,7 +32,7 @@ pub struct Overview {
 /// A part that is not ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Its name.
+    /// The part's name.
     pub name: &'static str,
     /// In a few words, e.g. `ErrImagePull`.
     pub reason: String,
@@ -41,7 +41,7 @@ pub struct Waiting {
 }
 
 impl Overview {
-    /// Reads it; `None` when none of it is installed.
+    /// The state of monitoring; `None` when none of it is installed.
     ///
     /// # Errors
     /// The cluster does not answer.

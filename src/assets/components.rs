@@ -28,11 +28,11 @@ pub struct Kubernetes {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
-    /// Its name; also the placeholder in `image:` fields of our manifests.
+    /// The component's name; also the placeholder in `image:` fields of our manifests.
     pub name: String,
-    /// Its version, as upstream writes it.
+    /// The version, as upstream writes it.
     pub version: String,
-    /// Its container image.
+    /// The container image.
     pub image: Option<String>,
     /// Upstream's own release manifest.
     pub manifest: Option<Manifest>,

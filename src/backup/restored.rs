@@ -103,7 +103,7 @@ pub fn keep_origin(database: &mut DynamicObject, live: &DynamicObject) {
 /// A Cluster beside the one that the app uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Restored {
-    /// Its name.
+    /// The database's name.
     pub name: String,
     /// Whose backups it was made from; not of one that the app used first.
     pub from: Option<String>,

@@ -31,7 +31,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const ALL: [Side; 2] = [Side::Server, Side::Client];
 
     /// The Secret's name, which the plugin's Service is annotated with.

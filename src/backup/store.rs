@@ -46,7 +46,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Reads it; `None` when the stack takes no backups.
+    /// The stack's store; `None` when the stack takes no backups.
     ///
     /// # Errors
     /// The API server does not answer.
@@ -67,7 +67,7 @@ impl Store {
         }
     }
 
-    /// As [`Store::read`], for commands that need one.
+    /// The stack's store, for commands that need one.
     ///
     /// # Errors
     /// There is none, or the API server does not answer.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::catalog::{BaseBackup, Server};
 use crate::error::{Failure, Result, failed, usage};
 
-/// As the user says it.
+/// The moment to restore, as the user says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// Everything that is in the store.

@@ -30,7 +30,7 @@ const MAKE_ONE: &str = "make it anew: cargo xtask bundle";
 /// An opened bundle.
 #[derive(Debug)]
 pub struct Bundle {
-    /// Its folder.
+    /// The bundle's folder.
     pub dir: PathBuf,
     index: Index,
     files: BTreeMap<String, Entry>,
@@ -56,9 +56,9 @@ struct Index {
 /// One part of the stack, in the version that the bundle really has.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Component {
-    /// Its name, as in `assets/components.toml`.
+    /// The component's name, as in `assets/components.toml`.
     pub name: String,
-    /// Its true version.
+    /// The component's true version.
     #[serde(default)]
     pub version: String,
     /// The image to use, already in the bundle's preload.

@@ -61,7 +61,7 @@ const fn check(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// As it should be.
+    /// An outcome that is as it should be.
     Ok,
     /// It works, but not well.
     Warning,
@@ -86,7 +86,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// As it should be.
+    /// An outcome that is as it should be.
     pub fn ok(detail: impl Into<String>) -> Self {
         Outcome { status: Status::Ok, detail: detail.into(), remedies: Vec::new() }
     }

@@ -310,7 +310,7 @@ pub struct OpenArgs {
 /// Arguments of `grafana`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct GrafanaArgs {
-    /// As of every such command.
+    /// The options of every command that leads to a page.
     #[command(flatten)]
     pub open: OpenArgs,
     /// Print the password, too.

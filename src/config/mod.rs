@@ -76,7 +76,7 @@ pub struct Stack {
 /// The folders that stackctl uses, by the XDG base directory specification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folders {
-    /// Downloads; may be deleted at any time.
+    /// The folder of downloads, which may be deleted at any time.
     pub cache: PathBuf,
     /// Records of runs on this machine.
     pub state: PathBuf,

@@ -27,7 +27,7 @@ pub struct Overview {
 /// An instance.
 #[derive(Debug, Clone, Serialize)]
 pub struct Instance {
-    /// Its pod's name.
+    /// The name of the instance's pod.
     pub name: String,
     /// Whether it is the current primary.
     pub primary: bool,

@@ -26,7 +26,7 @@ pub struct Replication {
 /// A standby that streams from the primary.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Standby {
-    /// Its pod's name.
+    /// The name of the standby's pod.
     pub name: String,
     /// `streaming`, `catchup`, …
     pub state: String,

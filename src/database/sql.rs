@@ -31,7 +31,7 @@ pub async fn primary(kube: &Kube, namespace: &str, cluster: &str) -> Result<Stri
         .ok_or_else(|| failed("the database has no primary at the moment").remedy("stackctl status shows it").into())
 }
 
-/// As [`query_on`], on the primary of a Cluster.
+/// The answer of a Cluster's primary to a query: [`query_on`] there.
 ///
 /// # Errors
 /// As [`query_on`] and [`primary`].

@@ -35,9 +35,9 @@ pub enum DiffKind {
 /// One object that differs.
 #[derive(Debug, Clone, Serialize)]
 pub struct ObjectDiff {
-    /// Which.
+    /// The object that differs.
     pub object: ObjectRef,
-    /// How.
+    /// The kind of difference.
     pub kind: DiffKind,
     /// A unified diff from the cluster's object to the wanted one; values of Secrets are masked.
     pub text: String,

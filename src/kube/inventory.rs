@@ -42,7 +42,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Reads it; there need not be one yet. One request.
+    /// The stack's inventory, by one request; empty where there is none yet.
     ///
     /// # Errors
     /// The server does not answer or forbids it, or the ConfigMap is not one of ours.

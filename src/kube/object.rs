@@ -79,10 +79,10 @@ impl ObjectRef {
 /// An object in the inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Which.
+    /// The object itself.
     #[serde(flatten)]
     pub object: ObjectRef,
-    /// It was there before and without us, so it is not ours to delete.
+    /// Whether the object was there before and without us, so that it is not ours to delete.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
 }

@@ -20,7 +20,7 @@ pub struct Site {
     pub namespace: String,
     /// The Service.
     pub service: &'static str,
-    /// Its port.
+    /// The Service's port.
     pub port: u16,
     /// What runs the pods behind it.
     pub workload: ObjectRef,
@@ -51,7 +51,7 @@ impl Site {
         }
     }
 
-    /// Grafana.
+    /// Grafana's dashboards.
     pub fn grafana() -> Site {
         Site {
             phase: PhaseId::Grafana,
@@ -70,7 +70,7 @@ impl Site {
         }
     }
 
-    /// Prometheus.
+    /// Prometheus' own page.
     pub fn prometheus() -> Site {
         Site {
             phase: PhaseId::Prometheus,

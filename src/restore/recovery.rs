@@ -34,11 +34,11 @@ pub struct Order {
     pub server: Option<String>,
     /// The new Cluster's name.
     pub name: String,
-    /// Its instances; `None`: as many as the database has.
+    /// How many instances; `None`: as many as the database has.
     pub instances: Option<u32>,
     /// Whether it archives its own log.
     pub archives: bool,
-    /// It must be ready by then.
+    /// When the database must be ready.
     pub deadline: Instant,
 }
 

@@ -38,7 +38,7 @@ pub struct Line {
 /// A database instance.
 #[derive(Debug, Clone, Serialize)]
 pub struct Member {
-    /// Its pod.
+    /// The name of the instance's pod.
     pub name: String,
     /// `primary` or `standby`.
     pub role: String,

@@ -19,7 +19,7 @@ const STARTING: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Engine {
-    /// Its version.
+    /// The engine's version.
     pub server_version: String,
     /// CPUs that containers can use.
     #[serde(rename = "NCPU")]
@@ -95,7 +95,7 @@ pub enum Made {
 }
 
 impl Made {
-    /// As the command line names it.
+    /// The kind's name on docker's command line.
     pub const fn name(self) -> &'static str {
         match self {
             Made::Container => "container",

@@ -77,7 +77,7 @@ impl Minikube {
         }
     }
 
-    /// As [`Minikube::locate`], but `None` where it would have to be downloaded.
+    /// The minikube of [`Minikube::locate`], but `None` where it would have to be downloaded.
     ///
     /// # Errors
     /// As [`Minikube::locate`].

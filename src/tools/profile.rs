@@ -12,16 +12,16 @@ use crate::error::{Result, failed};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Profile {
-    /// Its name.
+    /// The profile's name.
     pub name: String,
     /// The driver that it was made with.
     pub driver: String,
     /// Nodes that minikube has made or begun to make.
     #[serde(default, deserialize_with = "or_empty")]
     nodes: Vec<Node>,
-    /// Kubernetes.
+    /// What minikube was told of Kubernetes.
     pub kubernetes_config: Kubernetes,
-    /// It was asked for with more than one node.
+    /// Whether more than one node was asked for.
     #[serde(default)]
     pub multi_node_requested: bool,
 }
@@ -62,7 +62,7 @@ pub enum Found {
 }
 
 impl Profile {
-    /// Its containers with the docker driver; the control plane first.
+    /// The profile's containers with the docker driver; the control plane first.
     pub fn containers(&self) -> Vec<String> {
         let single = self.nodes.len() == 1;
         let name = |node: &Node| match node.name.as_str() {

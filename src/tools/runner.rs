@@ -146,7 +146,7 @@ impl Cmd {
         self.output_with(&mut |_| {}).await
     }
 
-    /// Runs it; an exit code other than 0 is an error with its last lines.
+    /// Runs the command; an exit code other than 0 is an error with its last lines.
     ///
     /// # Errors
     /// As [`Cmd::output`], and its own failure.
@@ -154,7 +154,7 @@ impl Cmd {
         self.run_with(&mut |_| {}).await
     }
 
-    /// As [`Cmd::run`], handing out each line as it comes.
+    /// Runs the command as [`Cmd::run`] does, handing out each line as it comes.
     ///
     /// # Errors
     /// As [`Cmd::run`].
@@ -163,7 +163,7 @@ impl Cmd {
         succeeded(&shown, self.output_with(on_line).await?)
     }
 
-    /// As [`Cmd::output`], handing out each line as it comes.
+    /// Runs the command as [`Cmd::output`] does, handing out each line as it comes.
     ///
     /// # Errors
     /// As [`Cmd::output`].

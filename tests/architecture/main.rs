@@ -113,7 +113,6 @@ fn a_type_name_is_used_for_one_thing() {
 }
 
 #[test]
-#[ignore = "sentences are being written"]
 fn a_doc_comment_names_its_subject() {
     let mut found = Vec::new();
     for file in files() {

@@ -91,7 +91,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs it; what comes back is made for snapshots: without paths, times and ports of this run.
+    /// Runs stackctl; what comes back is made for snapshots: without paths, times and ports of this run.
     pub fn run(&self, arguments: &[&str]) -> String {
         self.shown(&self.command(arguments).output().unwrap())
     }

@@ -130,7 +130,7 @@ impl Run {
         Ok(text.trim_end_matches('\n').to_owned())
     }
 
-    /// As [`Run::output`], but however it ends; nothing when it cannot be run.
+    /// The output of [`Run::output`], but however it ends; nothing when it cannot be run.
     pub fn any_output(mut self) -> Option<String> {
         let out = tempfile::tempfile().ok()?;
         self.command.stdout(out.try_clone().ok()?).stderr(Stdio::null());

@@ -14,9 +14,9 @@ pub struct Stackctl {
     built: Mutex<Option<PathBuf>>,
 }
 
-/// As it is released.
+/// The program as it is released.
 pub static RELEASE: Stackctl = Stackctl { profile: Profile::Dist, built: Mutex::new(None) };
-/// As tests use it: where those have been compiled, it is there.
+/// The program as tests use it: where those have been compiled, it is there.
 pub static DEBUG: Stackctl = Stackctl { profile: Profile::Dev, built: Mutex::new(None) };
 
 impl Stackctl {

@@ -20,7 +20,7 @@ pub struct WebApp(pub PathBuf);
 pub struct Database<'a> {
     /// On 127.0.0.1.
     pub port: u16,
-    /// Its name.
+    /// The database's name.
     pub name: &'a str,
 }
 
@@ -48,7 +48,7 @@ impl WebApp {
         variables.into_iter().fold(run, |run, (name, value)| run.env(name, value)).go()
     }
 
-    /// Starts it; it ends with the value, or with this program.
+    /// Starts the app; it ends with the value, or with this program.
     ///
     /// # Errors
     /// When it cannot be started.

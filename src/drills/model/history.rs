@@ -78,7 +78,7 @@ pub enum Outcome {
 pub struct Attempt {
     /// Unique in the run, over both streams.
     pub key: u64,
-    /// Its way.
+    /// The way that the write takes.
     pub stream: Stream,
     /// When it was to be sent, by the fixed arrival rate.
     pub due: Micros,
@@ -86,7 +86,7 @@ pub struct Attempt {
     pub sent: Option<Micros>,
     /// When its outcome was known.
     pub done: Option<Micros>,
-    /// Its outcome. An intent without an outcome in the ledger is [`Outcome::Unknown`].
+    /// The outcome. An intent without an outcome in the ledger is [`Outcome::Unknown`].
     pub outcome: Outcome,
 }
 

@@ -11,7 +11,7 @@ use super::{
 /// A step of the recovery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecoveryStep {
-    /// Which.
+    /// The kind of the step.
     pub kind: EventKind,
     /// Milliseconds after the fault; less than zero when it came before the fault was reported to be in.
     pub after_ms: f64,
@@ -85,7 +85,7 @@ pub fn millis(micros: Micros) -> f64 {
     micros as f64 / 1000.0
 }
 
-/// Measures. `end` is when the writes ended.
+/// The times of a run, measured; `end` is when the writes ended.
 pub fn measure(history: &History, events: &[DrillEvent], end: Micros) -> Times {
     let injected = first(events, EventKind::Injected).unwrap_or(end);
     let restored =

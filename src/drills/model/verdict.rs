@@ -93,7 +93,7 @@ impl fmt::Display for Anomaly {
 pub struct WriteCounts {
     /// Sent, or tried to be sent.
     pub attempted: u64,
-    /// Acknowledged.
+    /// Acknowledged writes.
     pub acknowledged: u64,
     /// Certainly not stored.
     pub refused: u64,

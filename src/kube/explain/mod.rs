@@ -46,7 +46,7 @@ pub struct Problem {
     pub last_log: Vec<String>,
     /// What to do.
     pub remedy: Option<String>,
-    /// It cannot recover by itself.
+    /// Whether the object cannot recover by itself.
     pub fatal: bool,
 }
 

@@ -4,7 +4,7 @@ use kube::api::DynamicObject;
 
 use super::{Readiness, condition, failed, progressing, text};
 
-/// It is active.
+/// A Namespace is ready when it is active.
 pub(super) fn namespace(object: &DynamicObject) -> Readiness {
     match text(object, "/status/phase") {
         "Active" => Readiness::Ready(String::new()),

@@ -46,7 +46,7 @@ pub(super) fn applied(object: &DynamicObject) -> Readiness {
     }
 }
 
-/// It completed.
+/// A Backup is ready when it completed.
 pub(super) fn backup(object: &DynamicObject) -> Readiness {
     match text(object, "/status/phase") {
         "completed" => Readiness::Ready("completed".into()),

@@ -71,7 +71,7 @@ pub(super) fn daemon_set(object: &DynamicObject) -> Readiness {
     Readiness::Ready(count)
 }
 
-/// It completed.
+/// A Job is ready when it completed.
 pub(super) fn job(object: &DynamicObject) -> Readiness {
     if let Some(end) = condition(object, "Failed").filter(|condition| condition.status == "True") {
         return failed(end.reason, end.message);
@@ -88,7 +88,7 @@ pub(super) fn job(object: &DynamicObject) -> Readiness {
     })
 }
 
-/// Its `Ready` condition holds, or it succeeded.
+/// A Pod is ready when its `Ready` condition holds, or it succeeded.
 pub(super) fn pod(object: &DynamicObject) -> Readiness {
     match text(object, "/status/phase") {
         "Succeeded" => return Readiness::Ready("completed".into()),
@@ -102,7 +102,7 @@ pub(super) fn pod(object: &DynamicObject) -> Readiness {
     }
 }
 
-/// It is bound to a volume.
+/// A PersistentVolumeClaim is ready when it is bound to a volume.
 pub(super) fn claim(object: &DynamicObject) -> Readiness {
     match text(object, "/status/phase") {
         "Bound" => Readiness::Ready(format!("bound, {}", text(object, "/status/capacity/storage"))),
@@ -111,7 +111,7 @@ pub(super) fn claim(object: &DynamicObject) -> Readiness {
     }
 }
 
-/// It has an address; whether pods stand behind it is their own readiness.
+/// A Service is ready when it has an address; whether pods stand behind it is their own readiness.
 pub(super) fn service(object: &DynamicObject) -> Readiness {
     match text(object, "/spec/type") {
         "ExternalName" => Readiness::Ready(String::new()),
@@ -130,7 +130,7 @@ pub(super) fn service(object: &DynamicObject) -> Readiness {
     }
 }
 
-/// It reads its metrics and can scale.
+/// A HorizontalPodAutoscaler is ready when it reads its metrics and can scale.
 pub(super) fn autoscaler(object: &DynamicObject) -> Readiness {
     let (Some(able), Some(active)) = (condition(object, "AbleToScale"), condition(object, "ScalingActive")) else {
         return progressing("waiting for its controller");

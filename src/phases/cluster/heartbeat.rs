@@ -44,7 +44,7 @@ pub async fn slow(kube: &Kube, nodes: &[String]) -> Result<Vec<String>> {
     Ok(nodes.iter().filter(|node| !quick(node)).cloned().collect())
 }
 
-/// Makes them.
+/// Makes the nodes say more often that they are there.
 ///
 /// # Errors
 /// A node that does not answer; the API's.

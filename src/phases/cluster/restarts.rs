@@ -29,7 +29,7 @@ pub async fn slow(kube: &Kube, nodes: &[String]) -> Vec<String> {
     slow.into_iter().filter(|(_, slow)| *slow == Some(true)).map(|(node, _)| node.clone()).collect()
 }
 
-/// Tells them.
+/// Tells the nodes' kubelets to restart a container soon.
 ///
 /// # Errors
 /// A node that does not answer, or a kubelet that does not come back.

@@ -47,7 +47,7 @@ pub fn describe(cx: &Context, wanted: &Wanted, step: &Step) -> String {
     }
 }
 
-/// Does it.
+/// Performs a step.
 ///
 /// # Errors
 /// What minikube, docker or the API say.

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// Status.
+    /// The status code.
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,

@@ -50,7 +50,7 @@ impl Outcome {
     }
 }
 
-/// Runs it. `request` makes the text of a client's next request, from the client's number and the request's;
+/// Runs a plan. `request` makes the text of a client's next request, from the client's number and the request's;
 /// answers must have the given status.
 pub fn run(plan: Plan, status: u16, request: impl Fn(u32, u64) -> String + Sync) -> Outcome {
     let start = Instant::now();

@@ -203,7 +203,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Its folder, gone when it has ended.
+    /// The server's folder, gone when it has ended.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -32,7 +32,7 @@ pub enum Bench {
     Forward(forward::Args),
 }
 
-/// Measures.
+/// Measures what is asked for.
 ///
 /// # Errors
 /// When something of it fails.

@@ -64,7 +64,7 @@ pub fn file(path: &Path) -> Result<String> {
 /// From this size on a digest is worth remembering, in bytes.
 const LARGE: u64 = 16 << 20;
 
-/// As [`file`], but what was found is kept beside a large file, for as long as it has not changed.
+/// The digest of [`file`], but what was found is kept beside a large file, for as long as it has not changed.
 ///
 /// # Errors
 /// When it cannot be read.

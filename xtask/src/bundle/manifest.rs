@@ -11,7 +11,7 @@ use super::digest;
 
 /// The layout that `stackctl` reads.
 const SCHEMA: u32 = 1;
-/// Its name in the bundle.
+/// The manifest's name in the bundle.
 pub const FILE: &str = "bundle.json";
 
 /// What a bundle holds.
@@ -39,11 +39,11 @@ pub struct Manifest {
 /// One part of the stack.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Component {
-    /// Its name in `assets/components.toml`.
+    /// The component's name in `assets/components.toml`.
     pub name: String,
-    /// Its true version.
+    /// The component's true version.
     pub version: String,
-    /// Its image.
+    /// The component's image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The manifest that installs it, a file of the bundle.

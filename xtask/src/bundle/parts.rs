@@ -138,7 +138,7 @@ pub struct Image {
     pub name: &'static str,
     /// Folder under `xtask/closed/` with its Dockerfile.
     pub folder: &'static str,
-    /// Its name; `$K` is the first 12 digits of its key, `$V` the version that `version` finds.
+    /// The image's name; `$K` is the first 12 digits of its key, `$V` the version that `version` finds.
     pub image: &'static str,
     /// What it is built on.
     pub base: Base,
@@ -148,7 +148,7 @@ pub struct Image {
     pub args: &'static [(&'static str, &'static str)],
     /// How the version is found.
     pub version: Version,
-    /// Its name among the bundle's components.
+    /// The image's name among the bundle's components.
     pub component: &'static str,
 }
 
@@ -328,7 +328,7 @@ pub struct UpstreamManifest {
     pub folder: &'static str,
     /// The file in the module.
     pub path: &'static str,
-    /// Its name in a bundle.
+    /// The manifest's name in a bundle.
     pub name: &'static str,
     /// The component that it installs.
     pub component: &'static str,

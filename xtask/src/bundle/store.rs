@@ -44,7 +44,7 @@ impl Store {
         Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
-    /// Its folder.
+    /// The store's folder.
     pub fn root(&self) -> &Path {
         &self.root
     }

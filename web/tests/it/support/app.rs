@@ -15,7 +15,7 @@ use super::postgres::Postgres;
 pub struct App {
     /// Pages, API and health.
     pub address: SocketAddr,
-    /// Metrics.
+    /// Where the metrics are.
     pub metrics: SocketAddr,
     process: Child,
     log: PathBuf,
@@ -132,7 +132,7 @@ impl App {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Its process.
+    /// The app's process.
     pub fn pid(&self) -> u32 {
         self.process.id()
     }

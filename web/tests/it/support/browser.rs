@@ -211,7 +211,7 @@ impl Browser {
 }
 
 impl Element<'_> {
-    /// Its text, as shown.
+    /// The element's text, as shown.
     pub fn text(&self) -> String {
         self.get("text")
     }

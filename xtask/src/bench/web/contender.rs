@@ -30,7 +30,7 @@ pub struct Running {
 }
 
 impl Contender {
-    /// Starts it. `failing`: the database is going to fail, so it gets the settings that are best for that.
+    /// Starts the contender. `failing`: the database is going to fail, so it gets the settings that are best for that.
     ///
     /// # Errors
     /// When it does not become ready.

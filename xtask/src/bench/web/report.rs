@@ -25,7 +25,7 @@ pub struct Results {
 /// What was measured of one of the two.
 #[derive(Debug, Default, Serialize)]
 pub struct Contended {
-    /// Its name.
+    /// The contender's name.
     pub name: &'static str,
     /// One a round.
     pub turns: Vec<Turn>,
