@@ -1,4 +1,4 @@
-//! What a store holds: base backups and log, by server, as the store itself tells it.
+//! What a store holds: base backups and WAL, by server, as the store itself tells it.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub struct Catalog {
 pub struct Server {
     /// The oldest first; unfinished ones among them.
     pub backups: Vec<BaseBackup>,
-    /// The archived log; `None` when nothing was archived yet.
+    /// The archived WAL; `None` when nothing was archived yet.
     pub wal: Option<Wal>,
 }
 
@@ -49,12 +49,12 @@ pub struct BaseBackup {
     pub stored: u64,
     /// Why it failed.
     pub error: Option<String>,
-    /// The log that it begins with is not in the store, though later log is: it was archived elsewhere, or lost.
-    #[serde(skip_deserializing)]
-    pub without_log: bool,
+    /// The WAL that it begins with is not in the store, though later WAL is: it was archived elsewhere, or lost.
+    #[serde(rename = "without_log", skip_deserializing)]
+    pub without_wal: bool,
 }
 
-/// The archived log of a server.
+/// The archived WAL of a server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Wal {
     /// The first segment.
@@ -74,7 +74,7 @@ pub struct Wal {
 impl BaseBackup {
     /// Whether it can be restored.
     pub fn complete(&self) -> bool {
-        self.status.as_deref() == Some("DONE") && self.ended.is_some() && !self.without_log
+        self.status.as_deref() == Some("DONE") && self.ended.is_some() && !self.without_wal
     }
 
     /// Whether it can be restored, or else why not.
@@ -82,20 +82,20 @@ impl BaseBackup {
         match &self.error {
             _ if self.complete() => "complete",
             Some(error) => error,
-            None if self.without_log => "its log is not there",
+            None if self.without_wal => "its WAL is not there",
             None => "unfinished",
         }
     }
 }
 
 impl Server {
-    /// Looks for the log that each base backup begins with. One that no later log has come after may still be archived:
+    /// Looks for the WAL that each base backup begins with. One that no later WAL has come after may still be archived:
     /// a standby's backup ends before its primary has the segment full.
     fn look_for_log(&mut self) {
         let Some(wal) = &self.wal else { return };
         for backup in &mut self.backups {
             let Some(begin) = &backup.begin_wal else { continue };
-            backup.without_log = !wal.segments.contains(begin) && wal.segments.iter().any(|segment| segment > begin);
+            backup.without_wal = !wal.segments.contains(begin) && wal.segments.iter().any(|segment| segment > begin);
         }
     }
 
@@ -109,7 +109,7 @@ impl Server {
         self.complete().filter_map(|backup| backup.ended).min()
     }
 
-    /// Until when everything that was committed can be restored for sure: to the newest segment, or, where the log has a
+    /// Until when everything that was committed can be restored for sure: to the newest segment, or, where the WAL has a
     /// gap after the newest usable base backup, to that one.
     pub fn last_moment(&self) -> Option<Timestamp> {
         let wal = self.wal.as_ref()?;
@@ -117,14 +117,14 @@ impl Server {
         Some(if self.gap() == 0 { wal.archived.max(newest) } else { newest })
     }
 
-    /// Segments that the log lacks after the newest usable base backup: nothing that came after them can be restored.
+    /// Segments that the archive lacks after the newest usable base backup: nothing that came after them can be restored.
     /// A primary that loses its volume leaves such a gap: its last full segment was on that volume only, as standbys
     /// do not archive what they are sent (`archive_mode = on`).
     pub fn gap(&self) -> u64 {
         self.missing_from(self.complete().filter_map(|backup| backup.begin_wal.as_deref()).max())
     }
 
-    /// Segments that the log lacks from the oldest usable base backup on: moments after such a gap can only be
+    /// Segments that the archive lacks from the oldest usable base backup on: moments after such a gap can only be
     /// restored from a younger base backup.
     pub fn missing_segments(&self) -> u64 {
         self.missing_from(self.complete().filter_map(|backup| backup.begin_wal.as_deref()).min())
@@ -150,9 +150,9 @@ impl Server {
 
 /// The number of segments of 16 MiB before this one, whatever its timeline; `None` when it is no segment's name.
 pub fn number(segment: &str) -> Option<u64> {
-    let log = u64::from_str_radix(segment.get(8..16)?, 16).ok()?;
+    let high = u64::from_str_radix(segment.get(8..16)?, 16).ok()?;
     let offset = u64::from_str_radix(segment.get(16..24)?, 16).ok()?;
-    Some(log * SEGMENTS + offset)
+    Some(high * SEGMENTS + offset)
 }
 
 #[derive(Deserialize)]
@@ -293,7 +293,7 @@ mod tests {
         };
         assert_eq!(with(&["05", "06"]).backups[1].state(), "complete");
         let lost = with(&["06", "07"]);
-        assert_eq!(lost.backups[1].state(), "its log is not there");
+        assert_eq!(lost.backups[1].state(), "its WAL is not there");
         assert!(lost.first_moment().is_none() && lost.backups[0].state() == "no");
         assert_eq!(with(&["03", "04"]).backups[1].state(), "complete", "its first segment is not full yet");
     }

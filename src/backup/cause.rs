@@ -66,7 +66,7 @@ fn in_words(line: &str, namespace: &str, store: &Store) -> Option<Cause> {
         let more = format!("{less}, or a larger volume: --backup-storage 20Gi");
         ("the store is full".into(), either(&more, &format!("make room there, or {less}")))
     } else if any(&["Expected empty archive"]) {
-        let what = format!("{destination} has the log of another database under this name already");
+        let what = format!("{destination} has the WAL of another database under this name already");
         (what, "name another folder: stackctl up --backup-s3 ENDPOINT,BUCKET/FOLDER,SECRET".into())
     } else if any(&["Could not connect", "EndpointConnectionError", "Connect timeout", "Read timeout", "closed before"])
     {

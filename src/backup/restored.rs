@@ -33,7 +33,7 @@ pub struct RecoverySpec<'a> {
     pub server: &'a str,
     /// How many instances.
     pub instances: u32,
-    /// Whether it archives its own log: not what is only looked at and deleted.
+    /// Whether it archives its own WAL: not what is only looked at and deleted.
     pub archives: bool,
     /// What was asked for, for people.
     pub to: &'a str,

@@ -205,7 +205,7 @@ pub struct StackArgs {
 pub enum Optional {
     /// Prometheus, kube-state-metrics and Grafana.
     Monitoring,
-    /// The archive of the log, base backups and their store.
+    /// The WAL archive, base backups and their store.
     #[value(alias = "backups")]
     #[serde(alias = "backups")]
     Backup,

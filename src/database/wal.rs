@@ -1,4 +1,4 @@
-//! The write-ahead log: positions in it, and where its timelines left each other.
+//! The write-ahead log (WAL): positions in it, and where its timelines left each other.
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for Lsn {
 pub struct Fork {
     /// The timeline that was left.
     pub parent: u32,
-    /// The position up to which the parent's log is also the child's.
+    /// The position up to which the parent's WAL is also the child's.
     pub at: Lsn,
 }
 

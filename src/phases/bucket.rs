@@ -65,7 +65,7 @@ pub async fn is_new(cx: &Context) -> Result<bool> {
     Ok(moved)
 }
 
-/// Asks a bucket that no log has been archived in yet: on a new stack nothing else tells what is wrong with it.
+/// Asks a bucket that no WAL has been archived in yet: on a new stack nothing else tells what is wrong with it.
 ///
 /// # Errors
 /// As [`is_new`].
@@ -91,7 +91,7 @@ async fn ask(cx: &Context, wanted: &Store) -> Result<()> {
     Ok(())
 }
 
-/// Has a running database take a base backup: the log that it archives in its new place is of no use without one, and
+/// Has a running database take a base backup: the WAL that it archives in its new place is of no use without one, and
 /// the next is due at night. What the plugin noted of the former place is struck out.
 ///
 /// # Errors
@@ -108,7 +108,7 @@ pub async fn begin_anew(cx: &Context) -> Result<()> {
     let params = merge_params(FIELD_MANAGER);
     let patched = kube.api(&store).await?.patch_status(OBJECT_STORE, &params, &noted).await;
     patched.with_context(|| format!("cannot write the status of {store}"))?;
-    // A base backup starts at the last checkpoint: at one before this, the log that it needs is in the former place.
+    // A base backup starts at the last checkpoint: at one before this, the WAL that it needs is in the former place.
     database::query(kube, namespace, &cluster, "checkpoint").await?;
     base::request(kube, namespace, &cluster).await?;
     Ok(())

@@ -36,7 +36,7 @@ pub struct Order {
     pub name: String,
     /// How many instances; `None`: as many as the database has.
     pub instances: Option<u32>,
-    /// Whether it archives its own log.
+    /// Whether it archives its own WAL.
     pub archives: bool,
     /// When the database must be ready.
     pub deadline: Instant,
@@ -77,7 +77,7 @@ pub async fn restore(cx: &Context, phase: PhaseId, order: &Order) -> Result<Dura
     let (latest, gap) = (matches!(order.target, Target::Latest), held.gap());
     if latest && gap > 0 {
         let text = format!(
-            "after the newest base backup of {server}, log is missing in the store: what was written after that is not \
+            "after the newest base backup of {server}, WAL is missing in the store: what was written after that is not \
              restored"
         );
         cx.reporter.send(Event::Warning { phase, text });
@@ -158,7 +158,7 @@ pub async fn discard(cx: &Context, phase: PhaseId, name: &str, deadline: Instant
     Ok(())
 }
 
-/// Has the running database archive what it has committed so far. A moment can only be restored to if the log goes on
+/// Has the running database archive what it has committed so far. A moment can only be restored to if the WAL goes on
 /// after it: the transaction without content sees to that.
 ///
 /// # Errors

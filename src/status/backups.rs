@@ -1,4 +1,4 @@
-//! Whether the log is archived, and what can be restored: as the cluster knows it, without asking the store, which may
+//! Whether WAL is archived, and what can be restored: as the cluster knows it, without asking the store, which may
 //! be the one that does not answer.
 
 use anyhow::Context as _;
@@ -104,8 +104,8 @@ fn judge(
     let ago = |moment: Timestamp| format!("{} ago", human::age(now, moment));
     if archiver.failing {
         let since = match archiver.archived {
-            Some(archived) => format!("the log was last archived {}", ago(archived)),
-            None => "the log was never archived".into(),
+            Some(archived) => format!("WAL was last archived {}", ago(archived)),
+            None => "WAL was never archived".into(),
         };
         let bytes = human::bytes(archiver.waiting * archiver.segment);
         let waiting = match archiver.waiting {
@@ -119,8 +119,8 @@ fn judge(
         }
         return (Health::Degraded, text);
     }
-    let log = match archiver.archived {
-        Some(archived) => format!("log archived {}", ago(archived)),
+    let wal = match archiver.archived {
+        Some(archived) => format!("WAL archiving: ok, last segment {}", ago(archived)),
         None => "nothing was to be archived yet".into(),
     };
     let (base, well) = match (noted.last_successful_backup_time, noted.last_failed_backup_time) {
@@ -130,7 +130,7 @@ fn judge(
         (None, Some(failed)) => (format!("the base backup of {} failed", ago(failed)), false),
         (None, None) => ("no base backup yet: nothing can be restored".into(), false),
     };
-    let mut text = format!("{log}, {base}");
+    let mut text = format!("{wal}, {base}");
     if let Some(first) = noted.first_recoverability_point {
         text.push_str(&format!(", restorable since {}", human::second(first)));
     }
@@ -179,7 +179,10 @@ mod tests {
     fn a_working_archive_tells_its_ages() {
         let (health, text) = judge(&archiver(false), None, &noted(), false, Some(1800), now());
         assert_eq!(health, Health::Healthy);
-        assert_eq!(text, "log archived 12s ago, base backup 8h5m ago, restorable since 2026-11-20T03:00:07Z");
+        assert_eq!(
+            text,
+            "WAL archiving: ok, last segment 12s ago, base backup 8h5m ago, restorable since 2026-11-20T03:00:07Z"
+        );
     }
 
     #[test]
@@ -188,7 +191,7 @@ mod tests {
         let judged = |archiver: &Archiver| judge(archiver, Some(&cause), &noted(), false, Some(1800), now());
         let (health, text) = judged(&archiver(true));
         assert_eq!(health, Health::Degraded);
-        let wanted = "the log was last archived 12s ago: the store is full; the database goes on, \
+        let wanted = "WAL was last archived 12s ago: the store is full; the database goes on, \
                       3 segments (48.0 MiB) wait on its volume; make room";
         assert_eq!(text, wanted);
         let (_, text) = judged(&Archiver { waiting: 1, ..archiver(true) });

@@ -15,7 +15,7 @@ use crate::{
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(150);
 
 /// What `status` says of backups begins with these words while they are in order.
-pub const IN_ORDER: &str = "log archived";
+pub const IN_ORDER: &str = "WAL archiving: ok";
 
 pub fn steps() -> Vec<Step> {
     vec![

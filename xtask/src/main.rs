@@ -5,6 +5,7 @@ mod bundle;
 mod cluster_test;
 mod compile;
 mod dashboards;
+mod docs;
 mod drills;
 mod engine;
 mod plan;
@@ -43,7 +44,7 @@ enum Task {
     Test(test::Args),
     /// The stack on a real cluster, from nothing to nothing; or single steps of that on a cluster that is kept.
     ClusterTest(cluster_test::Args),
-    /// Every failover drill, several times, on clusters of one and of three nodes; prints the README's table.
+    /// Every failover drill, several times, on clusters of one and of three nodes; prints a table for docs/measurements.
     Drills(drills::Args),
     /// What befalls backups, on a cluster: a store that is killed, away, full, refuses; failovers beside them; retention
     Backups(cluster_test::Args),
@@ -57,6 +58,8 @@ enum Task {
     },
     /// Make the dashboards in assets/dashboards from their source in xtask/src/dashboards.
     Dashboards,
+    /// Make docs/reference.md from the command line's definitions, and docs/measurements.md from the figures that are kept.
+    Docs,
     /// Make a bundle from sources: all that the stack needs where no container registry is in reach.
     Bundle {
         /// The folder to make [default: stackctl/bundle in the user's cache folder].
@@ -91,6 +94,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Web(args) => web::web(&args)?,
         Task::Bench { bench } => bench::run(&bench)?,
         Task::Dashboards => dashboards::write()?,
+        Task::Docs => docs::write()?,
         Task::Bundle { only: Some(only), .. } => {
             let folder = bundle::make_only(only)?;
             say::say(&format!("the programs are in {}", folder.display()));

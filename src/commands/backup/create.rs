@@ -59,9 +59,9 @@ async fn create(cx: &Context) -> Result<(String, BaseBackup, f64)> {
     let id = done.as_ref().and_then(|done| done.data.pointer("/status/backupId")?.as_str()).unwrap_or_default();
     let catalog = store.catalog(kube, namespace, cx.deadline).await?;
     let found = catalog.servers.into_values().flat_map(|server| server.backups).find(|backup| backup.id == id);
-    if found.as_ref().is_some_and(|found| found.without_log) {
-        return Err(failed(format!("backup {id} cannot be restored: the log that it begins with is not in the store"))
-            .remedy("stackctl psql -- -c checkpoint, and then stackctl backup create: it begins with newer log")
+    if found.as_ref().is_some_and(|found| found.without_wal) {
+        return Err(failed(format!("backup {id} cannot be restored: the WAL that it begins with is not in the store"))
+            .remedy("stackctl psql -- -c checkpoint, and then stackctl backup create: it begins with newer WAL")
             .into());
     }
     let found = found.filter(BaseBackup::complete).ok_or_else(|| {

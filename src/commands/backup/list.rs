@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Prints the store's base backups and log, server by server.
+/// Prints the store's base backups and WAL, server by server.
 ///
 /// # Errors
 /// No store, or one that does not answer or refuses.
@@ -58,7 +58,7 @@ fn as_text(store: &Store, catalog: &Catalog, now: Timestamp) -> String {
     for (name, server) in &catalog.servers {
         text.push_str(&format!("\nserver      {name}\n"));
         text.push_str(&restorable(server, now));
-        text.push_str(&log(server, now));
+        text.push_str(&wal(server, now));
         if !server.backups.is_empty() {
             text.push_str(&format!("\n{:<17} {:<21} {:>8} {:>11}  STATE\n", "BACKUP", "ENDED", "AGE", "STORED"));
         }
@@ -76,7 +76,7 @@ fn as_text(store: &Store, catalog: &Catalog, now: Timestamp) -> String {
 fn restorable(server: &Server, now: Timestamp) -> String {
     match (server.first_moment(), server.last_moment()) {
         (Some(first), Some(last)) if server.gap() > 0 => format!(
-            "restorable  from {} to {} for sure; nothing after the log that is missing, until a base backup is taken: \
+            "restorable  from {} to {} for sure; nothing after the WAL that is missing, until a base backup is taken: \
              stackctl backup create\n",
             second(first),
             second(last)
@@ -84,12 +84,12 @@ fn restorable(server: &Server, now: Timestamp) -> String {
         (Some(first), Some(last)) => {
             format!("restorable  from {} to {} ({} ago)\n", second(first), second(last), human::age(now, last))
         }
-        (Some(first), None) => format!("restorable  {} only: no log was archived\n", second(first)),
+        (Some(first), None) => format!("restorable  {} only: no WAL was archived\n", second(first)),
         _ => "restorable  nothing yet: there is no complete base backup\n".into(),
     }
 }
 
-fn log(server: &Server, now: Timestamp) -> String {
+fn wal(server: &Server, now: Timestamp) -> String {
     let Some(wal) = &server.wal else { return String::new() };
     let gaps = match server.missing_segments() {
         0 => "without a gap".into(),
@@ -97,7 +97,7 @@ fn log(server: &Server, now: Timestamp) -> String {
         missing => format!("{missing} segments are missing"),
     };
     format!(
-        "log         {} to {}, {} segments, {}, {gaps}; the newest came {} ago\n",
+        "WAL         {} to {}, {} segments, {}, {gaps}; the newest came {} ago\n",
         wal.first,
         wal.last,
         wal.segments.len(),
@@ -148,8 +148,8 @@ mod tests {
         store       s3://backups/ at http://backup-store:7070, every moment of the last 7d is kept
 
         server      user-db
-        restorable  from 2026-11-24T03:00:07Z to 2026-11-24T03:00:07Z for sure; nothing after the log that is missing, until a base backup is taken: stackctl backup create
-        log         000000010000000000000001 to 000000010000000000000005, 4 segments, 58.6 KiB, 1 segment is missing; the newest came 12s ago
+        restorable  from 2026-11-24T03:00:07Z to 2026-11-24T03:00:07Z for sure; nothing after the WAL that is missing, until a base backup is taken: stackctl backup create
+        WAL         000000010000000000000001 to 000000010000000000000005, 4 segments, 58.6 KiB, 1 segment is missing; the newest came 12s ago
 
         BACKUP            ENDED                      AGE      STORED  STATE
         20261124T030000   2026-11-24T03:00:07Z      8h4m     4.6 MiB  complete

@@ -1,4 +1,4 @@
-//! `stackctl backup`: base backups and the archived log.
+//! `stackctl backup`: base backups and the archived WAL.
 
 mod create;
 mod list;
