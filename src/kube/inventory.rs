@@ -33,6 +33,19 @@ const DATABASE: &str = "stackctl/database";
 
 type Parts = BTreeMap<String, Vec<Entry>>;
 
+/// The parts that a ConfigMap lists, and the Cluster that the app uses.
+fn parse(found: ConfigMap, namespace: &str) -> Result<(Parts, Option<String>)> {
+    let mut parts = Parts::new();
+    for (part, text) in found.data.unwrap_or_default() {
+        let entries = serde_json::from_str(&text).map_err(|error| {
+            failed(format!("the inventory (ConfigMap {namespace}/{INVENTORY}) is damaged at {part}: {error}"))
+                .remedy("restore the ConfigMap, or delete it and run stackctl up: it is made anew")
+        })?;
+        parts.insert(part, entries);
+    }
+    Ok((parts, found.metadata.annotations.and_then(|mut annotations| annotations.remove(DATABASE))))
+}
+
 /// The inventory of one stack. Parts may be worked on side by side.
 pub struct Inventory {
     kube: Kube,
@@ -49,16 +62,7 @@ impl Inventory {
     pub async fn load(kube: &Kube, namespace: &str) -> Result<Self> {
         let api: Api<ConfigMap> = Api::namespaced(kube.client(), namespace);
         let found = kube.call("read the inventory", || api.get_opt(INVENTORY)).await?;
-        let mut parts = Parts::new();
-        let (annotations, data) = found.map(|found| (found.metadata.annotations, found.data)).unwrap_or_default();
-        let database = annotations.and_then(|mut annotations| annotations.remove(DATABASE));
-        for (part, text) in data.unwrap_or_default() {
-            let entries = serde_json::from_str(&text).map_err(|error| {
-                failed(format!("the inventory (ConfigMap {namespace}/{INVENTORY}) is damaged at {part}: {error}"))
-                    .remedy("restore the ConfigMap, or delete it and run stackctl up: it is made anew")
-            })?;
-            parts.insert(part, entries);
-        }
+        let (parts, database) = parse(found.unwrap_or_default(), namespace)?;
         let (kube, namespace) = (kube.clone(), namespace.to_owned());
         Ok(Inventory { kube, namespace, parts: Mutex::new(parts), database: Mutex::new(database) })
     }
@@ -274,5 +278,34 @@ impl Inventory {
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of a stack whose app was given a restored database.
+    #[test]
+    fn the_inventory_that_8b80009_wrote_is_read_and_written_as_it_was() {
+        let text = include_str!("../../tests/compat/8b80009/inventory.json");
+        let written: ConfigMap = serde_json::from_str(text).unwrap();
+        let data = written.data.clone().unwrap();
+        let (parts, database) = parse(written, "user-app").unwrap();
+        assert_eq!(database.as_deref(), Some("user-db-old"));
+        let cluster = |name| ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", "user-app", name);
+        assert!(parts["database"].contains(&Entry { object: cluster("user-db-old"), adopted: false }));
+        assert!(parts["restored"].iter().any(|entry| entry.object == cluster("user-db")));
+        let again = parts.iter().map(|(part, entries)| (part.clone(), serde_json::to_string(entries).unwrap()));
+        assert_eq!(again.collect::<BTreeMap<_, _>>(), data);
+    }
+
+    #[test]
+    fn what_was_adopted_is_known_by_its_mark() {
+        let text = r#"[{"apiVersion":"v1","kind":"Namespace","name":"user-app","adopted":true}]"#;
+        let data = BTreeMap::from([("base".to_owned(), text.to_owned())]);
+        let (parts, database) = parse(ConfigMap { data: Some(data), ..ConfigMap::default() }, "user-app").unwrap();
+        assert!(parts["base"][0].adopted && database.is_none());
+        assert_eq!(serde_json::to_string(&parts["base"]).unwrap(), text);
     }
 }

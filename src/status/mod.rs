@@ -14,6 +14,7 @@ use crate::{
 
 /// How a part is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// As it should be.
@@ -26,6 +27,7 @@ pub enum Health {
 
 /// One line of the report.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 pub struct Line {
     /// What it is, e.g. `operator`.
     pub part: String,
@@ -37,6 +39,7 @@ pub struct Line {
 
 /// A database instance.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 pub struct Member {
     /// The name of the instance's pod.
     pub name: String,
@@ -53,6 +56,7 @@ pub struct Member {
 
 /// The whole status.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 pub struct Report {
     /// What was looked at.
     pub target: String,
@@ -175,6 +179,15 @@ fn judge(overview: &Overview, synchronous: usize, quorum: bool) -> (Health, Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_is_the_json_that_8b80009_wrote() {
+        let text = include_str!("../../tests/compat/8b80009/status.json");
+        let before: serde_json::Value = serde_json::from_str(text).unwrap();
+        let report: Report = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_value(&report).unwrap(), before);
+        assert!(report.healthy());
+    }
 
     fn overview(ready: u64) -> Overview {
         Overview {

@@ -9,6 +9,7 @@ use crate::error::one_line;
 
 /// How far a resource is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It was created.
@@ -44,6 +45,7 @@ impl State {
 
 /// Something that happened.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(serde::Deserialize))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A command with phases begins; the phases are listed in their order.
@@ -79,6 +81,7 @@ pub enum Event {
         outcome: String,
         /// How long it took.
         #[serde(rename = "seconds", serialize_with = "as_seconds")]
+        #[cfg_attr(test, serde(deserialize_with = "tests::seconds"))]
         elapsed: Duration,
     },
     /// A phase failed; the command's error follows at the end.
@@ -91,6 +94,7 @@ pub enum Event {
         error: String,
         /// How long it took.
         #[serde(rename = "seconds", serialize_with = "as_seconds")]
+        #[cfg_attr(test, serde(deserialize_with = "tests::seconds"))]
         elapsed: Duration,
     },
     /// What a phase is doing at the moment.
@@ -119,6 +123,7 @@ pub enum Event {
         state: State,
         /// E.g. `1/2 pods ready`.
         #[serde(skip_serializing_if = "String::is_empty")]
+        #[cfg_attr(test, serde(default))]
         detail: String,
     },
     /// Something is in the way; may pass by itself unless `fatal`.
@@ -133,12 +138,15 @@ pub enum Event {
         message: String,
         /// The last Warning event of the resource, `Reason: message`.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, serde(default))]
         last_event: Option<String>,
         /// The last lines of the container's log.
         #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[cfg_attr(test, serde(default))]
         last_log: Vec<String>,
         /// What to do.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, serde(default))]
         remedy: Option<String>,
         /// It cannot recover by itself.
         fatal: bool,
@@ -174,6 +182,7 @@ pub enum Event {
         ok: bool,
         /// How long it took.
         #[serde(rename = "seconds", serialize_with = "as_seconds")]
+        #[cfg_attr(test, serde(deserialize_with = "tests::seconds"))]
         elapsed: Duration,
         /// HTTP requests sent to the cluster.
         requests: u64,
@@ -208,6 +217,19 @@ fn as_seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pub(super) fn seconds<'de, D: serde::Deserializer<'de>>(number: D) -> Result<Duration, D::Error> {
+        serde::Deserialize::deserialize(number).map(Duration::from_secs_f64)
+    }
+
+    #[test]
+    fn events_are_the_json_that_8b80009_wrote() {
+        for line in include_str!("../../tests/compat/8b80009/events.jsonl").lines() {
+            let before: serde_json::Value = serde_json::from_str(line).unwrap();
+            let event: Event = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert_eq!(serde_json::to_value(&event).unwrap(), before);
+        }
+    }
 
     #[test]
     fn a_problem_in_json_has_the_clusters_own_words_and_beside_them_event_and_log() {

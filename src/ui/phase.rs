@@ -96,6 +96,26 @@ impl fmt::Display for PhaseId {
 mod tests {
     use super::*;
 
+    /// Tests read what was written.
+    impl<'de> serde::Deserialize<'de> for PhaseId {
+        fn deserialize<D: serde::Deserializer<'de>>(name: D) -> Result<Self, D::Error> {
+            let name = String::deserialize(name)?;
+            let found = WRITTEN.into_iter().find(|phase| phase.name() == name);
+            found.ok_or_else(|| serde::de::Error::custom(format!("no phase {name}")))
+        }
+    }
+
+    const WRITTEN: [PhaseId; 8] = [
+        PhaseId::Preflight,
+        PhaseId::Build,
+        PhaseId::Cluster,
+        PhaseId::Claim,
+        PhaseId::Autoscaling,
+        PhaseId::Monitoring,
+        PhaseId::Load,
+        PhaseId::Restore,
+    ];
+
     #[test]
     fn a_phase_is_its_name_in_json() {
         assert_eq!(serde_json::to_string(&PhaseId::Autoscaling).unwrap(), "\"autoscaling\"");

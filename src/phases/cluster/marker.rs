@@ -7,7 +7,11 @@ use crate::{bundle::cannot_write, config::Minikube as Wanted, context::Context, 
 /// The file that is there while a profile is made for the first time: what an interrupted run leaves is then known to be
 /// ours and empty.
 fn path(cx: &Context, wanted: &Wanted) -> PathBuf {
-    cx.config.folders.state.join(format!("making-{}", wanted.profile))
+    path_in(&cx.config.folders.state, &wanted.profile)
+}
+
+fn path_in(state: &Path, profile: &str) -> PathBuf {
+    state.join(format!("making-{profile}"))
 }
 
 /// Notes that the profile is being made.
@@ -38,4 +42,16 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
     std::fs::write(path, text).map_err(|error| cannot_write(path, &error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_that_8b80009_made_is_seen() {
+        let state = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/8b80009");
+        assert!(path_in(&state, "stackctl").exists());
+        assert!(!path_in(&state, "another").exists());
+    }
 }
