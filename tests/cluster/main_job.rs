@@ -73,6 +73,8 @@ fn up_again(stack: &Stack) {
 
 fn status(stack: &Stack) {
     stack.stackctl.ok(&["diff"]);
+    // `up` does not wait for Prometheus.
+    backups::until("a healthy stack", || stack.stackctl.run(&["status"]).code == 0);
     let status = stack.stackctl.ok(&["status", "-o", "json"]);
     let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     let parts = status["parts"].as_array().unwrap();

@@ -43,7 +43,10 @@ fn programs() -> Result<PathBuf, String> {
     }
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::home_dir().map(|home| home.join(".cache"));
-    Ok(cache.or_else(home).ok_or("HOME is not set")?.join("stackctl/closed/bin"))
+    let cache = cache.or_else(home).ok_or("HOME is not set")?.join("stackctl");
+    // Where an earlier version has made them, they stay.
+    let before = cache.join("closed/bin");
+    Ok(if before.is_dir() { before } else { cache.join("airgap/bin") })
 }
 
 fn found(path: PathBuf, what: &str) -> Result<PathBuf, String> {

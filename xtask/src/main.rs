@@ -65,7 +65,7 @@ enum Task {
         /// The folder to make [default: stackctl/bundle in the user's cache folder].
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Make only these parts, and link their programs into stackctl/closed/bin.
+        /// Make only these parts, and link their programs into stackctl/airgap/bin in the cache.
         #[arg(long, value_enum, conflicts_with = "out")]
         only: Option<bundle::Only>,
         /// Do not ask before installing and starting things on this machine.

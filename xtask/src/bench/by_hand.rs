@@ -62,7 +62,7 @@ pub struct Kubectl {
 }
 
 impl Kubectl {
-    /// The one that the closed-network builder has made.
+    /// The one that the air-gap builder has made.
     ///
     /// # Errors
     /// When no folder can be made.
@@ -149,7 +149,7 @@ pub struct Helm {
 }
 
 impl Helm {
-    /// The one that the closed-network builder has made.
+    /// The one that the air-gap builder has made.
     ///
     /// # Errors
     /// When no folder can be made.

@@ -89,7 +89,7 @@ pub fn bench(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The image of a small HTTP server: the bundle's busybox, which every node of a closed network has.
+/// The image of a small HTTP server: the bundle's busybox, which every node has without a registry.
 fn image(bundle: &Path) -> Result<String> {
     let file = bundle.join("bundle.json");
     let text = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;

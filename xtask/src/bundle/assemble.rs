@@ -7,14 +7,14 @@ use anyhow::{Result, bail};
 
 use super::manifest::{self, Component, Draft, ImageFile, Manifest};
 use super::parts::{self, Base, IMAGES, KUBERNETES, MANIFESTS};
-use super::{Closed, docker, gobuild, images, node_image, preload, web_image};
+use super::{Airgap, docker, gobuild, images, node_image, preload, web_image};
 use crate::stackctl::Stackctl;
 
 /// Fills the folder `out`, in the place of an earlier bundle.
 ///
 /// # Errors
 /// When something of it is not there, or `out` holds something else.
-pub fn assemble(closed: &Closed, out: &Path, stackctl: &Stackctl) -> Result<()> {
+pub fn assemble(airgap: &Airgap, out: &Path, stackctl: &Stackctl) -> Result<()> {
     let Some(name) = out.file_name() else { bail!("{} is no folder's name", out.display()) };
     if out.exists() && !out.join(manifest::FILE).exists() && fs::read_dir(out)?.next().is_some() {
         bail!("{} is there and is no bundle: give another folder by --out", out.display());
@@ -25,14 +25,14 @@ pub fn assemble(closed: &Closed, out: &Path, stackctl: &Stackctl) -> Result<()> 
     let binaries = format!("kubernetes/{KUBERNETES}");
     let mut manifest = Manifest::new(KUBERNETES, preload_path.clone(), binaries.clone());
 
-    draft.add("tools/minikube", &preload::program(closed, "minikube", "minikube")?)?;
+    draft.add("tools/minikube", &preload::program(airgap, "minikube", "minikube")?)?;
     for (part, file) in preload::BINARIES {
-        draft.add(&format!("{binaries}/{file}"), &preload::program(closed, part, file)?)?;
+        draft.add(&format!("{binaries}/{file}"), &preload::program(airgap, part, file)?)?;
     }
-    draft.add(&preload_path, &closed.store.folder(preload::NAME, &preload::key(closed)?).join(preload::file_name()))?;
+    draft.add(&preload_path, &airgap.store.folder(preload::NAME, &preload::key(airgap)?).join(preload::file_name()))?;
 
-    manifest.components.push(component("minikube", go_version(closed, "minikube")?, go_source(closed, "minikube")?));
-    let node = closed.store.folder(node_image::NAME, &node_image::key(closed)?);
+    manifest.components.push(component("minikube", go_version(airgap, "minikube")?, go_source(airgap, "minikube")?));
+    let node = airgap.store.folder(node_image::NAME, &node_image::key(airgap)?);
     let image = docker::noted(&node, "image")?;
     draft.add("images/kicbase.tar", &node.join(node_image::ARCHIVE))?;
     manifest.engine_images.push(ImageFile { path: "images/kicbase.tar".into(), image: image.clone() });
@@ -41,9 +41,9 @@ pub fn assemble(closed: &Closed, out: &Path, stackctl: &Stackctl) -> Result<()> 
         ..component("kicbase", docker::noted(&node, "version")?, format!("Debian {}", parts::NODE_SUITE))
     });
     for image in IMAGES {
-        let folder = closed.store.folder(image.name, &images::key(closed, image)?);
+        let folder = airgap.store.folder(image.name, &images::key(airgap, image)?);
         let source = match image.version {
-            parts::Version::Module(folder) => go_source(closed, folder)?,
+            parts::Version::Module(folder) => go_source(airgap, folder)?,
             _ => match image.base {
                 Base::Debian(suite) => format!("Debian {suite}"),
                 Base::Scratch => "stackctl".to_owned(),
@@ -52,7 +52,7 @@ pub fn assemble(closed: &Closed, out: &Path, stackctl: &Stackctl) -> Result<()> 
         let upstream = MANIFESTS.iter().find(|manifest| manifest.component == image.component);
         let path = upstream.map(|upstream| format!("manifests/{}", upstream.name));
         if let (Some(upstream), Some(path)) = (upstream, &path) {
-            draft.add(path, &gobuild::sources(closed, upstream.folder)?.join(upstream.path))?;
+            draft.add(path, &gobuild::sources(airgap, upstream.folder)?.join(upstream.path))?;
         }
         manifest.components.push(Component {
             image: Some(docker::noted(&folder, "image")?),
@@ -60,7 +60,7 @@ pub fn assemble(closed: &Closed, out: &Path, stackctl: &Stackctl) -> Result<()> 
             ..component(image.component, docker::noted(&folder, "version")?, source)
         });
     }
-    let web = web_image::build(closed, &stackctl.build()?)?;
+    let web = web_image::build(airgap, &stackctl.build()?)?;
     draft.add("images/user-app.tar", &web.join(web_image::ARCHIVE))?;
     manifest.web_image = Some(ImageFile { path: "images/user-app.tar".into(), image: docker::noted(&web, "image")? });
     draft.finish(manifest, out)
@@ -70,11 +70,11 @@ fn component(name: &str, version: String, source: String) -> Component {
     Component { name: name.into(), version, image: None, manifest: None, source: Some(source) }
 }
 
-fn go_version(closed: &Closed, folder: &str) -> Result<String> {
-    Ok(gobuild::module(closed, folder)?.1.trim_start_matches('v').to_owned())
+fn go_version(airgap: &Airgap, folder: &str) -> Result<String> {
+    Ok(gobuild::module(airgap, folder)?.1.trim_start_matches('v').to_owned())
 }
 
-fn go_source(closed: &Closed, folder: &str) -> Result<String> {
-    let (module, version) = gobuild::module(closed, folder)?;
+fn go_source(airgap: &Airgap, folder: &str) -> Result<String> {
+    let (module, version) = gobuild::module(airgap, folder)?;
     Ok(format!("Go module {module} {version}"))
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::Closed;
+use super::Airgap;
 use super::digest::Inputs;
 use super::store::Part;
 
@@ -37,9 +37,9 @@ pub fn key() -> Result<String> {
 ///
 /// # Errors
 /// When the machine has none, or the file system refuses.
-pub fn build(closed: &Closed) -> Result<PathBuf> {
+pub fn build(airgap: &Airgap) -> Result<PathBuf> {
     let key = key()?;
-    closed.store.part(&Part { name: NAME, key: &key, holds: &|_| true }, |folder| {
+    airgap.store.part(&Part { name: NAME, key: &key, holds: &|_| true }, |folder| {
         fs::write(folder.join(FILE), read()?).context("cannot keep the certificates")
     })
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::digest::Inputs;
 use super::store::Part;
-use super::{Closed, docker};
+use super::{Airgap, docker};
 use crate::run::Run;
 
 const RECIPE: &str = "1";
@@ -36,15 +36,15 @@ pub fn image(suite: &str) -> String {
 ///
 /// # Errors
 /// When debootstrap or the engine fails.
-pub fn base(closed: &Closed, suite: &str) -> Result<PathBuf> {
+pub fn base(airgap: &Airgap, suite: &str) -> Result<PathBuf> {
     let (name, key, image) = (format!("debian-{suite}"), key(suite), image(suite));
     let part = Part { name: &name, key: &key, holds: &|folder| docker::holds(folder, &image) };
-    closed.store.part(&part, |folder| {
-        let log = closed.store.log(&name);
+    airgap.store.part(&part, |folder| {
+        let log = airgap.store.log(&name);
         let sources = machine_sources()?;
         let mirror = mirror(&sources, suite)?;
         // Its own folder: a root file system cannot be moved about as a part of the store.
-        let root = tempfile::tempdir_in(closed.store.root()).context("cannot make a folder")?;
+        let root = tempfile::tempdir_in(airgap.store.root()).context("cannot make a folder")?;
         let tree = root.path().join("root");
         let text = tree.display().to_string();
         Run::new("debootstrap", BOOTSTRAP_SECONDS).args(["--variant=minbase", suite, &text, &mirror]).log(&log).go()?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::Closed;
+use super::Airgap;
 use super::digest::Inputs;
 use super::parts::GoTool;
 use super::store::Part;
@@ -20,10 +20,10 @@ const BUILD_SECONDS: u64 = 3600;
 ///
 /// # Errors
 /// When its sources' pins cannot be read.
-pub fn key(closed: &Closed, tool: &GoTool) -> Result<String> {
-    let folder = closed.sources.join(tool.folder);
+pub fn key(airgap: &Airgap, tool: &GoTool) -> Result<String> {
+    let folder = airgap.sources.join(tool.folder);
     let mut inputs = Inputs::default();
-    inputs.add("recipe", RECIPE).add("go", &closed.go_version);
+    inputs.add("recipe", RECIPE).add("go", &airgap.go_version);
     for file in ["go.mod", "go.sum"] {
         let path = folder.join(file);
         inputs.add(file, fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
@@ -40,25 +40,25 @@ pub fn key(closed: &Closed, tool: &GoTool) -> Result<String> {
 ///
 /// # Errors
 /// When they cannot be fetched or are not what `go.sum` says.
-pub fn fetch(closed: &Closed, tool: &GoTool) -> Result<()> {
-    if closed.store.folder(tool.name, &key(closed, tool)?).is_dir() {
+pub fn fetch(airgap: &Airgap, tool: &GoTool) -> Result<()> {
+    if airgap.store.folder(tool.name, &key(airgap, tool)?).is_dir() {
         return Ok(());
     }
     let mut args = vec!["list", "-mod=readonly", "-deps", "-f", "{{.ImportPath}}"];
     args.extend(["-tags", tool.tags]);
     args.extend(tool.programs.iter().map(|(package, _)| *package));
-    go(closed, tool.folder, tool.cgo, FETCH_SECONDS).args(args).output().map(drop)
+    go(airgap, tool.folder, tool.cgo, FETCH_SECONDS).args(args).output().map(drop)
 }
 
 /// Builds the tool unless it is there; the folder holds its programs.
 ///
 /// # Errors
 /// When the build fails, with the end of its output.
-pub fn build(closed: &Closed, tool: &GoTool) -> Result<PathBuf> {
-    let key = key(closed, tool)?;
+pub fn build(airgap: &Airgap, tool: &GoTool) -> Result<PathBuf> {
+    let key = key(airgap, tool)?;
     let part = Part { name: tool.name, key: &key, holds: &|_| true };
-    closed.store.part(&part, |folder| {
-        let (_, version) = module(closed, tool.folder)?;
+    airgap.store.part(&part, |folder| {
+        let (_, version) = module(airgap, tool.folder)?;
         let flags = ldflags(tool, &version);
         for group in by_parent(tool.programs) {
             // Several packages in one call share the work; each program is named by its package.
@@ -70,7 +70,7 @@ pub fn build(closed: &Closed, tool: &GoTool) -> Result<PathBuf> {
             let out = format!("{}{}", out.display(), if group.len() > 1 { "/" } else { "" });
             args.extend(["-o", &out]);
             args.extend(group.iter().map(|(package, _)| *package));
-            go(closed, tool.folder, tool.cgo, BUILD_SECONDS).args(args).log(&closed.store.log(tool.name)).go()?;
+            go(airgap, tool.folder, tool.cgo, BUILD_SECONDS).args(args).log(&airgap.store.log(tool.name)).go()?;
         }
         Ok(())
     })
@@ -97,9 +97,9 @@ fn ldflags(tool: &GoTool, version: &str) -> String {
     format!("-s -w{}", set.collect::<String>())
 }
 
-fn go(closed: &Closed, folder: &str, cgo: bool, seconds: u64) -> Run {
+fn go(airgap: &Airgap, folder: &str, cgo: bool, seconds: u64) -> Run {
     Run::new("go", seconds)
-        .dir(&closed.sources.join(folder))
+        .dir(&airgap.sources.join(folder))
         .env("CGO_ENABLED", if cgo { "1" } else { "0" })
         .env("GOOS", "linux")
         .env("GOFLAGS", "")
@@ -109,8 +109,8 @@ fn go(closed: &Closed, folder: &str, cgo: bool, seconds: u64) -> Run {
 ///
 /// # Errors
 /// When there is none.
-pub fn module(closed: &Closed, folder: &str) -> Result<(String, String)> {
-    let path = closed.sources.join(folder).join("go.mod");
+pub fn module(airgap: &Airgap, folder: &str) -> Result<(String, String)> {
+    let path = airgap.sources.join(folder).join("go.mod");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     required(&text).with_context(|| format!("{} requires no module", path.display()))
 }
@@ -125,10 +125,10 @@ fn required(go_mod: &str) -> Option<(String, String)> {
 ///
 /// # Errors
 /// When it cannot be fetched.
-pub fn sources(closed: &Closed, folder: &str) -> Result<PathBuf> {
-    let (name, _) = module(closed, folder)?;
-    go(closed, folder, false, FETCH_SECONDS).args(["mod", "download", &name]).output()?;
-    let dir = go(closed, folder, false, 60).args(["list", "-m", "-f", "{{.Dir}}", &name]).output()?;
+pub fn sources(airgap: &Airgap, folder: &str) -> Result<PathBuf> {
+    let (name, _) = module(airgap, folder)?;
+    go(airgap, folder, false, FETCH_SECONDS).args(["mod", "download", &name]).output()?;
+    let dir = go(airgap, folder, false, 60).args(["list", "-m", "-f", "{{.Dir}}", &name]).output()?;
     Ok(Path::new(&dir).to_owned())
 }
 
@@ -159,9 +159,9 @@ mod tests {
 
     #[test]
     fn every_tool_has_its_pins() {
-        let closed = crate::bundle::sources_folder();
+        let airgap = crate::bundle::sources_folder();
         for tool in GO_TOOLS {
-            let folder = closed.join(tool.folder);
+            let folder = airgap.join(tool.folder);
             let go_mod = fs::read_to_string(folder.join("go.mod")).unwrap();
             let (module, version) = required(&go_mod).unwrap();
             let sum = fs::read_to_string(folder.join("go.sum")).unwrap();

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::digest::Inputs;
 use super::parts::{Base, GO_TOOLS, Image, Version};
 use super::store::Part;
-use super::{Closed, certificates, debian, docker, gobuild, pause};
+use super::{Airgap, certificates, debian, docker, gobuild, pause};
 
 const RECIPE: &str = "1";
 
@@ -16,17 +16,17 @@ const RECIPE: &str = "1";
 ///
 /// # Errors
 /// When something of it cannot be read.
-pub fn key(closed: &Closed, image: &Image) -> Result<String> {
+pub fn key(airgap: &Airgap, image: &Image) -> Result<String> {
     let mut inputs = Inputs::default();
     inputs.add("recipe", RECIPE);
-    for path in recipe_files(&closed.sources.join(image.folder))? {
-        inputs.add(&path.display().to_string(), fs::read(closed.sources.join(image.folder).join(&path))?);
+    for path in recipe_files(&airgap.sources.join(image.folder))? {
+        inputs.add(&path.display().to_string(), fs::read(airgap.sources.join(image.folder).join(&path))?);
     }
     if let Base::Debian(suite) = image.base {
         inputs.add("base", debian::key(suite));
     }
     for (part, file) in image.files {
-        inputs.add(file, part_key(closed, part)?);
+        inputs.add(file, part_key(airgap, part)?);
     }
     for (name, value) in image.args {
         inputs.add(name, value);
@@ -38,14 +38,14 @@ pub fn key(closed: &Closed, image: &Image) -> Result<String> {
 ///
 /// # Errors
 /// When the build fails.
-pub fn build(closed: &Closed, image: &Image) -> Result<PathBuf> {
-    let key = key(closed, image)?;
+pub fn build(airgap: &Airgap, image: &Image) -> Result<PathBuf> {
+    let key = key(airgap, image)?;
     let holds = |folder: &Path| docker::noted(folder, "image").is_ok_and(|image| docker::holds(folder, &image));
-    closed.store.part(&Part { name: image.name, key: &key, holds: &holds }, |folder| {
+    airgap.store.part(&Part { name: image.name, key: &key, holds: &holds }, |folder| {
         let context = folder.join("context");
-        copy_recipe(&closed.sources.join(image.folder), &context)?;
+        copy_recipe(&airgap.sources.join(image.folder), &context)?;
         for (part, file) in image.files {
-            let from = closed.store.folder(part, &part_key(closed, part)?).join(file);
+            let from = airgap.store.folder(part, &part_key(airgap, part)?).join(file);
             fs::hard_link(&from, context.join(file)).with_context(|| format!("no {}", from.display()))?;
         }
         let base;
@@ -54,8 +54,8 @@ pub fn build(closed: &Closed, image: &Image) -> Result<PathBuf> {
             base = debian::image(suite);
             args.push(("BASE", &base));
         }
-        let id = docker::build(&context, &args, &closed.store.log(image.name))?;
-        let version = version(closed, image, &id)?;
+        let id = docker::build(&context, &args, &airgap.store.log(image.name))?;
+        let version = version(airgap, image, &id)?;
         let name = image.image.replace("$V", &version).replace("$K", &key[..12]);
         docker::tag(&id, &name)?;
         fs::remove_dir_all(&context)?;
@@ -63,20 +63,20 @@ pub fn build(closed: &Closed, image: &Image) -> Result<PathBuf> {
     })
 }
 
-fn part_key(closed: &Closed, part: &str) -> Result<String> {
+fn part_key(airgap: &Airgap, part: &str) -> Result<String> {
     match part {
-        pause::NAME => return pause::key(closed),
+        pause::NAME => return pause::key(airgap),
         certificates::NAME => return certificates::key(),
         _ => {}
     }
     let tool = GO_TOOLS.iter().find(|tool| tool.name == part).with_context(|| format!("no part {part}"))?;
-    gobuild::key(closed, tool)
+    gobuild::key(airgap, tool)
 }
 
-fn version(closed: &Closed, image: &Image, id: &str) -> Result<String> {
+fn version(airgap: &Airgap, image: &Image, id: &str) -> Result<String> {
     match image.version {
         Version::Is(version) => Ok(version.to_owned()),
-        Version::Module(folder) => Ok(gobuild::module(closed, folder)?.1.trim_start_matches('v').to_owned()),
+        Version::Module(folder) => Ok(gobuild::module(airgap, folder)?.1.trim_start_matches('v').to_owned()),
         Version::Prints(program) => {
             let text = docker::prints(id, program)?;
             version_in(&text).with_context(|| format!("no version in {text:?}"))

@@ -1,4 +1,4 @@
-//! The closed-network builder: makes a bundle (tools, manifests, images) from sources, on a machine
+//! The air-gap builder: makes a bundle (tools, manifests, images) from sources, on a machine
 //! that reaches package registries only.
 
 pub mod digest;
@@ -35,7 +35,7 @@ use crate::workspace;
 
 /// What the builder works with.
 #[derive(Debug)]
-pub struct Closed {
+pub struct Airgap {
     store: Store,
     /// The folder of pinned sources and recipes.
     sources: PathBuf,
@@ -69,17 +69,24 @@ pub fn default_folder() -> Result<PathBuf> {
     Ok(cache_folder()?.join("bundle"))
 }
 
+/// Where everything made is kept: `airgap` in the cache, or `closed` where a version before has made that. It keeps its
+/// name: what is made there and the engine that runs know its path, and half an hour of building would be lost.
+fn made_folder(cache: &Path) -> PathBuf {
+    let before = cache.join("closed");
+    if before.is_dir() { before } else { cache.join("airgap") }
+}
+
 /// Where links to the programs made are.
 ///
 /// # Errors
 /// As [`cache_folder`].
 pub fn programs_folder() -> Result<PathBuf> {
-    Ok(cache_folder()?.join("closed/bin"))
+    Ok(made_folder(&cache_folder()?).join("bin"))
 }
 
 /// The folder of pinned sources and recipes.
 pub fn sources_folder() -> PathBuf {
-    workspace().join("xtask/closed")
+    workspace().join("xtask/airgap")
 }
 
 /// Opens the folder of everything made.
@@ -87,10 +94,10 @@ pub fn sources_folder() -> PathBuf {
 /// # Errors
 /// When it cannot be made or locked.
 pub fn store() -> Result<Store> {
-    Store::open(&cache_folder()?.join("closed"))
+    Store::open(&made_folder(&cache_folder()?))
 }
 
-impl Closed {
+impl Airgap {
     /// Opens the builder's store.
     ///
     /// # Errors
@@ -103,27 +110,27 @@ impl Closed {
     }
 }
 
-/// Makes only some parts, and links their programs into `closed/bin`.
+/// Makes only some parts, and links their programs into [`programs_folder`].
 ///
 /// # Errors
 /// When a part cannot be made.
 pub fn make_only(only: Only) -> Result<PathBuf> {
-    let closed = Closed::open()?;
+    let airgap = Airgap::open()?;
     let names = match only {
         Only::ControlPlane => CONTROL_PLANE,
     };
     let tools: Vec<&GoTool> = GO_TOOLS.iter().filter(|tool| names.contains(&tool.name)).collect();
-    graph::run(tools.iter().flat_map(|tool| tasks::of_tool(&closed, tool)).collect())?;
-    copy_manifests(&closed)?;
-    link_programs(&closed, &tools)
+    graph::run(tools.iter().flat_map(|tool| tasks::of_tool(&airgap, tool)).collect())?;
+    copy_manifests(&airgap)?;
+    link_programs(&airgap, &tools)
 }
 
 /// Upstream's release manifests, beside the programs: tests apply them to a control plane.
-fn copy_manifests(closed: &Closed) -> Result<()> {
-    let folder = closed.store.root().join("manifests");
+fn copy_manifests(airgap: &Airgap) -> Result<()> {
+    let folder = airgap.store.root().join("manifests");
     fs::create_dir_all(&folder)?;
     for manifest in MANIFESTS {
-        let source = gobuild::sources(closed, manifest.folder)?.join(manifest.path);
+        let source = gobuild::sources(airgap, manifest.folder)?.join(manifest.path);
         let text = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
         let (place, new) = (folder.join(manifest.name), folder.join(format!(".{}", manifest.name)));
         fs::write(&new, text)
@@ -139,12 +146,12 @@ fn copy_manifests(closed: &Closed) -> Result<()> {
 /// # Errors
 /// When a part cannot be made.
 pub fn make(out: &Path, packages: &[&str], stackctl: &Stackctl) -> Result<()> {
-    let closed = Closed::open()?;
-    graph::run(tasks::all(&closed, packages, stackctl))?;
-    web_image::forget_old(&closed)?;
+    let airgap = Airgap::open()?;
+    graph::run(tasks::all(&airgap, packages, stackctl))?;
+    web_image::forget_old(&airgap)?;
     let tools: Vec<&GoTool> = GO_TOOLS.iter().filter(|tool| !TEST_ONLY.contains(&tool.name)).collect();
-    link_programs(&closed, &tools)?;
-    assemble::assemble(&closed, out, stackctl)?;
+    link_programs(&airgap, &tools)?;
+    assemble::assemble(&airgap, out, stackctl)?;
     say(&format!("the bundle is in {}", out.display()));
     Ok(())
 }
@@ -154,24 +161,37 @@ pub fn make(out: &Path, packages: &[&str], stackctl: &Stackctl) -> Result<()> {
 /// # Errors
 /// When it cannot be built.
 pub fn promtool() -> Result<String> {
-    let closed = Closed::open()?;
+    let airgap = Airgap::open()?;
     if let Base::Debian(suite) = PROMTOOL.base {
-        debian::base(&closed, suite)?;
+        debian::base(&airgap, suite)?;
     }
-    docker::noted(&images::build(&closed, PROMTOOL)?, "image")
+    docker::noted(&images::build(&airgap, PROMTOOL)?, "image")
 }
 
 /// Links programs to where tests look for them.
-fn link_programs(closed: &Closed, tools: &[&GoTool]) -> Result<PathBuf> {
-    let folder = closed.store.root().join("bin");
+fn link_programs(airgap: &Airgap, tools: &[&GoTool]) -> Result<PathBuf> {
+    let folder = airgap.store.root().join("bin");
     fs::create_dir_all(&folder)?;
     for tool in tools {
         for (_, program) in tool.programs {
             let (link, new) = (folder.join(program), folder.join(format!(".{program}")));
             let _ = fs::remove_file(&new);
-            std::os::unix::fs::symlink(preload::program(closed, tool.name, program)?, &new)?;
+            std::os::unix::fs::symlink(preload::program(airgap, tool.name, program)?, &new)?;
             fs::rename(&new, &link).with_context(|| format!("cannot link {}", link.display()))?;
         }
     }
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_version_before_made_is_used_where_it_is() {
+        let cache = tempfile::tempdir().unwrap();
+        assert_eq!(made_folder(cache.path()), cache.path().join("airgap"));
+        fs::create_dir(cache.path().join("closed")).unwrap();
+        assert_eq!(made_folder(cache.path()), cache.path().join("closed"));
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::digest::Inputs;
 use super::parts::{GO_TOOLS, GoTool, NODE_SUITE};
 use super::store::Part;
-use super::{Closed, debian, docker, gobuild, images};
+use super::{Airgap, debian, docker, gobuild, images};
 use crate::engine::runtime;
 
 /// The part's name.
@@ -28,16 +28,16 @@ fn crictl() -> Result<&'static GoTool> {
 ///
 /// # Errors
 /// When something of it cannot be read.
-pub fn key(closed: &Closed) -> Result<String> {
-    let (_, minikube) = gobuild::module(closed, "minikube")?;
+pub fn key(airgap: &Airgap) -> Result<String> {
+    let (_, minikube) = gobuild::module(airgap, "minikube")?;
     let mut inputs = Inputs::default();
     inputs
         .add("minikube", minikube)
         .add("base", debian::key(NODE_SUITE))
-        .add("crictl", gobuild::key(closed, crictl()?)?)
+        .add("crictl", gobuild::key(airgap, crictl()?)?)
         .add("runtime", runtime::key())
-        .add("lean", closed.lean.to_string())
-        .add_folder(&closed.sources.join(FOLDER))?;
+        .add("lean", airgap.lean.to_string())
+        .add_folder(&airgap.sources.join(FOLDER))?;
     Ok(inputs.key())
 }
 
@@ -45,31 +45,31 @@ pub fn key(closed: &Closed) -> Result<String> {
 ///
 /// # Errors
 /// As [`key`].
-pub fn image(closed: &Closed) -> Result<String> {
-    Ok(format!("stackctl.local/kicbase:{}", &key(closed)?[..12]))
+pub fn image(airgap: &Airgap) -> Result<String> {
+    Ok(format!("stackctl.local/kicbase:{}", &key(airgap)?[..12]))
 }
 
 /// Builds the node image unless the engine has it.
 ///
 /// # Errors
 /// When minikube's sources cannot be had or the build fails.
-pub fn build(closed: &Closed) -> Result<PathBuf> {
-    let (key, image) = (key(closed)?, image(closed)?);
+pub fn build(airgap: &Airgap) -> Result<PathBuf> {
+    let (key, image) = (key(airgap)?, image(airgap)?);
     let part = Part { name: NAME, key: &key, holds: &|folder| docker::holds(folder, &image) };
-    closed.store.part(&part, |folder| {
-        let upstream = gobuild::sources(closed, "minikube")?.join(UPSTREAM);
+    airgap.store.part(&part, |folder| {
+        let upstream = gobuild::sources(airgap, "minikube")?.join(UPSTREAM);
         let context = folder.join("context");
-        images::copy_recipe(&closed.sources.join(FOLDER), &context)?;
+        images::copy_recipe(&airgap.sources.join(FOLDER), &context)?;
         images::copy_recipe(&upstream, &context.join("kicbase"))?;
         let tool = crictl()?;
-        let crictl = closed.store.folder(tool.name, &gobuild::key(closed, tool)?).join("crictl");
+        let crictl = airgap.store.folder(tool.name, &gobuild::key(airgap, tool)?).join("crictl");
         fs::copy(&crictl, context.join("crictl")).with_context(|| format!("no {}", crictl.display()))?;
-        fs::copy(runtime::build(&closed.store)?, context.join(runtime::NAME))?;
+        fs::copy(runtime::build(&airgap.store)?, context.join(runtime::NAME))?;
         writable(&context)?;
-        let (_, minikube) = gobuild::module(closed, "minikube")?;
+        let (_, minikube) = gobuild::module(airgap, "minikube")?;
         let base = debian::image(NODE_SUITE);
-        let args = [("BASE", base.as_str()), ("LEAN", if closed.lean { "1" } else { "0" }), ("MINIKUBE", &minikube)];
-        let id = docker::build(&context, &args, &closed.store.log(NAME))?;
+        let args = [("BASE", base.as_str()), ("LEAN", if airgap.lean { "1" } else { "0" }), ("MINIKUBE", &minikube)];
+        let id = docker::build(&context, &args, &airgap.store.log(NAME))?;
         docker::tag(&id, &image)?;
         fs::remove_dir_all(&context)?;
         docker::save(&[&image], &folder.join(ARCHIVE))?;

@@ -1,5 +1,5 @@
 //! Every part of a bundle, as data. A new one is an entry here and a folder under
-//! `xtask/closed/` with its pinned sources (`go.mod`, `go.sum`) or its Dockerfile.
+//! `xtask/airgap/` with its pinned sources (`go.mod`, `go.sum`) or its Dockerfile.
 
 use super::certificates;
 
@@ -11,7 +11,7 @@ pub const KUBERNETES: &str = "v1.35.4";
 pub struct GoTool {
     /// The part's name.
     pub name: &'static str,
-    /// Folder under `xtask/closed/` with `go.mod` and `go.sum`, which pin the sources.
+    /// Folder under `xtask/airgap/` with `go.mod` and `go.sum`, which pin the sources.
     pub folder: &'static str,
     /// Packages to build, each with the name of the program that it becomes.
     pub programs: &'static [(&'static str, &'static str)],
@@ -136,7 +136,7 @@ pub enum Base {
 pub struct Image {
     /// The part's name.
     pub name: &'static str,
-    /// Folder under `xtask/closed/` with its Dockerfile.
+    /// Folder under `xtask/airgap/` with its Dockerfile.
     pub folder: &'static str,
     /// The image's name; `$K` is the first 12 digits of its key, `$V` the version that `version` finds.
     pub image: &'static str,
@@ -324,7 +324,7 @@ const fn of_prometheus(
 /// A manifest of upstream's, taken from the module that its program is built from.
 #[derive(Debug)]
 pub struct UpstreamManifest {
-    /// Folder under `xtask/closed/` that pins the module.
+    /// Folder under `xtask/airgap/` that pins the module.
     pub folder: &'static str,
     /// The file in the module.
     pub path: &'static str,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::Closed;
+use super::Airgap;
 use super::digest::Inputs;
 use super::store::Part;
 use crate::run::Run;
@@ -18,8 +18,8 @@ const FLAGS: [&str; 4] = ["-Os", "-static", "-s", "-Wall"];
 ///
 /// # Errors
 /// When its source cannot be read.
-pub fn key(closed: &Closed) -> Result<String> {
-    let source = closed.sources.join("pause/pause.c");
+pub fn key(airgap: &Airgap) -> Result<String> {
+    let source = airgap.sources.join("pause/pause.c");
     let text = fs::read(&source).with_context(|| format!("cannot read {}", source.display()))?;
     Ok(Inputs::default().add("source", text).add("flags", FLAGS.join(" ")).key())
 }
@@ -28,13 +28,13 @@ pub fn key(closed: &Closed) -> Result<String> {
 ///
 /// # Errors
 /// When the compiler fails.
-pub fn build(closed: &Closed) -> Result<PathBuf> {
-    let key = key(closed)?;
-    closed.store.part(&Part { name: NAME, key: &key, holds: &|_| true }, |folder| {
+pub fn build(airgap: &Airgap) -> Result<PathBuf> {
+    let key = key(airgap)?;
+    airgap.store.part(&Part { name: NAME, key: &key, holds: &|_| true }, |folder| {
         Run::new("cc", 60)
             .args(FLAGS)
-            .args([closed.sources.join("pause/pause.c"), "-o".into(), folder.join("pause")])
-            .log(&closed.store.log(NAME))
+            .args([airgap.sources.join("pause/pause.c"), "-o".into(), folder.join("pause")])
+            .log(&airgap.store.log(NAME))
             .go()
     })
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::digest::Inputs;
 use super::parts::{GO_TOOLS, IMAGES, KUBERNETES};
 use super::store::Part;
-use super::{Closed, docker, gobuild, images, node_image};
+use super::{Airgap, docker, gobuild, images, node_image};
 use crate::run::Run;
 
 /// The part's name.
@@ -37,23 +37,23 @@ pub fn file_name() -> String {
 ///
 /// # Errors
 /// When there is no such part.
-pub fn program(closed: &Closed, part: &str, file: &str) -> Result<PathBuf> {
+pub fn program(airgap: &Airgap, part: &str, file: &str) -> Result<PathBuf> {
     let tool = GO_TOOLS.iter().find(|tool| tool.name == part).with_context(|| format!("no part {part}"))?;
-    Ok(closed.store.folder(part, &gobuild::key(closed, tool)?).join(file))
+    Ok(airgap.store.folder(part, &gobuild::key(airgap, tool)?).join(file))
 }
 
 /// A digest of what the archive is made from.
 ///
 /// # Errors
 /// When something of it cannot be read.
-pub fn key(closed: &Closed) -> Result<String> {
+pub fn key(airgap: &Airgap) -> Result<String> {
     let mut inputs = Inputs::default();
-    inputs.add("recipe", RECIPE).add("name", file_name()).add("node", node_image::key(closed)?);
+    inputs.add("recipe", RECIPE).add("name", file_name()).add("node", node_image::key(airgap)?);
     for image in IMAGES {
-        inputs.add(image.name, images::key(closed, image)?);
+        inputs.add(image.name, images::key(airgap, image)?);
     }
     for (part, file) in BINARIES {
-        inputs.add(file, program(closed, part, file)?.display().to_string());
+        inputs.add(file, program(airgap, part, file)?.display().to_string());
     }
     Ok(inputs.key())
 }
@@ -62,22 +62,22 @@ pub fn key(closed: &Closed) -> Result<String> {
 ///
 /// # Errors
 /// When the engine fails.
-pub fn build(closed: &Closed) -> Result<PathBuf> {
-    let key = key(closed)?;
-    closed.store.part(&Part { name: NAME, key: &key, holds: &|_| true }, |folder| {
-        let log = closed.store.log(NAME);
+pub fn build(airgap: &Airgap) -> Result<PathBuf> {
+    let key = key(airgap)?;
+    airgap.store.part(&Part { name: NAME, key: &key, holds: &|_| true }, |folder| {
+        let log = airgap.store.log(NAME);
         let mut names = Vec::new();
         for image in IMAGES {
-            let folder = closed.store.folder(image.name, &images::key(closed, image)?);
+            let folder = airgap.store.folder(image.name, &images::key(airgap, image)?);
             names.push(docker::noted(&folder, "image")?);
         }
         let scratch = tempfile::tempdir_in(folder).context("cannot make a folder")?;
         let archive = scratch.path().join("images.tar");
         docker::save(&names.iter().map(String::as_str).collect::<Vec<_>>(), &archive)?;
-        let (image, name) = (node_image::image(closed)?, format!("stackctl-preload-{}", &key[..8]));
+        let (image, name) = (node_image::image(airgap)?, format!("stackctl-preload-{}", &key[..8]));
         let node = Node::start(&image, &name, &log)?;
         node.import(&archive)?;
-        node.copy_binaries(closed)?;
+        node.copy_binaries(airgap)?;
         node.stop()?;
         node.archive(folder)?;
         drop(node);
@@ -126,11 +126,11 @@ impl<'a> Node<'a> {
         self.docker(120, &["exec", self.name, "ctr", "-n", "k8s.io", "content", "prune", "references"]).go()
     }
 
-    fn copy_binaries(&self, closed: &Closed) -> Result<()> {
+    fn copy_binaries(&self, airgap: &Airgap) -> Result<()> {
         let folder = format!("/var/lib/minikube/binaries/{KUBERNETES}");
         self.docker(30, &["exec", self.name, "mkdir", "-p", &folder]).go()?;
         for (part, file) in BINARIES {
-            let from = program(closed, part, file)?.display().to_string();
+            let from = program(airgap, part, file)?.display().to_string();
             let to = format!("{}:{folder}/{file}", self.name);
             self.docker(120, &["cp", &from, &to]).go()?;
         }

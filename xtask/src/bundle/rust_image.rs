@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use super::digest::Inputs;
 use super::parts::NODE_SUITE;
 use super::store::Part;
-use super::{Closed, certificates, debian, docker, images};
+use super::{Airgap, certificates, debian, docker, images};
 use crate::run::Run;
 use crate::workspace;
 
@@ -22,11 +22,11 @@ const FOLDER: &str = "rust";
 ///
 /// # Errors
 /// When the machine has no Rust toolchain or no certificates.
-pub fn key(closed: &Closed) -> Result<String> {
+pub fn key(airgap: &Airgap) -> Result<String> {
     let rustc = Run::new("rustc", 60).dir(&workspace()).args(["-vV"]).output()?;
     let mut inputs = Inputs::default();
     inputs.add("rustc", rustc).add("certificates", certificates::read()?).add("base", debian::key(NODE_SUITE));
-    inputs.add_folder(&closed.sources.join(FOLDER))?;
+    inputs.add_folder(&airgap.sources.join(FOLDER))?;
     Ok(inputs.key())
 }
 
@@ -34,14 +34,14 @@ pub fn key(closed: &Closed) -> Result<String> {
 ///
 /// # Errors
 /// When the toolchain cannot be found or the build fails.
-pub fn build(closed: &Closed) -> Result<PathBuf> {
-    let key = key(closed)?;
+pub fn build(airgap: &Airgap) -> Result<PathBuf> {
+    let key = key(airgap)?;
     let part = Part { name: NAME, key: &key, holds: &|folder| docker::holds(folder, IMAGE) };
-    closed.store.part(&part, |folder| {
+    airgap.store.part(&part, |folder| {
         let sysroot = Run::new("rustc", 60).dir(&workspace()).args(["--print", "sysroot"]).output()?;
         let rustup = rustup()?;
         let context = folder.join("context");
-        images::copy_recipe(&closed.sources.join(FOLDER), &context)?;
+        images::copy_recipe(&airgap.sources.join(FOLDER), &context)?;
         fs::copy(&rustup, context.join("rustup"))?;
         fs::write(context.join(certificates::FILE), certificates::read()?)?;
         let toolchain = context.join("toolchain");
@@ -55,7 +55,7 @@ pub fn build(closed: &Closed) -> Result<PathBuf> {
         let name = format!("{number}-x86_64-unknown-linux-gnu");
         let base = debian::image(NODE_SUITE);
         let args = [("BASE", base.as_str()), ("TOOLCHAIN", name.as_str())];
-        let id = docker::build(&context, &args, &closed.store.log(NAME))?;
+        let id = docker::build(&context, &args, &airgap.store.log(NAME))?;
         docker::tag(&id, IMAGE)?;
         fs::remove_dir_all(&context)?;
         docker::record(folder, IMAGE, &id, number)

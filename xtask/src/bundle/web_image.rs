@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::digest::Inputs;
 use super::store::Part;
-use super::{Closed, docker, rust_image};
+use super::{Airgap, docker, rust_image};
 use crate::run::Run;
 
 /// The part's name.
@@ -19,19 +19,19 @@ pub const ARCHIVE: &str = "user-app.tar";
 ///
 /// # Errors
 /// When the program cannot write its context or the build fails.
-pub fn build(closed: &Closed, stackctl: &Path) -> Result<PathBuf> {
-    let context = tempfile::tempdir_in(closed.store.root()).context("cannot make a folder")?;
+pub fn build(airgap: &Airgap, stackctl: &Path) -> Result<PathBuf> {
+    let context = tempfile::tempdir_in(airgap.store.root()).context("cannot make a folder")?;
     let folder = context.path().display().to_string();
     let image = Run::new(stackctl, 60).args(["render", "--build-context", &folder]).output()?;
     let mut inputs = Inputs::default();
-    inputs.add("image", &image).add("base", rust_image::key(closed)?);
+    inputs.add("image", &image).add("base", rust_image::key(airgap)?);
     let key = inputs.key();
     let part = Part { name: NAME, key: &key, holds: &|folder| docker::holds(folder, &image) };
-    closed.store.part(&part, |folder| {
+    airgap.store.part(&part, |folder| {
         // The tag is a digest of the context: an image of that name is the one, also where `stackctl up` built it.
         let id = match docker::id(&image) {
             Some(id) => id,
-            None => docker::build(context.path(), &[("RUST_IMAGE", rust_image::IMAGE)], &closed.store.log(NAME))?,
+            None => docker::build(context.path(), &[("RUST_IMAGE", rust_image::IMAGE)], &airgap.store.log(NAME))?,
         };
         docker::tag(&id, &image)?;
         docker::save(&[&image], &folder.join(ARCHIVE))?;
@@ -44,9 +44,9 @@ pub fn build(closed: &Closed, stackctl: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn forget_old(closed: &Closed) -> Result<()> {
+pub fn forget_old(airgap: &Airgap) -> Result<()> {
     let mut kept = Vec::new();
-    for entry in fs::read_dir(closed.store.root().join(NAME))? {
+    for entry in fs::read_dir(airgap.store.root().join(NAME))? {
         let folder = entry?.path();
         if folder.is_dir() {
             kept.push(docker::noted(&folder, "image")?);
