@@ -22,8 +22,9 @@ use krate::Crate;
 
 /// A file of Rust is read in one sitting.
 const MOST_LINES: usize = 400;
-/// Type names that the crate defines more than once. The number may only go down.
-const MOST_DUPLICATES: usize = 29;
+/// How many type names a crate defines more than once, by its root. The numbers may only go down.
+const MOST_DUPLICATES: [(&str, usize); 4] =
+    [("src/lib.rs", 20), ("protocol/src/lib.rs", 0), ("web/src/main.rs", 0), ("xtask/src/main.rs", 0)];
 
 /// The workspace's root. Cargo says where it is when the test runs: the program may be another checkout's.
 fn root() -> PathBuf {
@@ -31,8 +32,13 @@ fn root() -> PathBuf {
 }
 
 fn library() -> Crate {
+    read("src/lib.rs")
+}
+
+/// Reads the crate with this root.
+fn read(file: &str) -> Crate {
     let root = root();
-    Crate::read(Path::new("src/lib.rs"), &|file| fs::read_to_string(root.join(file)).ok())
+    Crate::read(Path::new(file), &|file| fs::read_to_string(root.join(file)).ok())
 }
 
 /// Every file of Rust in the workspace, by its path from the root.
@@ -98,18 +104,28 @@ fn no_file_is_longer_than_can_be_read_in_one_sitting() {
 }
 
 #[test]
-fn a_type_name_is_used_for_one_thing() {
-    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for module in library().modules.into_iter().filter(|module| !module.is_test) {
-        for (name, line) in module.source.types {
+fn a_type_name_is_used_for_one_thing_in_a_crate() {
+    let mut over = Vec::new();
+    for (file, most) in MOST_DUPLICATES {
+        let twice = defined_twice(&read(file));
+        println!("{file}: {} type names are defined more than once:\n  {}", twice.len(), twice.join("\n  "));
+        if twice.len() > most {
+            over.push(format!("{file}: {} where {most} are known:\n    {}", twice.len(), twice.join("\n    ")));
+        }
+    }
+    none("type names defined more than once", &over);
+}
+
+/// Each with the places.
+fn defined_twice(krate: &Crate) -> Vec<String> {
+    let mut places: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for module in krate.modules.iter().filter(|module| !module.is_test) {
+        for (name, line) in &module.source.types {
             places.entry(name).or_default().push(format!("{}:{line}", module.file.display()));
         }
     }
     places.retain(|_, places| places.len() > 1);
-    let twice: Vec<String> = places.into_iter().map(|(name, places)| format!("{name}: {}", places.join(" "))).collect();
-    let list = twice.join("\n  ");
-    println!("{} type names are defined more than once:\n  {list}", twice.len());
-    assert!(twice.len() <= MOST_DUPLICATES, "more than {MOST_DUPLICATES}:\n  {list}");
+    places.into_iter().map(|(name, places)| format!("{name}: {}", places.join(" "))).collect()
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub enum ClusterTest {
 
 /// What of the test is run.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct ClusterTestArgs {
     /// List the steps; run nothing.
     #[arg(long, conflicts_with_all = ["keep", "steps"])]
     list: bool,
@@ -72,7 +72,7 @@ impl ClusterTest {
     ///
     /// # Errors
     /// When this machine lacks something, there is no step of a name, or the test fails.
-    pub fn run(self, args: &Args) -> Result<ExitCode> {
+    pub fn run(self, args: &ClusterTestArgs) -> Result<ExitCode> {
         let listed = self.steps()?;
         if args.list {
             listed.iter().for_each(|step| tell(step));

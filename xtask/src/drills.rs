@@ -30,7 +30,7 @@ const VERDICT: i32 = 4;
 
 /// The drills to run, and the clusters to run them on.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct DrillsArgs {
     /// How often each scenario is run.
     #[arg(long, value_name = "N", default_value_t = 5)]
     runs: u32,
@@ -59,7 +59,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When there is no cluster to run them on; the profile is deleted all the same.
-pub fn drills(args: &Args) -> Result<ExitCode> {
+pub fn drills(args: &DrillsArgs) -> Result<ExitCode> {
     if !args.from.is_empty() {
         let mut reports = Vec::new();
         for file in &args.from {
@@ -124,7 +124,7 @@ impl DrillRunner {
 
     /// Runs the scenarios that a cluster of so many nodes allows, the negative control first: a checker that finds
     /// nothing would make the others worthless.
-    fn cluster(&self, nodes: u32, args: &Args, outcome: &mut DrillOutcomes, file: &Path) -> Result<()> {
+    fn cluster(&self, nodes: u32, args: &DrillsArgs, outcome: &mut DrillOutcomes, file: &Path) -> Result<()> {
         self.make(nodes)?;
         let list = self.run(60).args(["failover-drill", "--list"]).output()?;
         let mut scenarios = scenarios(&list, nodes);

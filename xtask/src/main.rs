@@ -32,29 +32,29 @@ use cluster_test::ClusterTest;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
     #[command(subcommand)]
-    task: Task,
+    task: DeveloperTask,
 }
 
 #[derive(Debug, Subcommand)]
-enum Task {
+enum DeveloperTask {
     /// From a bare machine to a running stack: installs and starts the engine where there is none, builds a
     /// bundle where no container registry answers, then runs `stackctl up`.
-    Up(up::Args),
+    Up(up::UpArgs),
     /// Every check of the project: format, lints, dependencies, tests, then the stack on a real cluster.
-    Test(test::Args),
+    Test(test::TestArgs),
     /// The stack on a real cluster, from nothing to nothing; or single steps of that on a cluster that is kept.
-    ClusterTest(cluster_test::Args),
+    ClusterTest(cluster_test::ClusterTestArgs),
     /// Every failover drill, several times, on clusters of one and of three nodes; prints a table for docs/measurements.
-    Drills(drills::Args),
+    Drills(drills::DrillsArgs),
     /// What befalls backups, on a cluster: a store that is killed, away, full, refuses; failovers beside them; retention
-    Backups(cluster_test::Args),
+    Backups(cluster_test::ClusterTestArgs),
     /// The web app on a throw-away PostgreSQL of this machine, for working on it without a cluster.
-    Web(web::Args),
+    Web(web::WebArgs),
     /// Measure, side by side with what one would do otherwise.
     Bench {
         /// What to measure.
         #[command(subcommand)]
-        bench: bench::Bench,
+        bench: bench::Benchmark,
     },
     /// Make the dashboards in assets/dashboards from their source in xtask/src/dashboards.
     Dashboards,
@@ -84,22 +84,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> Result<ExitCode> {
+fn run(task: DeveloperTask) -> Result<ExitCode> {
     match task {
-        Task::Test(args) => return test::test(&args),
-        Task::Drills(args) => return drills::drills(&args),
-        Task::ClusterTest(args) => return ClusterTest::MainJob.run(&args),
-        Task::Backups(args) => return ClusterTest::Backups.run(&args),
-        Task::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
-        Task::Web(args) => web::web(&args)?,
-        Task::Bench { bench } => bench::run(&bench)?,
-        Task::Dashboards => dashboards::write()?,
-        Task::Docs => docs::write()?,
-        Task::Bundle { only: Some(only), .. } => {
+        DeveloperTask::Test(args) => return test::test(&args),
+        DeveloperTask::Drills(args) => return drills::drills(&args),
+        DeveloperTask::ClusterTest(args) => return ClusterTest::MainJob.run(&args),
+        DeveloperTask::Backups(args) => return ClusterTest::Backups.run(&args),
+        DeveloperTask::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
+        DeveloperTask::Web(args) => web::web(&args)?,
+        DeveloperTask::Bench { bench } => bench::run(&bench)?,
+        DeveloperTask::Dashboards => dashboards::write()?,
+        DeveloperTask::Docs => docs::write()?,
+        DeveloperTask::Bundle { only: Some(only), .. } => {
             let folder = bundle::make_only(only)?;
             say::say(&format!("the programs are in {}", folder.display()));
         }
-        Task::Bundle { out, yes, .. } => {
+        DeveloperTask::Bundle { out, yes, .. } => {
             let plan = plan::Plan::survey(true)?;
             plan.agree(yes, "put everything into a bundle")?;
             bundle::make(&out.map_or_else(bundle::default_folder, Ok)?, &plan.packages, &stackctl::RELEASE)?;

@@ -20,7 +20,7 @@ const STEP_SECONDS: u64 = 40 * 60;
 
 /// What to leave out.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct TestArgs {
     /// Leave out the run on a real cluster, and with it the bundle.
     #[arg(long)]
     no_cluster: bool,
@@ -58,7 +58,7 @@ type Step<'a> = (&'static str, Box<dyn Fn(&mut Tally) -> Result<()> + 'a>);
 ///
 /// # Errors
 /// When this machine lacks something and it may not be installed.
-pub fn test(args: &Args) -> Result<ExitCode> {
+pub fn test(args: &TestArgs) -> Result<ExitCode> {
     let yes = args.yes || std::env::var_os("CI").is_some_and(|value| !value.is_empty());
     let plan = if args.no_cluster { Plan::nothing() } else { Plan::survey(true)? }.with(&install::TESTS);
     plan.agree(yes, "run every check; the ones on a real cluster make a minikube profile and delete it again")?;
@@ -87,7 +87,7 @@ pub fn test(args: &Args) -> Result<ExitCode> {
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn steps<'a>(args: &Args, plan: &'a Plan) -> Vec<Step<'a>> {
+fn steps<'a>(args: &TestArgs, plan: &'a Plan) -> Vec<Step<'a>> {
     let mut steps: Vec<Step<'a>> = vec![
         ("format", Box::new(|found| check(found, &["fmt", "--all", "--check"]))),
         (

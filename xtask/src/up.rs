@@ -16,7 +16,7 @@ const UP_SECONDS: u64 = 7200;
 
 /// How to bring the stack up.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct UpArgs {
     /// Do not ask before installing and starting things on this machine.
     #[arg(short, long)]
     yes: bool,
@@ -32,7 +32,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When something of it fails, or when it would have to ask and there is no terminal.
-pub fn up(args: &Args) -> Result<i32> {
+pub fn up(args: &UpArgs) -> Result<i32> {
     let start = Instant::now();
     let plan = Plan::survey(args.from_sources)?;
     plan.agree(args.yes, "create a minikube cluster and bring the stack up in it (stackctl up)")?;

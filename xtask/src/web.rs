@@ -15,7 +15,7 @@ use crate::{bundle, compile};
 
 /// How to run it.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct WebArgs {
     /// The local port of pages and API.
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     port: u16,
@@ -31,7 +31,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When there is no PostgreSQL, the port is taken, the app does not compile or start, or it ends by itself.
-pub fn web(args: &Args) -> Result<()> {
+pub fn web(args: &WebArgs) -> Result<()> {
     let address = SocketAddr::from(([127, 0, 0, 1], args.port));
     TcpListener::bind(address).with_context(|| format!("{address} cannot be used: give another --port"))?;
     install_postgres(args.yes, "run the web app on a PostgreSQL in a temporary folder")?;

@@ -28,7 +28,7 @@ const SIDECAR: &str = "plugin-barman-cloud";
 
 /// Where and how to measure.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct BenchBackupArgs {
     /// The context of a running stack.
     #[arg(long, default_value = "stackctl", value_name = "NAME")]
     context: String,
@@ -48,7 +48,7 @@ pub struct Args {
 
 /// All that was measured.
 #[derive(Debug, Default, Serialize)]
-struct Results {
+struct BackupFigures {
     /// MiB of the store and the plugin while nothing is backed up.
     idle_mib: f64,
     /// MiB of each instance's sidecar, then.
@@ -82,7 +82,7 @@ struct Marker {
 ///
 /// # Errors
 /// When something of it fails; what it made in the cluster is deleted all the same.
-pub fn bench(args: &Args) -> Result<()> {
+pub fn bench(args: &BenchBackupArgs) -> Result<()> {
     bundle::make_only(bundle::Only::ControlPlane)?;
     let stack = Stack {
         stackctl: RELEASE.build()?,
@@ -98,8 +98,8 @@ pub fn bench(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn measure(stack: &Stack, args: &Args) -> Result<Results> {
-    let mut results = Results::default();
+fn measure(stack: &Stack, args: &BenchBackupArgs) -> Result<BackupFigures> {
+    let mut results = BackupFigures::default();
     (results.idle_mib, results.sidecars_mib) = memory(stack)?;
     if args.markers > 0 {
         results.markers = markers(stack, args.markers)?;
@@ -259,7 +259,7 @@ fn throughput(bytes: u64, seconds: f64) -> f64 {
     bytes as f64 / (1024.0 * 1024.0) / seconds
 }
 
-fn print(results: &Results) {
+fn print(results: &BackupFigures) {
     let list = |values: &[f64]| values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(", ");
     tell("");
     tell(&format!("idle memory of store and plugin   {:.1} MiB", results.idle_mib));

@@ -13,13 +13,13 @@ const START_SECONDS: u64 = 900;
 
 /// A profile, and the bundle that it is made from. Deleted when dropped.
 #[derive(Debug)]
-pub struct Profile {
+pub struct EmptyProfile {
     name: String,
     minikube: PathBuf,
     manifest: Value,
 }
 
-impl Profile {
+impl EmptyProfile {
     /// Names one; makes nothing yet.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Profile {
     }
 }
 
-impl Drop for Profile {
+impl Drop for EmptyProfile {
     fn drop(&mut self) {
         // After a success there is none left; after a failure that one is told, not this.
         let _ = self.delete();

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Where and how to measure.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct BenchForwardArgs {
     /// The context of a running cluster, e.g. the profile of a stack that is up.
     #[arg(long, default_value = "stackctl", value_name = "NAME")]
     context: String,
@@ -60,7 +60,7 @@ struct Way {
 
 /// All that was measured.
 #[derive(Debug, Default, Serialize)]
-struct Results {
+struct ForwardFigures {
     stackctl: Way,
     kubectl: Way,
     /// Medians of stackctl's by kubectl's: above 1 stackctl is faster.
@@ -77,7 +77,7 @@ struct Results {
 ///
 /// # Errors
 /// When something of it fails; what it made in the cluster is deleted all the same.
-pub fn bench(args: &Args) -> Result<()> {
+pub fn bench(args: &BenchForwardArgs) -> Result<()> {
     bundle::make_only(bundle::Only::ControlPlane)?;
     let stackctl = RELEASE.build()?;
     let target = Target { kubectl: bundle::programs_folder()?.join("kubectl"), context: args.context.clone() };
@@ -99,8 +99,8 @@ fn image(bundle: &Path) -> Result<String> {
     Ok(found.context("the bundle has no busybox")?.to_owned())
 }
 
-fn measure(target: &Target, stackctl: &Path) -> Result<Results> {
-    let mut results = Results::default();
+fn measure(target: &Target, stackctl: &Path) -> Result<ForwardFigures> {
+    let mut results = ForwardFigures::default();
     let ours = Forward::start(
         Command::new(stackctl)
             .args(["open", "--no-browser", "-o", "json", "--namespace", NAMESPACE])
@@ -315,7 +315,7 @@ impl Drop for Target {
     }
 }
 
-fn print(results: &Results) {
+fn print(results: &ForwardFigures) {
     let (ours, theirs) = (&results.stackctl, &results.kubectl);
     tell("");
     tell(&format!("{:<36}{:>10}{:>10}{:>8}", "", "stackctl", "kubectl", "ratio"));

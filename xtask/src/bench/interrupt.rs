@@ -26,7 +26,7 @@ const INTERRUPTED: i32 = 130;
 
 /// Where and how often.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct BenchInterruptArgs {
     /// The minikube profile to make and delete again, once for each interruption.
     #[arg(long, default_value = "stackctl-bench", value_name = "NAME")]
     profile: String,
@@ -57,7 +57,7 @@ struct Interruption {
 }
 
 #[derive(Debug, Serialize)]
-struct Results {
+struct InterruptFigures {
     /// Of an `up` from nothing that nobody interrupts, in seconds.
     uninterrupted: f64,
     interruptions: Vec<Interruption>,
@@ -67,16 +67,16 @@ struct Results {
 ///
 /// # Errors
 /// When one did not end as documented, or the next `up` did not end with everything healthy.
-pub fn bench(args: &Args) -> Result<()> {
+pub fn bench(args: &BenchInterruptArgs) -> Result<()> {
     let plan = Plan::survey(true)?;
     plan.agree(args.yes, "make a minikube profile for each interruption and delete it again")?;
     let folder = bundle::default_folder()?;
     bundle::make(&folder, &plan.packages, &RELEASE)?;
-    let stackctl = Stackctl { program: RELEASE.build()?, bundle: folder, profile: args.profile.clone() };
+    let stackctl = InterruptedStackctl { program: RELEASE.build()?, bundle: folder, profile: args.profile.clone() };
 
     stackctl.delete()?;
     say("stackctl up, from nothing, uninterrupted");
-    let mut results = Results { uninterrupted: stackctl.up()?, interruptions: Vec::new() };
+    let mut results = InterruptFigures { uninterrupted: stackctl.up()?, interruptions: Vec::new() };
     tell(&format!("uninterrupted: {:.1} s", results.uninterrupted));
     for part in 0..args.times {
         stackctl.delete()?;
@@ -107,13 +107,13 @@ fn random() -> f64 {
 }
 
 /// The program with the profile that it works on. Deleted when dropped.
-struct Stackctl {
+struct InterruptedStackctl {
     program: PathBuf,
     bundle: PathBuf,
     profile: String,
 }
 
-impl Stackctl {
+impl InterruptedStackctl {
     fn args<'a>(&'a self, command: &'a [&str]) -> impl Iterator<Item = &'a str> {
         command.iter().copied().chain(["--profile", &self.profile])
     }
@@ -183,7 +183,7 @@ fn path(path: &Path) -> Result<&str> {
     path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
-impl Drop for Stackctl {
+impl Drop for InterruptedStackctl {
     fn drop(&mut self) {
         // After a success there is none left; after a failure that one is told, not this.
         let _ = self.delete();

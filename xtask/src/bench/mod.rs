@@ -19,30 +19,30 @@ use crate::target_folder;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]
-pub enum Bench {
+pub enum Benchmark {
     /// From nothing to a running stack, and once more: stackctl, kubectl by hand, helm.
-    Up(up::Args),
+    Up(up::BenchUpArgs),
     /// `up`, interrupted at random moments and run again: it must go on each time.
-    Interrupt(interrupt::Args),
+    Interrupt(interrupt::BenchInterruptArgs),
     /// The web app beside one of the same function in Flask, SQLAlchemy and gunicorn.
-    Web(web::Args),
+    Web(web::BenchWebArgs),
     /// Backups of a running stack: memory, base backups beside pg_basebackup, restores compared row by row.
-    Backup(backup::Args),
+    Backup(backup::BenchBackupArgs),
     /// A port-forward: stackctl's and kubectl's, to the same pod of a running cluster.
-    Forward(forward::Args),
+    Forward(forward::BenchForwardArgs),
 }
 
 /// Measures what is asked for.
 ///
 /// # Errors
 /// When something of it fails.
-pub fn run(bench: &Bench) -> Result<()> {
+pub fn run(bench: &Benchmark) -> Result<()> {
     match bench {
-        Bench::Up(args) => up::bench(args),
-        Bench::Interrupt(args) => interrupt::bench(args),
-        Bench::Web(args) => web::bench(args),
-        Bench::Backup(args) => backup::bench(args),
-        Bench::Forward(args) => forward::bench(args),
+        Benchmark::Up(args) => up::bench(args),
+        Benchmark::Interrupt(args) => interrupt::bench(args),
+        Benchmark::Web(args) => web::bench(args),
+        Benchmark::Backup(args) => backup::bench(args),
+        Benchmark::Forward(args) => forward::bench(args),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::by_hand::{Helm, Kubectl};
-use super::empty::Profile;
+use super::empty::EmptyProfile;
 use super::write;
 use crate::bundle;
 use crate::plan::Plan;
@@ -20,7 +20,7 @@ const UP_SECONDS: u64 = 1800;
 
 /// Where and how to measure.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct BenchUpArgs {
     /// The minikube profile to make and delete again, three times.
     #[arg(long, default_value = "stackctl-bench", value_name = "NAME")]
     profile: String,
@@ -34,10 +34,10 @@ pub struct Args {
 
 /// All that was measured; times in seconds.
 #[derive(Debug, Default, Serialize)]
-struct Results {
+struct UpTimes {
     /// `minikube start` alone: each of the two empty clusters that the others worked on.
     minikube_start: Vec<f64>,
-    stackctl: Stackctl,
+    stackctl: StackctlTimes,
     kubectl: Measured,
     helm: Measured,
 }
@@ -56,7 +56,7 @@ pub struct Measured {
 }
 
 #[derive(Debug, Default, Serialize)]
-struct Stackctl {
+struct StackctlTimes {
     /// From nothing, the cluster too.
     total: f64,
     /// From the moment when the cluster was there.
@@ -71,17 +71,17 @@ struct Stackctl {
 ///
 /// # Errors
 /// When something of it fails; the profile is deleted all the same.
-pub fn bench(args: &Args) -> Result<()> {
+pub fn bench(args: &BenchUpArgs) -> Result<()> {
     let plan = Plan::survey(true)?;
     plan.agree(args.yes, "make a minikube profile three times and delete it again")?;
     let folder = bundle::default_folder()?;
     bundle::make(&folder, &plan.packages, &RELEASE)?;
     bundle::make_only(bundle::Only::ControlPlane)?;
     let program = RELEASE.build()?;
-    let profile = Profile::new(&args.profile, &folder)?;
+    let profile = EmptyProfile::new(&args.profile, &folder)?;
     let parts = super::by_hand::Parts::render(&program, &folder)?;
 
-    let mut results = Results::default();
+    let mut results = UpTimes::default();
     profile.delete()?;
     say("stackctl up, from nothing");
     results.stackctl = of_stackctl(&program, &folder, &args.profile)?;
@@ -105,7 +105,7 @@ pub fn bench(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn of_stackctl(program: &Path, bundle: &Path, profile: &str) -> Result<Stackctl> {
+fn of_stackctl(program: &Path, bundle: &Path, profile: &str) -> Result<StackctlTimes> {
     let up = || -> Result<(f64, Vec<Value>)> {
         let start = Instant::now();
         let text = Run::new(program, UP_SECONDS)
@@ -120,7 +120,7 @@ fn of_stackctl(program: &Path, bundle: &Path, profile: &str) -> Result<Stackctl>
     let seconds = |id: &str| phases.iter().find(|(phase, _)| phase == id).map_or(0.0, |(_, seconds)| *seconds);
     let after_cluster = total - seconds("preflight") - seconds("cluster");
     let (again, events) = up()?;
-    Ok(Stackctl { total, after_cluster, phases, again, again_requests: requests(&events) })
+    Ok(StackctlTimes { total, after_cluster, phases, again, again_requests: requests(&events) })
 }
 
 fn phases(events: &[Value]) -> Vec<(String, f64)> {
@@ -133,7 +133,7 @@ fn requests(events: &[Value]) -> Option<u64> {
     events.iter().rfind(|event| event["event"] == "finished")?["requests"].as_u64()
 }
 
-fn print(results: &Results) {
+fn print(results: &UpTimes) {
     let (stackctl, kubectl, helm) = (&results.stackctl, &results.kubectl, &results.helm);
     let count = |requests: Option<u64>| requests.map_or_else(|| "-".to_owned(), |requests| requests.to_string());
     tell("");

@@ -42,7 +42,7 @@ pub struct Turn {
 
 /// Where and how long to measure.
 #[derive(Debug, Clone, Copy)]
-pub struct Bench<'a> {
+pub struct ContenderBench<'a> {
     /// The server of both.
     pub postgres: &'a Postgres,
     /// The database of both.
@@ -53,7 +53,7 @@ pub struct Bench<'a> {
     pub folder: &'a std::path::Path,
 }
 
-impl Bench<'_> {
+impl ContenderBench<'_> {
     fn start(&self, contender: &Contender) -> Result<Running> {
         users::fill(self.postgres, self.database.name, USERS)?;
         self.postgres.psql("postgres", "CHECKPOINT")?;

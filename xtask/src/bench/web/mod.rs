@@ -15,8 +15,8 @@ use testbed::postgres::Postgres;
 
 use self::contender::Contender;
 use self::flask::Flask;
-use self::measure::Bench;
-use self::report::{Contended, Results};
+use self::measure::ContenderBench;
+use self::report::{Contended, WebFigures};
 use super::write;
 use crate::compile;
 use crate::run::Run;
@@ -29,7 +29,7 @@ const SHARE: f64 = 0.5;
 
 /// How to measure.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct BenchWebArgs {
     /// Rounds; their medians count.
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -51,7 +51,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When something does not start or fails a request.
-pub fn bench(args: &Args) -> Result<()> {
+pub fn bench(args: &BenchWebArgs) -> Result<()> {
     install_postgres(args.yes, "measure the web app on a PostgreSQL in a temporary folder")?;
     let program = args.program.clone().map_or_else(|| compile::program("user-app", compile::Profile::Release), Ok)?;
     let app = WebApp(program.canonicalize().with_context(|| format!("no {}", program.display()))?);
@@ -61,7 +61,12 @@ pub fn bench(args: &Args) -> Result<()> {
     let name = postgres.database()?;
     let database = Database { port: postgres.port, name: &name };
     app.migrate(database)?;
-    let bench = Bench { postgres: &postgres, database, time: Duration::from_secs(args.seconds), folder: folder.path() };
+    let bench = ContenderBench {
+        postgres: &postgres,
+        database,
+        time: Duration::from_secs(args.seconds),
+        folder: folder.path(),
+    };
 
     let mut found = ["user-app", "Flask"].map(|name| Contended { name, ..Contended::default() });
     for round in 1..=args.rounds {
@@ -80,7 +85,7 @@ pub fn bench(args: &Args) -> Result<()> {
         say(&format!("the primary is killed, {}", found.name));
         found.failover = Some(failover::kill_primary(contender, &app, folder.path())?);
     }
-    let results = Results {
+    let results = WebFigures {
         processors: std::thread::available_parallelism().map_or(1, usize::from),
         flask: Flask::describe(flask::processes()),
         image: image(),
@@ -94,7 +99,7 @@ pub fn bench(args: &Args) -> Result<()> {
 
 /// Measures the list at a rate that both hold in every round, `rate` or less; returns the rate.
 fn at_a_rate(
-    bench: &Bench,
+    bench: &ContenderBench,
     contenders: &[Contender],
     found: &mut [Contended],
     mut rate: f64,

@@ -9,7 +9,7 @@ use crate::stats::median;
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
-pub struct Results {
+pub struct WebFigures {
     /// Processors of this machine.
     pub processors: usize,
     /// How the yardstick was run.
@@ -49,7 +49,7 @@ impl Contended {
 
 /// One measure beside its goal.
 #[derive(Debug, PartialEq)]
-struct Row {
+struct ComparedRow {
     what: &'static str,
     ours: String,
     theirs: String,
@@ -58,14 +58,14 @@ struct Row {
     met: Option<bool>,
 }
 
-impl Results {
-    fn rows(&self) -> Vec<Row> {
+impl WebFigures {
+    fn rows(&self) -> Vec<ComparedRow> {
         let [ours, theirs] = &self.contenders;
         let mut rows = Vec::new();
         let mut row = |what, (a, b): (f64, f64), digits, goal, met: bool| {
             let number = |n: f64| format!("{n:.digits$}");
             let ratio = if a >= b { format!("{:.1} x", a / b) } else { format!("1/{:.1}", b / a) };
-            rows.push(Row { what, ours: number(a), theirs: number(b), ratio, goal, met: Some(met) });
+            rows.push(ComparedRow { what, ours: number(a), theirs: number(b), ratio, goal, met: Some(met) });
         };
         let both = |of: fn(&Turn) -> f64| (ours.median(of), theirs.median(of));
         let (a, b) = both(|turn| turn.list_per_second);
@@ -82,7 +82,14 @@ impl Results {
         let (none, ours_mb) = ("-".to_owned(), size.map(|mb| format!("{mb:.1}")));
         let met = size.map(|mb| mb <= 20.0);
         let ours_mb = ours_mb.unwrap_or_else(|| none.clone());
-        rows.push(Row { what: "image, MB", ours: ours_mb, theirs: none.clone(), ratio: none, goal: "<= 20", met });
+        rows.push(ComparedRow {
+            what: "image, MB",
+            ours: ours_mb,
+            theirs: none.clone(),
+            ratio: none,
+            goal: "<= 20",
+            met,
+        });
         rows.extend(survival(ours.failover.as_ref(), theirs.failover.as_ref()));
         rows
     }
@@ -115,10 +122,10 @@ impl Results {
     }
 }
 
-fn survival(ours: Option<&Survived>, theirs: Option<&Survived>) -> Option<Row> {
+fn survival(ours: Option<&Survived>, theirs: Option<&Survived>) -> Option<ComparedRow> {
     let told = |s: &Survived| format!("{}/{}/{}", s.lost, s.doubled, s.errors);
     let ours = ours?;
-    Some(Row {
+    Some(ComparedRow {
         what: "primary killed: lost/doubled/errors",
         ours: told(ours),
         theirs: theirs.map_or_else(|| "-".into(), told),
@@ -151,7 +158,7 @@ mod tests {
     #[test]
     fn medians_are_held_against_the_goals() {
         let contenders = [contended("user-app", 20.0), contended("Flask", 1.0)];
-        let results = Results { processors: 2, flask: String::new(), image: None, fixed_rate: 1.0, contenders };
+        let results = WebFigures { processors: 2, flask: String::new(), image: None, fixed_rate: 1.0, contenders };
         let rows = results.rows();
         let met: Vec<_> = rows.iter().map(|row| row.met).collect();
         assert_eq!(met, [Some(true), Some(false), Some(true), Some(true), Some(true), None, Some(true)]);
