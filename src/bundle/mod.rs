@@ -157,11 +157,6 @@ impl Bundle {
         &self.index.kubernetes
     }
 
-    /// All components, in the index's order.
-    pub fn components(&self) -> &[Component] {
-        &self.index.components
-    }
-
     /// The component of that name.
     pub fn component(&self, name: &str) -> Option<&Component> {
         self.index.components.iter().find(|component| component.name == name)

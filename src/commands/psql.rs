@@ -10,6 +10,7 @@ use crate::{
     database::Overview,
     error::{Result, failed},
     kube::exec,
+    names::{APP_DATABASE, POSTGRES},
     ui::Reporter,
 };
 
@@ -34,8 +35,8 @@ pub async fn run(global: &Global, args: &PsqlArgs) -> Result<u8> {
     let pod = pod.ok_or_else(|| {
         failed("no instance has that role at the moment").remedy("stackctl status shows each instance's role")
     })?;
-    let mut command = vec!["psql", "-d", "app"];
+    let mut command = vec!["psql", "-d", APP_DATABASE];
     command.extend(args.args.iter().map(String::as_str));
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    exec::attach(kube, namespace, &pod, "postgres", &command, terminal).await
+    exec::attach(kube, namespace, &pod, POSTGRES, &command, terminal).await
 }

@@ -6,7 +6,7 @@ mod replication;
 mod sql;
 mod wal;
 
-pub use overview::{Instance, Overview, archives_wal};
+pub use overview::{Overview, archives_wal};
 pub use quorum::quorum_is_known;
 pub use replication::{Replication, Standby};
 pub use sql::{primary, query, query_on, size};

@@ -8,6 +8,7 @@ use super::Overview;
 use crate::{
     error::{Result, failed},
     kube::{Kube, exec},
+    names::{APP_DATABASE, POSTGRES},
 };
 
 /// What `sql` answers in `pod`, unaligned and without headings.
@@ -15,8 +16,8 @@ use crate::{
 /// # Errors
 /// The pod does not answer, or the statement fails.
 pub async fn query_on(kube: &Kube, namespace: &str, pod: &str, sql: &str, timeout: Duration) -> Result<String> {
-    let command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", "app", "-c", sql];
-    let output = exec::run(kube, namespace, pod, "postgres", &command, timeout).await;
+    let command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", APP_DATABASE, "-c", sql];
+    let output = exec::run(kube, namespace, pod, POSTGRES, &command, timeout).await;
     Ok(output.with_context(|| format!("cannot ask {pod}"))?.trim().to_owned())
 }
 

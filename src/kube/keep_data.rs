@@ -21,11 +21,10 @@ use serde_json::json;
 use super::{Kube, ObjectRef, api_error, merge_params};
 use crate::{
     error::{Result, failed, timed_out},
-    names::FIELD_MANAGER,
+    names::{FIELD_MANAGER, INSTANCE_ROLE},
 };
 
 const FINALIZER: &str = "stackctl/keep-volumes";
-const ROLE: &str = "cnpg.io/instanceRole";
 /// What the operator was doing when the `Cluster` was deleted is over by then.
 const SETTLE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
@@ -137,8 +136,8 @@ impl Release<'_> {
         for claim in self.claims().await? {
             let instance = claim.labels().get("cnpg.io/instanceName").map_or("", String::as_str);
             let role = if instance == current { "primary" } else { "replica" };
-            if !current.is_empty() && claim.labels().get(ROLE).is_none_or(|label| label != role) {
-                let patch = Patch::Merge(json!({"metadata": {"labels": {ROLE: role, "role": role}}}));
+            if !current.is_empty() && claim.labels().get(INSTANCE_ROLE).is_none_or(|label| label != role) {
+                let patch = Patch::Merge(json!({"metadata": {"labels": {INSTANCE_ROLE: role, "role": role}}}));
                 let doing = format!("label PersistentVolumeClaim {}/{}", self.namespace, claim.name_any());
                 self.kube.call(&doing, || api.patch(claim.meta_name(), &params, &patch)).await?;
             }
@@ -178,7 +177,7 @@ impl Release<'_> {
             let pods: Vec<&Pod> = listed
                 .items
                 .iter()
-                .filter(|pod| !primary_only || pod.labels().get(ROLE).is_some_and(|role| role == "primary"))
+                .filter(|pod| !primary_only || pod.labels().get(INSTANCE_ROLE).is_some_and(|role| role == "primary"))
                 .collect();
             if pods.is_empty() {
                 return Ok(());

@@ -55,19 +55,6 @@ pub async fn engine() -> Result<Engine> {
     Err(unreachable_engine(said.trim()).into())
 }
 
-/// Whether the engine answers; the cheapest question.
-///
-/// # Errors
-/// As [`engine`].
-pub async fn ping() -> Result<String> {
-    let output = docker().args(["version", "--format", "{{.Server.Version}}"]).timeout(QUESTION).output().await;
-    let output = output.map_err(not_installed)?;
-    if output.status.success() {
-        return Ok(output.stdout.trim().to_owned());
-    }
-    Err(unreachable_engine(output.stderr.trim()).into())
-}
-
 /// How the containers of these names are; a name that has none is left out.
 ///
 /// # Errors

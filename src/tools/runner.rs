@@ -16,8 +16,8 @@ use std::{
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    process::{Child, ChildStdin, Command},
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
 };
 
 use crate::error::{Result, failed, missing, timed_out};
@@ -46,7 +46,6 @@ pub struct Cmd {
 #[derive(Debug)]
 enum Input {
     Nothing,
-    Bytes(Vec<u8>),
     Handle(Stdio),
 }
 
@@ -110,13 +109,6 @@ impl Cmd {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
-        self
-    }
-
-    /// Feeds it these bytes.
-    #[must_use]
-    pub fn stdin_bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = Input::Bytes(bytes.into());
         self
     }
 
@@ -211,24 +203,14 @@ impl Cmd {
         command.args(&self.args).envs(self.env).stdout(stdout).stderr(Stdio::piped());
         // A group of its own: Ctrl-C in the terminal reaches stackctl only, which then ends the group.
         command.process_group(0).kill_on_drop(true);
-        let bytes = match self.stdin {
-            Input::Nothing => {
-                command.stdin(Stdio::null());
-                None
-            }
-            Input::Bytes(bytes) => {
-                command.stdin(Stdio::piped());
-                Some(bytes)
-            }
-            Input::Handle(handle) => {
-                command.stdin(handle);
-                None
-            }
+        match self.stdin {
+            Input::Nothing => command.stdin(Stdio::null()),
+            Input::Handle(handle) => command.stdin(handle),
         };
         tracing::debug!(program = ?self.program, args = ?self.args, "starting");
         let child = command.spawn().map_err(|error| cannot_start(&self.program, &error))?;
         let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
-        Ok(Running { shown, timeout: self.timeout, child, group, bytes })
+        Ok(Running { shown, timeout: self.timeout, child, group })
     }
 }
 
@@ -260,7 +242,6 @@ struct Running {
     timeout: Duration,
     child: Child,
     group: Group,
-    bytes: Option<Vec<u8>>,
 }
 
 struct Group(Option<Pid>);
@@ -280,7 +261,7 @@ impl Running {
         let stdout = Mutex::new(Vec::new());
         let stderr = Mutex::new(Vec::new());
         let too_much = Mutex::new(false);
-        let (out, err, stdin) = (self.child.stdout.take(), self.child.stderr.take(), self.child.stdin.take());
+        let (out, err) = (self.child.stdout.take(), self.child.stderr.take());
         let keep_out = |chunk: &[u8]| {
             let mut kept = lock(&stdout);
             if kept.len() + chunk.len() <= STDOUT_LIMIT {
@@ -295,9 +276,7 @@ impl Running {
             let excess = kept.len().saturating_sub(STDERR_LIMIT);
             kept.drain(..excess);
         };
-        let io = async {
-            tokio::join!(pump(out, &keep_out, &on_line), pump(err, &keep_err, &on_line), feed(stdin, self.bytes.take()))
-        };
+        let io = async { tokio::join!(pump(out, &keep_out, &on_line), pump(err, &keep_err, &on_line)) };
         tokio::pin!(io);
         let ended = async {
             let status = tokio::select! {
@@ -327,14 +306,6 @@ impl Running {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn feed(stdin: Option<ChildStdin>, bytes: Option<Vec<u8>>) {
-    if let (Some(mut stdin), Some(bytes)) = (stdin, bytes) {
-        // A program that does not read its input says so by its exit code.
-        let _ = stdin.write_all(&bytes).await;
-        let _ = stdin.shutdown().await;
-    }
 }
 
 async fn pump<R: AsyncRead + Unpin>(from: Option<R>, keep: &impl Fn(&[u8]), on_line: &Mutex<&mut OnLine<'_>>) {

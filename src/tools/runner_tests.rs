@@ -34,9 +34,7 @@ async fn what_is_not_there_is_missing() {
 }
 
 #[tokio::test]
-async fn input_is_fed_and_a_pipe_connects_two() {
-    let output = Cmd::new("cat").stdin_bytes("hello").run().await.unwrap();
-    assert_eq!(output.stdout, "hello");
+async fn a_pipe_connects_two() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("copy");
     sh("seq 100000").pipe_to(sh(&format!("cat > {}", file.display()))).await.unwrap();
