@@ -89,7 +89,9 @@ impl Suite {
             (self.set_up)(stack);
         }
         steps.iter().for_each(|step| self.step(stack, step));
-        println!("the cluster is kept: `{} --keep delete` deletes it", self.command);
+        if steps.last().is_none_or(|step| step.name != "delete") {
+            println!("the cluster is kept: `{} --keep delete` deletes it", self.command);
+        }
     }
 
     fn step(&self, stack: &Stack, step: &Step) {
