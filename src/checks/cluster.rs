@@ -8,8 +8,9 @@ use crate::{
     config::Target,
     context::Context,
     error::Result,
-    kube::{ObjectRef, Right},
+    kube::{DeadWebhook, ObjectRef, Right},
     monitoring::{FULL_REMEDY, Overview},
+    names::{MONITORING_NAMESPACE, OPERATOR_NAMESPACE},
     tools::profile::{self, Found},
 };
 
@@ -19,6 +20,25 @@ const OLDEST_KUBERNETES: (u32, u32) = (1, 33);
 const API: Option<&str> = Some("api");
 
 const CLUSTER: Category = Category::Cluster;
+
+/// The API groups of the kinds that `up` writes, and of those that are made of them.
+const WRITTEN_GROUPS: [&str; 15] = [
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "autoscaling",
+    "barmancloud.cnpg.io",
+    "batch",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "monitoring.coreos.com",
+    "networking.k8s.io",
+    "policy",
+    "postgresql.cnpg.io",
+    "rbac.authorization.k8s.io",
+];
 
 /// The checks, in the order in which they are shown.
 pub const CHECKS: &[Check] = &[
@@ -176,13 +196,24 @@ async fn webhooks(cx: &Context) -> Result<Outcome> {
     if let Some(skipped) = not_yet(cx)? {
         return Ok(skipped);
     }
-    let dead = cx.kube().await?.dead_webhooks().await?;
-    let Some((configuration, service)) = dead.first() else { return Ok(Outcome::ok("all answer")) };
-    let list: Vec<String> = dead.iter().map(|(name, service)| format!("{name} (Service {service})")).collect();
-    let namespace = service.split('/').next().unwrap_or(service);
-    Ok(Outcome::failed(format!("nobody answers for {}: what they watch cannot be written", list.join(", ")))
+    let namespaces = [&cx.config.stack.namespace, OPERATOR_NAMESPACE, MONITORING_NAMESPACE, "kube-system"];
+    let dead = cx.kube().await?.dead_webhooks(&WRITTEN_GROUPS, &namespaces).await?;
+    let named = |all: &[&DeadWebhook]| {
+        let all: Vec<String> =
+            all.iter().map(|one| format!("{} (Service {})", one.configuration, one.service)).collect();
+        all.join(", ")
+    };
+    let (in_the_way, others): (Vec<&DeadWebhook>, Vec<&DeadWebhook>) = dead.iter().partition(|one| one.concerns_us);
+    let Some(first) = in_the_way.first() else {
+        return Ok(match others.as_slice() {
+            [] => Outcome::ok("all answer"),
+            others => Outcome::ok(format!("nobody answers for {}, which watches nothing of this stack", named(others))),
+        });
+    };
+    let namespace = first.service.split('/').next().unwrap_or(&first.service);
+    Ok(Outcome::failed(format!("nobody answers for {}: what they watch cannot be written", named(&in_the_way)))
         .remedy(format!("kubectl -n {namespace} get pods shows whose pods are not ready"))
-        .remedy(format!("or, if its owner is gone, delete the webhook configuration {configuration}")))
+        .remedy(format!("or, if its owner is gone, delete the webhook configuration {}", first.configuration)))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use kube::{
     Api, Client,
     api::DynamicObject,
     client::{Body, ClientBuilder},
-    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
+    config::ExecConfig,
     core::Status,
 };
 use tower::{Layer, Service};
@@ -22,9 +22,9 @@ use super::{
     ObjectRef,
     api_error::{self, Transport},
     discovery::{Kinds, Resolved},
-    proxy,
+    kubeconfig,
 };
-use crate::error::{Failure, Result, failed, missing, timed_out, usage};
+use crate::error::{Failure, Result, failed, timed_out};
 
 /// The first answer must come within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,18 +64,22 @@ impl Kube {
     /// server (exit code 1, or 5 when it does not answer within 10 s), a certificate that is not trusted,
     /// credentials that are not accepted.
     pub async fn connect(cluster: &ClusterRef) -> Result<Kube> {
-        let config = configure(cluster).await?;
+        let config = configure(cluster)?;
+        let exec = config.auth_info.exec.clone();
         let server: Arc<str> = config.cluster_url.to_string().trim_end_matches('/').into();
         let requests = Arc::new(AtomicU64::new(0));
         let client = ClientBuilder::try_from(config)
-            .map_err(|error| failed(format!("cannot set up the connection to {server}: {error}")))?
+            .map_err(|error| match &error {
+                kube::Error::Auth(error) => kubeconfig::credentials_failure(error, exec.as_ref(), &server),
+                other => failed(format!("cannot set up the connection to {server}: {other}")),
+            })?
             .with_layer(&Count(Arc::clone(&requests)))
             .build();
         let kinds = Arc::new(Kinds::default());
         let kube = Kube { client, requests, kinds, server };
         match tokio::time::timeout(CONNECT_TIMEOUT, kube.kinds.load(&kube.client)).await {
             Ok(Ok(())) => Ok(kube),
-            Ok(Err(error)) => Err(unreachable(&error, &kube.server).into()),
+            Ok(Err(error)) => Err(unreachable(&error, exec.as_ref(), &kube.server).into()),
             Err(_) => Err(silent(&kube.server).into()),
         }
     }
@@ -224,66 +228,13 @@ impl Kube {
     }
 }
 
-/// Reads the kubeconfig and picks the context.
-async fn configure(cluster: &ClusterRef) -> Result<kube::Config> {
-    let file = match &cluster.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    }
-    .map_err(kubeconfig_failure)?;
-    let contexts: Vec<String> = file.contexts.iter().map(|context| context.name.clone()).collect();
-    if let Some(wanted) = &cluster.context
-        && !contexts.contains(wanted)
-    {
-        return Err(no_context(wanted, &contexts).into());
-    }
-    let options = KubeConfigOptions { context: cluster.context.clone(), ..KubeConfigOptions::default() };
-    let mut config = match kube::Config::from_custom_kubeconfig(file, &options).await {
-        Ok(config) => config,
-        Err(KubeconfigError::CurrentContextNotSet) => {
-            let mut failure = usage("the kubeconfig has no current context and none was asked for");
-            if !contexts.is_empty() {
-                failure = failure.remedy(format!("name one with --context: {}", contexts.join(", ")));
-            }
-            return Err(failure.into());
-        }
-        Err(error) => return Err(kubeconfig_failure(error).into()),
-    };
+/// The settings of the connection, with our own limits.
+fn configure(cluster: &ClusterRef) -> Result<kube::Config> {
+    let mut config = kubeconfig::configure(cluster)?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // Its policy sleeps up to minutes without a word; what is worth repeating is repeated by us, with a deadline.
     config.default_retry = false;
-    if proxy::bypassed(&config.cluster_url) {
-        config.proxy_url = None;
-    }
     Ok(config)
-}
-
-fn kubeconfig_failure(error: KubeconfigError) -> Failure {
-    match error {
-        KubeconfigError::ReadConfig(io, path) if io.kind() == std::io::ErrorKind::NotFound => {
-            missing(format!("there is no kubeconfig at {}", path.display()))
-                .remedy("create the cluster first (stackctl up), or name the file with --kubeconfig or KUBECONFIG")
-        }
-        KubeconfigError::ReadConfig(io, path) => {
-            missing(format!("cannot read the kubeconfig {}: {io}", path.display()))
-        }
-        KubeconfigError::FindPath => missing("cannot tell where the kubeconfig is: HOME is not set")
-            .remedy("name the file with --kubeconfig or KUBECONFIG"),
-        KubeconfigError::Parse(error) => usage(format!("the kubeconfig is not valid YAML: {error}"))
-            .remedy("mend the file, or name another one with --kubeconfig"),
-        other => usage(format!("the kubeconfig cannot be used: {other}")),
-    }
-}
-
-fn no_context(wanted: &str, contexts: &[String]) -> Failure {
-    let failure = usage(format!("the kubeconfig has no context {wanted:?}"));
-    if contexts.is_empty() {
-        failure.remedy(
-            "it has none at all: create the cluster first (stackctl up), or name another file with --kubeconfig",
-        )
-    } else {
-        failure.remedy(format!("it has these: {}", contexts.join(", ")))
-    }
 }
 
 fn silent(server: &str) -> Failure {
@@ -291,12 +242,11 @@ fn silent(server: &str) -> Failure {
         .remedy("check that the cluster runs and that this machine reaches it (VPN, firewall)")
 }
 
-fn unreachable(error: &kube::Error, server: &str) -> Failure {
+fn unreachable(error: &kube::Error, exec: Option<&ExecConfig>, server: &str) -> Failure {
     let Some((kind, why)) = api_error::transport(error) else {
         return match error {
             kube::Error::Api(status) => api_error::status_failure(status, &format!("use the API server at {server}")),
-            kube::Error::Auth(error) => failed(format!("cannot get the credentials for {server}: {error}"))
-                .remedy("log in again with the tool that the kubeconfig's user names"),
+            kube::Error::Auth(error) => kubeconfig::credentials_failure(error, exec, server),
             other => failed(format!("cannot use the API server at {server}: {other}")),
         };
     };

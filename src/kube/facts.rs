@@ -1,23 +1,25 @@
 //! Questions about a cluster that checks and phases ask: one request or a few, nothing is changed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
-    admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig},
+    admissionregistration::v1::{
+        MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration, WebhookClientConfig,
+    },
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
     core::v1::Node,
     discovery::v1::EndpointSlice,
     storage::v1::StorageClass,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams, PostParams},
-    config::{Kubeconfig, KubeconfigError},
 };
 use serde_json::Value;
 
-use super::{ClusterRef, Kube, ObjectRef};
-use crate::error::{Result, failed};
+use super::{ClusterRef, Kube, ObjectRef, kubeconfig};
+use crate::error::{self, Kind, Result};
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
@@ -32,6 +34,52 @@ pub struct Right<'a> {
     pub resource: &'a str,
     /// `None`: in the whole cluster.
     pub namespace: Option<&'a str>,
+}
+
+/// An admission webhook that nobody answers for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadWebhook {
+    /// The name of its configuration.
+    pub configuration: String,
+    /// Its Service, `namespace/name`.
+    pub service: String,
+    /// Whether it watches a kind and a namespace that are to be written, so that it is in the way.
+    pub concerns_us: bool,
+}
+
+/// What validating and mutating webhooks have in common.
+struct Hook<'a> {
+    policy: Option<&'a str>,
+    client: &'a WebhookClientConfig,
+    rules: &'a [RuleWithOperations],
+    selector: Option<&'a LabelSelector>,
+}
+
+impl Hook<'_> {
+    fn concerns(&self, groups: &[&str], namespaces: &[&str]) -> bool {
+        let watches = |group: &String| group == "*" || groups.contains(&group.as_str());
+        // What is not told apart here (single resources, labels of objects) counts as watched.
+        self.rules.iter().any(|rule| rule.api_groups.iter().flatten().any(watches))
+            && self.selector.is_none_or(|selector| namespaces.iter().any(|namespace| may_select(selector, namespace)))
+    }
+}
+
+/// Whether a selector may choose a namespace, as far as the label that every namespace has tells it.
+fn may_select(selector: &LabelSelector, namespace: &str) -> bool {
+    const NAME: &str = "kubernetes.io/metadata.name";
+    let labels = selector.match_labels.iter().flatten();
+    let by_labels = labels.filter(|(key, _)| *key == NAME).all(|(_, value)| value == namespace);
+    let expressions = selector.match_expressions.iter().flatten().filter(|one| one.key == NAME);
+    by_labels
+        && expressions.into_iter().all(|one| {
+            let listed = one.values.iter().flatten().any(|value| value == namespace);
+            match one.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                "DoesNotExist" => false,
+                _ => true,
+            }
+        })
 }
 
 impl Kube {
@@ -119,12 +167,12 @@ impl Kube {
         })))
     }
 
-    /// Admission webhooks that refuse everything when nobody answers, whose Service has no ready endpoint:
-    /// `(webhook configuration, namespace/service)`.
+    /// Admission webhooks that refuse everything when nobody answers, whose Service has no ready endpoint. `groups` are
+    /// those of the kinds that are to be written, in `namespaces`.
     ///
     /// # Errors
     /// The API's refusal.
-    pub async fn dead_webhooks(&self) -> Result<Vec<(String, String)>> {
+    pub async fn dead_webhooks(&self, groups: &[&str], namespaces: &[&str]) -> Result<Vec<DeadWebhook>> {
         let all = ListParams::default();
         let validating = Api::<ValidatingWebhookConfiguration>::all(self.client());
         let mutating = Api::<MutatingWebhookConfiguration>::all(self.client());
@@ -132,26 +180,32 @@ impl Kube {
             self.call("list the validating webhooks", || validating.list(&all)),
             self.call("list the mutating webhooks", || mutating.list(&all)),
         )?;
-        let mut services: BTreeSet<(String, String, String)> = BTreeSet::new();
-        let mut add = |configuration: String, policy: Option<&str>, client: &WebhookClientConfig| {
-            if let (Some(service), true) = (&client.service, policy != Some("Ignore")) {
-                services.insert((configuration, service.namespace.clone(), service.name.clone()));
+        let mut watched: BTreeMap<(String, String, String), bool> = BTreeMap::new();
+        let mut add = |configuration: String, hook: Hook<'_>| {
+            if let (Some(service), true) = (&hook.client.service, hook.policy != Some("Ignore")) {
+                let concerns_us = hook.concerns(groups, namespaces);
+                *watched.entry((configuration, service.namespace.clone(), service.name.clone())).or_default() |=
+                    concerns_us;
             }
         };
         for configuration in &validating.items {
             for webhook in configuration.webhooks.iter().flatten() {
-                add(configuration.name_any(), webhook.failure_policy.as_deref(), &webhook.client_config);
+                let (policy, selector) = (webhook.failure_policy.as_deref(), webhook.namespace_selector.as_ref());
+                let rules = webhook.rules.as_deref().unwrap_or_default();
+                add(configuration.name_any(), Hook { policy, client: &webhook.client_config, rules, selector });
             }
         }
         for configuration in &mutating.items {
             for webhook in configuration.webhooks.iter().flatten() {
-                add(configuration.name_any(), webhook.failure_policy.as_deref(), &webhook.client_config);
+                let (policy, selector) = (webhook.failure_policy.as_deref(), webhook.namespace_selector.as_ref());
+                let rules = webhook.rules.as_deref().unwrap_or_default();
+                add(configuration.name_any(), Hook { policy, client: &webhook.client_config, rules, selector });
             }
         }
         let mut dead = Vec::new();
-        for (configuration, namespace, service) in services {
+        for ((configuration, namespace, service), concerns_us) in watched {
             if !self.has_endpoint(&namespace, &service).await? {
-                dead.push((configuration, format!("{namespace}/{service}")));
+                dead.push(DeadWebhook { configuration, service: format!("{namespace}/{service}"), concerns_us });
             }
         }
         Ok(dead)
@@ -193,18 +247,42 @@ pub async fn operator_in_use(kube: &Kube) -> Result<Option<String>> {
 /// # Errors
 /// A file that is there and can't be read.
 pub fn contexts(cluster: &ClusterRef) -> Result<(Vec<String>, Option<String>)> {
-    let read = match &cluster.kubeconfig {
-        Some(path) if !path.exists() => return Ok((Vec::new(), None)),
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
-    let config = match read {
+    let config = match kubeconfig::read(cluster) {
         Ok(config) => config,
-        Err(KubeconfigError::ReadConfig(error, _)) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok((Vec::new(), None));
-        }
-        Err(error) => return Err(failed(format!("cannot read the kubeconfig: {error}")).into()),
+        // None at all is one without contexts.
+        Err(error) if error::kind_of(&error) == Kind::Missing => return Ok((Vec::new(), None)),
+        Err(error) => return Err(error),
     };
     let names = config.contexts.into_iter().map(|context| context.name).collect();
     Ok((names, config.current_context.filter(|name| !name.is_empty())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn concerns(rules: Value, selector: Option<Value>) -> bool {
+        let rules: Vec<RuleWithOperations> = serde_json::from_value(rules).unwrap();
+        let selector: Option<LabelSelector> = selector.map(|one| serde_json::from_value(one).unwrap());
+        let client = WebhookClientConfig::default();
+        let hook = Hook { policy: None, client: &client, rules: &rules, selector: selector.as_ref() };
+        hook.concerns(&["", "apps"], &["user-app", "cnpg-system"])
+    }
+
+    #[test]
+    fn a_webhook_is_in_the_way_when_it_watches_a_kind_and_a_namespace_of_ours() {
+        let rule = |group: &str| json!([{"apiGroups": [group], "apiVersions": ["*"], "resources": ["*"]}]);
+        assert!(concerns(rule("apps"), None) && concerns(rule("*"), None) && concerns(rule(""), None));
+        assert!(!concerns(rule("widgets.example.com"), None) && !concerns(json!([]), None));
+        let name = "kubernetes.io/metadata.name";
+        let only = |operator: &str, of: &str| {
+            Some(json!({"matchExpressions": [{"key": name, "operator": operator, "values": [of]}]}))
+        };
+        assert!(!concerns(rule("apps"), only("In", "shop")) && concerns(rule("apps"), only("In", "user-app")));
+        assert!(concerns(rule("apps"), only("NotIn", "user-app")), "the operator's namespace is left");
+        assert!(!concerns(rule("apps"), Some(json!({"matchLabels": {name: "shop"}}))));
+        assert!(concerns(rule("apps"), Some(json!({"matchLabels": {"team": "a"}}))), "not known: it may");
+    }
 }

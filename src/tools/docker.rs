@@ -51,8 +51,21 @@ pub async fn engine() -> Result<Engine> {
     if output.status.success() && engine.server_errors.is_empty() && !engine.server_version.is_empty() {
         return Ok(engine);
     }
+    if is_podman(output.stdout.trim()) {
+        return Err(missing("the command docker is Podman's: minikube's docker driver works with a Docker engine")
+            .remedy(
+                "install Docker (docker.io, docker-ce or Docker Desktop), or take a cluster that you have: --context",
+            )
+            .into());
+    }
     let said = format!("{}\n{}", engine.server_errors.join("\n"), output.stderr);
     Err(unreachable_engine(said.trim()).into())
+}
+
+/// Whether an answer to `docker info` is Podman's, which has other names for everything.
+fn is_podman(answer: &str) -> bool {
+    let answer: serde_json::Value = serde_json::from_str(answer).unwrap_or_default();
+    answer.pointer("/host/remoteSocket").is_some() || answer.pointer("/store/graphRoot").is_some()
 }
 
 /// How the containers of these names are; a name that has none is left out.

@@ -9,6 +9,7 @@ mod bad_cluster;
 mod bad_machine;
 mod doctor;
 mod down;
+mod habits;
 mod interrupt;
 mod load;
 mod reach;
