@@ -8,6 +8,7 @@ use crate::{
     cli::{Global, RestoreArgs},
     config::{Config, Options},
     context::Context,
+    database::reference,
     error::{Result, usage},
     names::DATABASE,
     restore::{
@@ -163,9 +164,10 @@ async fn list(config: Config, style: Style) -> Result<u8> {
 
 async fn discard(config: Config, name: &str, yes: bool, style: Style) -> Result<u8> {
     let cx = Context::new(config.clone(), Reporter::discard())?;
-    let (found, current) = interruptible(async {
-        let current = cx.database().await?;
-        Ok((restored::list(cx.kube().await?, &cx.config.stack.namespace, &current).await?, current))
+    let (found, current, uid) = interruptible(async {
+        let (kube, namespace, current) = (cx.kube().await?, &cx.config.stack.namespace, cx.database().await?);
+        let uid = kube.get(&reference(namespace, name)).await?.and_then(|found| found.metadata.uid);
+        Ok((restored::list(kube, namespace, &current).await?, current, uid))
     })
     .await?;
     if name == current {
@@ -177,7 +179,11 @@ async fn discard(config: Config, name: &str, yes: bool, style: Style) -> Result<
     prompt::confirm(&format!("Delete the Cluster {name} with its volumes?"), yes)?;
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
-    let outcome = locked(&cx, "the deletion", recovery::discard(&cx, ID, name, cx.deadline)).await;
+    let outcome = {
+        // The very one that was asked about.
+        let discard = recovery::discard(&cx, ID, name, uid.as_deref(), cx.deadline);
+        locked(&cx, "the deletion", discard).await
+    };
     screen.close().await;
     outcome?;
     ui::err(&format!("{name} is deleted; what it archived stays in the store"));

@@ -107,9 +107,9 @@ impl Runner<'_> {
         let ledger = Ledger::create(path, name, scenario.id)?;
         let observer = Observer::start(target, &primary, clock, ledger.clone());
         let node = node_of(target, &primary).await?;
-        let context = RunContext::new(&setup, name, &observer, (primary.clone(), node), standbys);
+        let context = RunContext::new(setup, name, &observer, (primary.clone(), node), standbys);
         let changes = scenario.fault.undo_plan(&context).await?;
-        journal.add(&mut setup.record, changes.clone()).await?;
+        context.record_plan(changes).await?;
         final_state::create_table(target, &primary).await?;
         self.doing("starting the prober");
         pod::start(target, scenario.requires.loses_a_node().then_some(context.node.as_str())).await?;
@@ -125,7 +125,7 @@ impl Runner<'_> {
         let mut session = ProberSession::start(prober, name, schedule, ledger.clone(), clock);
         let live = std::sync::Arc::clone(&session.live);
         let script = async {
-            let break_and_recover = self.break_and_recover(scenario, &context, &changes, &observer);
+            let break_and_recover = self.break_and_recover(scenario, &context, &observer);
             tokio::select! {
                 done = break_and_recover => done.map(|()| clock.now()),
                 () = self.show_progress(&observer, &live) => Ok(clock.now()),
@@ -181,7 +181,6 @@ impl Runner<'_> {
         &self,
         scenario: &Scenario,
         context: &RunContext<'_>,
-        changes: &[Undo],
         observer: &Observer,
     ) -> Result<()> {
         let target = &self.journal.target;
@@ -204,7 +203,8 @@ impl Runner<'_> {
         scenario.fault.hold(context).await?;
         fault_is_visible(&mut seen, &before, FAULT_VISIBLE_TIMEOUT).await;
         let on_undone = || observer.note(EventKind::Undone, scenario.text.undone);
-        undo_latest_first(changes, async |change: &Undo| self.journal.undo(change).await, on_undone).await?;
+        let changes = context.plan().await;
+        undo_latest_first(&changes, async |change: &Undo| self.journal.undo(change).await, on_undone).await?;
         // A restored database may have taken the place of the one that was watched so far.
         let moved = (target.database.get() != before_name).then(|| observer.follow(target));
         wait_for_redundancy(target, moved.as_ref().unwrap_or(observer)).await;

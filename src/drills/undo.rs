@@ -4,7 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    actions::{nodes, operator, postgres, restore, switchover, volumes::BoundedVolume},
+    actions::{
+        loss::{RecordedDatabase, RecordedVolume},
+        nodes, operator, postgres,
+        restore::{self, LostDatabase},
+        switchover::{self, LostPrimary},
+        volumes::BoundedVolume,
+    },
     target::DrillTarget,
 };
 use crate::{config::Config, error::Result, tools::faults};
@@ -37,6 +43,12 @@ pub enum Undo {
     ForceFailover {
         /// The primary before the fault.
         from: String,
+        /// The primary's volume before the fault; unknown in a record of 8b80009.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recorded: Option<RecordedVolume>,
+        /// Whether its deletion was about to be asked for.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        begun: bool,
     },
     /// Let the processes of every instance go on.
     Continue,
@@ -78,6 +90,12 @@ pub enum Undo {
         lost: String,
         /// The new database's name.
         name: String,
+        /// The database that is lost, as it was before the fault; unknown in a record of 8b80009.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recorded: Option<RecordedDatabase>,
+        /// Whether its deletion was about to be asked for.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        begun: bool,
     },
 }
 
@@ -85,6 +103,18 @@ impl Undo {
     /// Whether undoing takes minutes: an instance is made anew, or a database.
     pub fn is_slow(&self) -> bool {
         matches!(self, Undo::BoundedVolume { .. } | Undo::ForceFailover { .. } | Undo::Restore { .. })
+    }
+
+    /// Marks that the deletion is about to be asked for that this undoes; returns whether it undoes one. Without the mark
+    /// nothing counts as lost.
+    pub fn mark_begun(&mut self) -> bool {
+        match self {
+            Undo::ForceFailover { begun, .. } | Undo::Restore { begun, .. } => {
+                *begun = true;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -111,11 +141,17 @@ pub async fn undo(target: &DrillTarget, config: &Config, change: &Undo) -> Resul
         Undo::Scale { namespace, name, replicas } => operator::scale(target, namespace, name, *replicas).await,
         Undo::Synchronous { value } => postgres::set_synchronous(target, value).await,
         Undo::Unfence => postgres::unfence(target).await,
-        Undo::ForceFailover { from } => switchover::force_failover(target, from).await,
+        Undo::ForceFailover { from, recorded, begun } => {
+            let lost = LostPrimary { instance: from, recorded: recorded.as_ref(), begun: *begun };
+            switchover::force_failover(target, &lost).await
+        }
         Undo::Continue => postgres::thaw(target).await,
         Undo::Uncordon { node } => nodes::cordon(target, node, false).await,
         Undo::BoundedVolume { volume } => volume.remove(target).await,
-        Undo::Restore { lost, name } => restore::restore(target, config, lost, name, &|_| {}).await,
+        Undo::Restore { lost, name, recorded, begun } => {
+            let lost = LostDatabase { database: lost, name, recorded: recorded.as_ref(), begun: *begun };
+            restore::restore(target, config, &lost, &|_| {}).await
+        }
         Undo::ApiServer { .. } | Undo::Rejoin { .. } | Undo::StartNode { .. } | Undo::MakeRoom { .. } => {
             undo_without_api_server(change).await
         }
@@ -149,7 +185,7 @@ mod tests {
     use crate::error::failed;
 
     fn changes() -> [Undo; 3] {
-        [Undo::Unfence, Undo::ForceFailover { from: "user-db-1".into() }, Undo::Continue]
+        [Undo::Unfence, Undo::ForceFailover { from: "user-db-1".into(), recorded: None, begun: false }, Undo::Continue]
     }
 
     /// What happens, in its order, while `changes` are undone; the one named `broken` can't be.

@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::recovery;
+use super::{SERVES, recovery};
 use crate::{
     assets::Part,
     backup::{
@@ -30,8 +30,6 @@ use crate::{
     ui::{Event, PhaseId, human},
 };
 
-/// The label that the pods of the database get which the app uses; `assets/database/cluster.yaml` has it, too.
-const SERVES: (&str, &str) = ("stackctl/serves", WEB);
 /// The operator removes the pods of a Cluster with this annotation, the primary's first, and keeps the volumes.
 const HIBERNATION: &str = "cnpg.io/hibernation";
 /// How long the former database is given to stop.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::api::DynamicObject;
 use serde_json::json;
 
-use super::verify_end_of_wal;
+use super::{SERVES, verify_end_of_wal};
 use crate::{
     assets::{self, Part},
     backup::{
@@ -146,16 +146,35 @@ async fn make(
     wait_ready(kube, std::slice::from_ref(reference), deadline, &observer).await
 }
 
-/// Deletes a restored Cluster with its volumes.
+/// Deletes a restored Cluster with its volumes: the one that has the UID `uid`, if one is given, and never the one that
+/// the app uses.
 ///
 /// # Errors
-/// It does not go away in time.
-pub async fn discard(cx: &Context, phase: PhaseId, name: &str, deadline: Instant) -> Result<()> {
+/// The app uses it, another Cluster has its name by now, or it does not go away in time.
+pub async fn discard(cx: &Context, phase: PhaseId, name: &str, uid: Option<&str>, deadline: Instant) -> Result<()> {
     let reference = database::reference(&cx.config.stack.namespace, name);
+    let (found, current) = (cx.kube().await?.get(&reference).await?, cx.database().await?);
+    if let Some(why) = found.as_ref().and_then(|found| keeps(found, uid, &current)) {
+        return Err(failed(format!("{reference} is not deleted: {why}"))
+            .remedy("stackctl restore --list shows what there is")
+            .into());
+    }
     let told = |event| cx.reporter.send(progress::deletion(phase, event));
     let keep = |object: &ObjectRef| !object.same_object(&reference);
     cx.inventory().await?.delete(Part::Restored.name(), &keep, deadline, &told).await?;
     Ok(())
+}
+
+/// Tells why a Cluster must not be deleted.
+fn keeps(found: &DynamicObject, uid: Option<&str>, current: &str) -> Option<String> {
+    if found.metadata.name.as_deref() == Some(current) {
+        return Some("the app uses it".into());
+    }
+    if found.data.pointer("/spec/inheritedMetadata/labels").and_then(|labels| labels.get(SERVES.0)).is_some() {
+        return Some("the app's pods are told to use it".into());
+    }
+    let other = uid.is_some() && found.metadata.uid.as_deref() != uid;
+    other.then(|| "it was made anew under this name since".into())
 }
 
 /// Has the running database archive what it has committed so far. A moment can only be restored to if the WAL goes on
@@ -182,5 +201,30 @@ pub async fn archive_now(cx: &Context, phase: PhaseId) -> Result<()> {
                 .into());
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_app_uses_and_what_was_made_since_is_never_deleted() {
+        let cluster = |uid: &str, labels: serde_json::Value| -> DynamicObject {
+            let spec = json!({"inheritedMetadata": {"labels": labels}});
+            let metadata = json!({"name": "db-old", "uid": uid});
+            serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+        };
+        let (nothing, serves) = (json!({}), json!({SERVES.0: SERVES.1}));
+        let cases = [
+            (cluster("1", nothing.clone()), Some("1"), "db", None),
+            (cluster("1", nothing.clone()), None, "db", None),
+            (cluster("2", nothing.clone()), Some("1"), "db", Some("it was made anew under this name since")),
+            (cluster("1", nothing), Some("1"), "db-old", Some("the app uses it")),
+            (cluster("1", serves), Some("1"), "db", Some("the app's pods are told to use it")),
+        ];
+        for (found, uid, current, expected) in cases {
+            assert_eq!(keeps(&found, uid, current).as_deref(), expected, "{found:?}");
+        }
     }
 }

@@ -3,11 +3,17 @@ use stackctl::{
     cli::Global,
     config::{Config, Options},
     drills::{
-        actions::{nodes::cordon, operator::scale, postgres},
+        actions::{
+            loss::{self, RecordedDatabase},
+            nodes::cordon,
+            operator::scale,
+            postgres,
+        },
         journal::{DrillRecord, Journal, LocalJournal},
         target::{CurrentDatabase, DrillTarget},
         undo::Undo,
     },
+    error::one_line,
     kube::ObjectRef,
 };
 
@@ -84,4 +90,83 @@ async fn whoever_comes_after_a_crash_finds_what_to_undo_and_may_undo_it_twice() 
         let node = ObjectRef::cluster("v1", "Node", "drilled");
         assert_ne!(field(&sandbox, &node, "/spec/unschedulable").await, true, "{time}");
     }
+}
+
+const VOLUMES: [&str; 3] = ["user-db-1", "user-db-2", "user-db-3"];
+
+async fn volumes(sandbox: &Sandbox) {
+    for name in VOLUMES {
+        let spec = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+        let mut claim = sandbox.object("v1", "PersistentVolumeClaim", name, spec);
+        claim.metadata.labels.get_or_insert_default().insert("cnpg.io/cluster".into(), "user-db".into());
+        create(&sandbox.kube, serde_json::to_value(claim).unwrap()).await;
+    }
+}
+
+/// The UIDs of the Cluster and of its volumes; of what is gone or going, none.
+async fn uids(sandbox: &Sandbox) -> Vec<Option<String>> {
+    let mut all = vec![sandbox.reference("postgresql.cnpg.io/v1", "Cluster", "user-db")];
+    all.extend(VOLUMES.map(|name| sandbox.reference("v1", "PersistentVolumeClaim", name)));
+    let mut uids = Vec::new();
+    for object in all {
+        let found = sandbox.get(&object).await.filter(|found| found.metadata.deletion_timestamp.is_none());
+        uids.push(found.and_then(|found| found.metadata.uid));
+    }
+    uids
+}
+
+fn restore(recorded: Option<&RecordedDatabase>) -> Undo {
+    let (lost, name) = ("user-db".into(), "user-db-20261128-061500".into());
+    Undo::Restore { lost, name, recorded: recorded.cloned(), begun: false }
+}
+
+/// The story that deleted a healthy database: no pod answers, and the drill is interrupted before its fault.
+#[tokio::test]
+async fn a_disaster_that_was_interrupted_before_its_fault_deletes_nothing() {
+    let sandbox = sandbox("drill-before").await;
+    let folder = tempfile::tempdir().unwrap();
+    let journal = stack(&sandbox, &folder, "drilled-before").await;
+    volumes(&sandbox).await;
+    let before = uids(&sandbox).await;
+    assert!(before.iter().all(Option::is_some));
+    let recorded = loss::record(&journal.target).await.unwrap();
+    let known: Vec<_> = recorded.volumes.iter().map(|volume| Some(volume.uid.clone())).collect();
+    assert_eq!((Some(recorded.cluster.clone()), known.as_slice()), (before[0].clone(), &before[1..]));
+
+    let mut record = DrillRecord { run: "r1".into(), scenario: "disaster".into(), undo: Vec::new() };
+    journal.begin(&record).await.unwrap();
+    journal.add(&mut record, [restore(Some(&recorded))]).await.unwrap();
+    journal.undo_changes(&journal.read().await.unwrap().unwrap()).await.unwrap();
+    assert_eq!(uids(&sandbox).await, before);
+
+    // A record of 8b80009 shows nothing of what has begun.
+    journal.undo(&restore(None)).await.unwrap();
+    assert_eq!(uids(&sandbox).await, before);
+
+    // The deletion was about to begin, and no volume was deleted: whatever does not answer is the operator's to recover.
+    journal.mark_begun(&mut record).await.unwrap();
+    let found = journal.read().await.unwrap().unwrap();
+    assert!(matches!(found.undo[0], Undo::Restore { begun: true, .. }), "{found:?}");
+    let error = one_line(&journal.undo_changes(&found).await.unwrap_err());
+    assert!(error.contains("user-db-1, user-db-2, user-db-3 were not destroyed"), "{error}");
+    assert_eq!(uids(&sandbox).await, before);
+}
+
+#[tokio::test]
+async fn only_the_volumes_that_were_recorded_are_destroyed() {
+    let sandbox = sandbox("drill-recorded").await;
+    let folder = tempfile::tempdir().unwrap();
+    let journal = stack(&sandbox, &folder, "drilled-recorded").await;
+    volumes(&sandbox).await;
+    let before = uids(&sandbox).await;
+    let mut recorded = loss::record(&journal.target).await.unwrap();
+    recorded.volumes[1].uid = "another".into();
+    let destroyed = drills_destroy(&journal, &recorded).await;
+    assert!(destroyed.is_err(), "a volume that is not the recorded one");
+    let after = uids(&sandbox).await;
+    assert_eq!((&after[0], &after[2]), (&before[0], &before[2]), "it stays");
+}
+
+async fn drills_destroy(journal: &Journal, recorded: &RecordedDatabase) -> anyhow::Result<()> {
+    stackctl::drills::actions::volumes::destroy_all(&journal.target, &VOLUMES, &recorded.volumes).await
 }

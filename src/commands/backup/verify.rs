@@ -79,7 +79,7 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     };
     let outcome = interruptible(cx.until_deadline("the proof of the backups", work)).await;
     cx.doing(ID, "deleting the scratch database");
-    let gone = recovery::discard(&cx, ID, &order.name, Instant::now() + DISCARD_WITHIN).await;
+    let gone = recovery::discard(&cx, ID, &order.name, None, Instant::now() + DISCARD_WITHIN).await;
     cx.unlock().await;
     let ended = outcome.as_ref().map(|_| "sound".to_owned());
     cx.reporter.send(Event::phase_ended(ID, title, ended, began.elapsed()));

@@ -1,5 +1,6 @@
 //! What can be done to a stack, by a fault or to undo one.
 
+pub mod loss;
 pub mod nodes;
 pub mod operator;
 pub(crate) mod pods;

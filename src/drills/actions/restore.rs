@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::loss::{self, Loss, RecordedDatabase, live_volumes};
 use crate::{
     backup::{Store, Target, base},
     config::Config,
     context::Context,
     drills::target::DrillTarget,
-    error::Result,
+    error::{Failure, Result, failed},
     kube::cnpg::reference,
     restore::{
         promotion,
@@ -47,32 +48,55 @@ pub async fn ensure_backed_up(target: &DrillTarget) -> Result<()> {
     back_up(target).await.context("there is no base backup to restore from, and none can be taken")
 }
 
-/// Restores the latest moment of `lost` into the Cluster `name` and has the app use it, as the command `restore` does;
-/// removes what is left of `lost`. What is done already is not done again: it is also what undoes a drill that was
-/// interrupted. `on_step` is told each step.
+/// A database that is lost, as far as its recorded facts tell, and the one that is to take its place.
+#[derive(Debug, Clone, Copy)]
+pub struct LostDatabase<'a> {
+    /// The database's name.
+    pub database: &'a str,
+    /// The new database's name.
+    pub name: &'a str,
+    /// The database as it was before the fault; `None` in a record of 8b80009.
+    pub recorded: Option<&'a RecordedDatabase>,
+    /// Whether its deletion was about to be asked for.
+    pub begun: bool,
+}
+
+impl LostDatabase<'_> {
+    /// Decides by the volumes that there are now.
+    async fn decide(&self, target: &DrillTarget) -> Result<Loss> {
+        Ok(loss::decide(self.recorded, self.begun, &live_volumes(target, self.database).await?))
+    }
+}
+
+/// Restores the latest moment of a lost database into a new one and has the app use it, as the command `restore` does;
+/// removes what is left of the lost one. Nothing is done where the recorded facts do not show a loss. What is done
+/// already is not done again: it is also what undoes a drill that was interrupted. `on_step` is told each step.
 ///
 /// # Errors
-/// The store holds nothing to restore, or a step does not end in time.
+/// A volume of the database lives, and nothing answers yet; the store holds nothing to restore, or a step does not end in
+/// time.
 pub async fn restore(
     target: &DrillTarget,
     config: &Config,
-    lost: &str,
-    name: &str,
+    lost: &LostDatabase<'_>,
     on_step: &(dyn Fn(String) + Sync),
 ) -> Result<()> {
+    let LostDatabase { database, name, .. } = *lost;
+    match lost.decide(target).await? {
+        Loss::NotBegun => return Ok(()),
+        Loss::Lives(_) if target.database.get() != database || serves(target).await => return Ok(()),
+        Loss::Lives(volumes) => return Err(still_lives(database, &volumes).into()),
+        Loss::Complete => {}
+    }
     let cx = Context::new(config.clone(), Reporter::discard())?;
     let deadline = Instant::now() + BACK_WITHIN;
     target.database.set(cx.database().await?);
-    if target.database.get() == lost && serves(target).await {
-        // The fault had not come yet.
-        return Ok(());
-    }
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     if kube.get(&reference(namespace, name)).await?.is_none() {
         on_step(format!("restoring the latest moment into {name}"));
         let order = Order {
             target: Target::Latest,
-            server: Some(lost.to_owned()),
+            server: Some(database.to_owned()),
             name: name.to_owned(),
             instances: None,
             archives: true,
@@ -84,7 +108,22 @@ pub async fn restore(
     let promoted = promotion::promote(&cx, PHASE, name, deadline).await?;
     on_step(format!("the app uses {name}, {:.0} s after it was told to", promoted.paused.as_secs_f64()));
     target.database.set(name);
-    recovery::discard(&cx, PHASE, lost, deadline).await
+    // Minutes have passed since it was decided: once more, before what is left is removed for good.
+    if lost.decide(target).await? != Loss::Complete {
+        on_step(format!("{database} is kept: it has volumes that were not destroyed"));
+        return Ok(());
+    }
+    recovery::discard(&cx, PHASE, database, lost.recorded.map(|recorded| recorded.cluster.as_str()), deadline).await
+}
+
+fn still_lives(database: &str, volumes: &[String]) -> Failure {
+    failed(format!(
+        "{database} does not answer, but its volumes {} were not destroyed: nothing is restored over it and nothing \
+         is removed",
+        volumes.join(", ")
+    ))
+    .remedy("wait until the operator has recovered it from them: stackctl status and stackctl logs operator tell how far it is")
+    .remedy("or restore a database beside it: stackctl restore")
 }
 
 /// Tells whether the database still has instances: whether its primary answers.

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::Patch;
 use serde_json::json;
 
-use super::{INSTANCE_CHANGE, postgres::unfence, wait_until};
+use super::{
+    INSTANCE_CHANGE,
+    loss::{self, Loss, RecordedVolume, live_volumes},
+    postgres::unfence,
+    wait_until,
+};
 use crate::{
     database::Lsn,
     drills::{preconditions::wait_until_drillable, target::DrillTarget},
@@ -53,17 +57,34 @@ pub async fn make_primary(target: &DrillTarget, instance: &str) -> Result<()> {
     Ok(())
 }
 
+/// A primary whose volume is lost, as far as its recorded facts tell.
+#[derive(Debug, Clone, Copy)]
+pub struct LostPrimary<'a> {
+    /// The primary before the fault.
+    pub instance: &'a str,
+    /// Its volume before the fault; `None` in a record of 8b80009.
+    pub recorded: Option<&'a RecordedVolume>,
+    /// Whether the volume's deletion was about to be asked for.
+    pub begun: bool,
+}
+
 /// Has the standby that has most take over from an instance whose volume is lost; nothing is done where another one is
-/// the primary already, or where the volume is there and the primary answers. By itself the operator (1.30) tries to
-/// make the primary's new volume from the primary that is gone, and waits for it for good.
+/// the primary already, where the deletion of the volume had not begun, or where the volume lives, whether PostgreSQL on
+/// it answers or not. By itself the operator (1.30) tries to make the primary's new volume from the primary that is gone,
+/// and waits for it for good.
 ///
 /// Until it has happened, replication must not become synchronous again: the operator would then rightly promote
 /// nobody.
 ///
 /// # Errors
 /// The API's refusal; a standby that does not answer, or that has not become the primary within 10 s: to be tried again.
-pub async fn force_failover(target: &DrillTarget, primary: &str) -> Result<()> {
-    if has_moved(target, primary).await? || has_its_data(target, primary).await? {
+pub async fn force_failover(target: &DrillTarget, lost: &LostPrimary<'_>) -> Result<()> {
+    let primary = lost.instance;
+    if has_moved(target, primary).await? {
+        return Ok(());
+    }
+    let live = live_volumes(target, &target.database.get()).await?;
+    if loss::decide_instance(lost.recorded, lost.begun, primary, &live) != Loss::Complete {
         return Ok(());
     }
     unfence(target).await?;
@@ -84,11 +105,4 @@ pub async fn force_failover(target: &DrillTarget, primary: &str) -> Result<()> {
 
 async fn has_moved(target: &DrillTarget, primary: &str) -> Result<bool> {
     Ok(target.status().await?.current_primary.is_some_and(|now| now != primary))
-}
-
-/// Whether the primary works on a volume that stays.
-async fn has_its_data(target: &DrillTarget, primary: &str) -> Result<bool> {
-    let claim = target.api::<PersistentVolumeClaim>().get_opt(primary).await.context("cannot read the volume claim")?;
-    let stays = claim.is_some_and(|claim| claim.metadata.deletion_timestamp.is_none());
-    Ok(stays && target.psql(primary, "SELECT pg_is_in_recovery()").await.is_ok_and(|answer| answer.trim() == "f"))
 }

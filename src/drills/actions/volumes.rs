@@ -9,12 +9,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use kube::{Api, api::DeleteParams};
+use kube::{
+    Api,
+    api::{DeleteParams, Preconditions},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
     INSTANCE_CHANGE,
+    loss::RecordedVolume,
     pods::{self, node_of},
     postgres::run_script,
     switchover::make_primary,
@@ -48,17 +52,24 @@ pub async fn destroy(target: &DrillTarget, instance: &str) -> Result<()> {
     pods::delete(target, instance, 0).await
 }
 
-/// Deletes several instances with their volumes, all at once.
+/// Deletes several instances with their volumes, all at once: those that were recorded, and none that has taken the place
+/// of one since.
 ///
 /// # Errors
 /// The API's refusal.
-pub async fn destroy_all(target: &DrillTarget, instances: &[&str]) -> Result<()> {
+pub async fn destroy_all(target: &DrillTarget, instances: &[&str], volumes: &[RecordedVolume]) -> Result<()> {
     let (claims, pods) = (target.api::<PersistentVolumeClaim>(), target.api::<Pod>());
     let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-    let claim = DeleteParams::default();
-    try_join_all(instances.iter().map(|name| claims.delete(name, &claim))).await.context("cannot delete the claims")?;
+    let deletions = volumes.iter().map(async |volume| claims.delete(&volume.claim, &only(&volume.uid)).await);
+    try_join_all(deletions).await.context("cannot delete the claims")?;
     try_join_all(instances.iter().map(|name| pods.delete(name, &at_once))).await.context("cannot delete the pods")?;
     Ok(())
+}
+
+/// A deletion of the object with this UID, and of no other under its name.
+fn only(uid: &str) -> DeleteParams {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
 }
 
 /// A volume whose size is enforced, and the instance on it.
@@ -113,7 +124,8 @@ impl BoundedVolume {
         }))?;
         let volumes: Api<PersistentVolume> = Api::all(target.kube.client());
         volumes.create(&post_params(DRILL_MANAGER), &object).await.context("cannot make the volume of bounded size")?;
-        self.replace_instance(target).await?;
+        let uid = claim.metadata.uid.context("a volume claim has no UID")?;
+        self.replace_instance(target, &uid).await?;
         let late = format!("{} does not come up on the volume of bounded size", self.instance);
         wait_until(INSTANCE_CHANGE, &late, async || self.is_in_use(target).await).await?;
         wait_until_drillable(target).await.context(late)?;
@@ -147,13 +159,14 @@ impl BoundedVolume {
     /// # Errors
     /// As [`BoundedVolume::create`].
     pub async fn remove(&self, target: &DrillTarget) -> Result<()> {
-        if self.is_in_use(target).await? {
+        // Which claim is on the volume is known by its UID from here on: one that takes its place is not touched.
+        if let Some(uid) = self.claim_in_use(target).await? {
             let primary = wait_until_drillable(target).await?;
             if primary == self.instance {
                 let standbys = target.standbys(&primary).await?;
                 make_primary(target, standbys.first().context("there is no standby")?).await?;
             }
-            self.replace_instance(target).await?;
+            self.replace_instance(target, &uid).await?;
         }
         let late = "the volume of bounded size stays in use";
         wait_until(INSTANCE_CHANGE, late, async || Ok(!self.is_in_use(target).await?)).await?;
@@ -170,14 +183,21 @@ impl BoundedVolume {
 
     /// Tells whether the instance's claim is bound to the volume.
     async fn is_in_use(&self, target: &DrillTarget) -> Result<bool> {
+        Ok(self.claim_in_use(target).await?.is_some())
+    }
+
+    /// Reads the UID of the instance's claim, if it is bound to the volume.
+    async fn claim_in_use(&self, target: &DrillTarget) -> Result<Option<String>> {
         let claim = target.api::<PersistentVolumeClaim>().get_opt(&self.instance).await?;
-        Ok(claim.and_then(|claim| claim.spec?.volume_name).as_deref() == Some(VOLUME))
+        let bound =
+            claim.filter(|claim| claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()) == Some(VOLUME));
+        Ok(bound.and_then(|claim| claim.metadata.uid))
     }
 
     /// Takes the instance away for good, its volume with its pod: the operator makes it anew.
-    async fn replace_instance(&self, target: &DrillTarget) -> Result<()> {
+    async fn replace_instance(&self, target: &DrillTarget, claim: &str) -> Result<()> {
         let claims = target.api::<PersistentVolumeClaim>();
-        claims.delete(&self.instance, &DeleteParams::default()).await.context("cannot delete a volume claim")?;
+        claims.delete(&self.instance, &only(claim)).await.context("cannot delete a volume claim")?;
         pods::delete(target, &self.instance, 5).await
     }
 }

@@ -72,6 +72,18 @@ impl Journal {
         cluster::update(&self.target, record).await
     }
 
+    /// Writes down that what is to be undone by a failover or a restore is about to be deleted: right before it is.
+    ///
+    /// # Errors
+    /// As [`Journal::add`]; then nothing may be deleted.
+    pub async fn mark_begun(&self, record: &mut DrillRecord) -> Result<()> {
+        let mut marked = false;
+        for change in &mut record.undo {
+            marked |= change.mark_begun();
+        }
+        if marked { self.add(record, []).await } else { Ok(()) }
+    }
+
     /// Reads the record in the cluster, if there is one.
     ///
     /// # Errors
@@ -144,7 +156,7 @@ mod tests {
         let record: DrillRecord = serde_json::from_str(text).unwrap();
         assert_eq!((record.run.as_str(), record.scenario.as_str()), ("20261128-061500-control", "control"));
         assert_eq!(record.undo.len(), 12, "one of each kind");
-        assert_eq!(record.undo[3], Undo::ForceFailover { from: "user-db-1".into() });
+        assert_eq!(record.undo[3], Undo::ForceFailover { from: "user-db-1".into(), recorded: None, begun: false });
         assert_eq!(serde_json::to_string(&record).unwrap(), text);
     }
 }

@@ -12,7 +12,12 @@ use super::{
 };
 use crate::{
     drills::{
-        actions::{postgres, switchover::force_failover, wait_until},
+        actions::{
+            loss::record_volume,
+            postgres,
+            switchover::{LostPrimary, force_failover},
+            wait_until,
+        },
         model::{
             expectation::{Expectation, Loss, PrimaryRole},
             requirement::Requirement,
@@ -58,8 +63,9 @@ impl Fault for Control {
             let cluster = run.target.cluster().await?;
             let value = cluster.data.pointer("/spec/postgresql/synchronous").cloned();
             let value = value.context("it is not synchronous")?;
-            let from = run.primary.clone();
-            Ok(vec![Undo::Synchronous { value }, Undo::Unfence, Undo::ForceFailover { from }, Undo::Continue])
+            let recorded = Some(record_volume(run.target, &run.primary).await?);
+            let failover = Undo::ForceFailover { from: run.primary.clone(), recorded, begun: false };
+            Ok(vec![Undo::Synchronous { value }, Undo::Unfence, failover, Undo::Continue])
         })
     }
 
@@ -98,6 +104,11 @@ async fn weaken_and_destroy(run: &RunContext<'_>) -> Result<()> {
 
 /// Lets the standbys run again, until the one that has most has taken over.
 async fn fail_over(run: &RunContext<'_>) -> Result<()> {
-    let late = "no standby takes over";
-    until_ok(TAKEN_OVER, Duration::from_secs(1), late, async || force_failover(run.target, &run.primary).await).await
+    let (late, plan) = ("no standby takes over", run.plan().await);
+    let recorded = plan.iter().find_map(|change| match change {
+        Undo::ForceFailover { recorded, .. } => recorded.as_ref(),
+        _ => None,
+    });
+    let lost = LostPrimary { instance: &run.primary, recorded, begun: true };
+    until_ok(TAKEN_OVER, Duration::from_secs(1), late, async || force_failover(run.target, &lost).await).await
 }

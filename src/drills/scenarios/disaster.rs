@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 
 use super::{
@@ -10,7 +11,11 @@ use super::{
 };
 use crate::{
     drills::{
-        actions::{restore, volumes},
+        actions::{
+            loss::{self, RecordedDatabase},
+            restore::{self, LostDatabase},
+            volumes,
+        },
         model::{
             expectation::{Expectation, Loss},
             history::Stream,
@@ -53,9 +58,10 @@ impl Fault for Disaster {
     }
 
     fn undo_plan<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
-        Box::pin(
-            async move { Ok(vec![Undo::Restore { lost: run.target.database.get(), name: restored_name(run.run) }]) },
-        )
+        Box::pin(async move {
+            let (lost, name) = (run.target.database.get(), restored_name(run.run));
+            Ok(vec![Undo::Restore { lost, name, recorded: Some(loss::record(run.target).await?), begun: false }])
+        })
     }
 
     fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
@@ -64,17 +70,29 @@ impl Fault for Disaster {
             let anywhere = Timestamp::now().as_millisecond().rem_euclid(60_000).unsigned_abs();
             tokio::time::sleep(BEFORE + Duration::from_millis(anywhere)).await;
             let instances: Vec<&str> = run.standbys.iter().chain([&run.primary]).map(String::as_str).collect();
+            let plan = run.plan().await;
+            let recorded = recorded(&plan).context("the volumes were not recorded")?;
+            run.record_deletion().await?;
             run.mark_injection(format!("{} instances deleted with their volumes", instances.len()));
-            volumes::destroy_all(run.target, &instances).await
+            volumes::destroy_all(run.target, &instances, &recorded.volumes).await
         })
     }
 
     fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
         Box::pin(async move {
-            let (lost, name) = (run.target.database.get(), restored_name(run.run));
-            restore::restore(run.target, run.config(), &lost, &name, &|step| run.note(step)).await
+            let (database, name, plan) = (run.target.database.get(), restored_name(run.run), run.plan().await);
+            let lost = LostDatabase { database: &database, name: &name, recorded: recorded(&plan), begun: true };
+            restore::restore(run.target, run.config(), &lost, &|step| run.note(step)).await
         })
     }
+}
+
+/// The database with its volumes, as the plan has recorded it.
+fn recorded(plan: &[Undo]) -> Option<&RecordedDatabase> {
+    plan.iter().find_map(|change| match change {
+        Undo::Restore { recorded, .. } => recorded.as_ref(),
+        _ => None,
+    })
 }
 
 /// The new database's name, from the run's, which begins with its date and time.

@@ -80,6 +80,9 @@ pub struct RunContext<'a> {
     /// The standbys before the fault.
     pub standbys: Vec<String>,
     journal: &'a Journal,
+    record: tokio::sync::Mutex<DrillRecord>,
+    /// How many changes were recorded before the plan.
+    prepared: usize,
     observer: &'a Observer,
     findings: Mutex<Vec<Criterion>>,
 }
@@ -87,14 +90,37 @@ pub struct RunContext<'a> {
 impl<'a> RunContext<'a> {
     /// The context of a run on a healthy stack.
     pub fn new(
-        setup: &Setup<'a>,
+        setup: Setup<'a>,
         run: &'a str,
         observer: &'a Observer,
         (primary, node): (String, String),
         standbys: Vec<String>,
     ) -> RunContext<'a> {
-        let Setup { target, cluster, journal, .. } = *setup;
-        RunContext { run, target, cluster, primary, node, standbys, journal, observer, findings: Mutex::default() }
+        let Setup { target, cluster, journal, record } = setup;
+        let (prepared, record) = (record.undo.len(), tokio::sync::Mutex::new(record));
+        let findings = Mutex::default();
+        RunContext { run, target, cluster, primary, node, standbys, journal, record, prepared, observer, findings }
+    }
+
+    /// Writes down what is to be undone of the fault, before it is put in.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn record_plan(&self, changes: Vec<Undo>) -> Result<()> {
+        self.journal.add(&mut *self.record.lock().await, changes).await
+    }
+
+    /// Lists what is to be undone of the fault, as it is recorded now.
+    pub async fn plan(&self) -> Vec<Undo> {
+        self.record.lock().await.undo.iter().skip(self.prepared).cloned().collect()
+    }
+
+    /// Writes down that the deletion begins which is to be undone: right before it does.
+    ///
+    /// # Errors
+    /// As [`RunContext::record_plan`]; then nothing may be deleted.
+    pub async fn record_deletion(&self) -> Result<()> {
+        self.journal.mark_begun(&mut *self.record.lock().await).await
     }
 
     /// Marks the moment of the fault, in words: right before the call that breaks the stack, as recovery is measured from

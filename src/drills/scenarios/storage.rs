@@ -56,6 +56,7 @@ pub static DISK_FULL: Scenario = Scenario {
 
 /// Deletes the primary's volume with its pod, and marks it as the fault.
 pub async fn destroy_primary(run: &RunContext<'_>) -> Result<()> {
+    run.record_deletion().await?;
     run.mark_injection(format!("volume claim and pod {} deleted", run.primary));
     volumes::destroy(run.target, &run.primary).await
 }
