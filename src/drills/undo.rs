@@ -202,13 +202,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_fault_counts_as_undone_once_after_the_last_of_its_undos() {
-        let expected = ["Continue", "ForceFailover { from: \"user-db-1\" }", "Unfence", "undone"];
+        let expected =
+            ["Continue", "ForceFailover { from: \"user-db-1\", recorded: None, begun: false }", "Unfence", "undone"];
         assert_eq!(undone(&changes(), None).await, expected);
     }
 
     #[tokio::test]
     async fn a_fault_that_can_not_be_undone_wholly_does_not_count_as_undone() {
-        let expected = ["Continue", "ForceFailover { from: \"user-db-1\" }", "Unfence"];
+        let expected = ["Continue", "ForceFailover { from: \"user-db-1\", recorded: None, begun: false }", "Unfence"];
         assert_eq!(undone(&changes(), Some(&Undo::Unfence)).await, expected);
     }
 
