@@ -65,16 +65,21 @@ impl Lock {
         let api: Api<Lease> = Api::namespaced(kube.client(), namespace);
         let doing = format!("take the lock (Lease {namespace}/{name})");
         let params = params();
-        let mut suspect: Option<Lease> = None;
+        let (mut suspect, mut sent): (Option<Lease>, Option<Lease>) = (None, None);
         for _ in 0..ATTEMPTS {
             let found = kube.call(&doing, || api.get_opt(name)).await?;
             let answer = match found {
                 None => {
                     let lease = lease(name, holder, 0);
+                    sent = Some(lease.clone());
                     kube.attempt(&doing, || api.create(&params, &lease)).await?
                 }
                 Some(found) => {
                     let moved = suspect.as_ref().is_some_and(|suspect| version(suspect) != version(&found));
+                    // The answer to our own creation or takeover was lost: a try before this one has succeeded.
+                    if sent.as_ref().is_some_and(|sent| same_taking(&found, sent)) {
+                        return Ok(Lock::holding(kube, namespace, name, found, lost.clone()));
+                    }
                     if moved || fresh(&found) {
                         return Err(refused(&found).into());
                     }
@@ -85,6 +90,7 @@ impl Lock {
                     }
                     let mut mine = lease(name, holder, transitions(&found) + 1);
                     mine.metadata.resource_version.clone_from(&found.metadata.resource_version);
+                    sent = Some(mine.clone());
                     kube.attempt(&doing, || api.replace(name, &params, &mine)).await?
                 }
             };
@@ -201,6 +207,16 @@ fn transitions(lease: &Lease) -> i32 {
     lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0)
 }
 
+/// Whether both tell of one holder that took it at one moment: the moment is told to the microsecond.
+fn same_taking(one: &Lease, other: &Lease) -> bool {
+    let micros = |time: &MicroTime| time.0.as_microsecond();
+    let of = |lease: &Lease| {
+        let spec = lease.spec.as_ref()?;
+        Some((spec.holder_identity.clone()?, spec.acquire_time.as_ref().map(micros)?, spec.lease_transitions))
+    };
+    of(one).is_some() && of(one) == of(other)
+}
+
 fn same_holding(one: &Lease, other: &Lease) -> bool {
     let of = |lease: &Lease| {
         lease
@@ -270,6 +286,20 @@ mod tests {
         given_back.spec.as_mut().unwrap().holder_identity = Some(String::new());
         assert!(!fresh(&given_back));
         assert!(!fresh(&Lease::default()));
+    }
+
+    #[test]
+    fn what_the_holder_has_sent_itself_is_known_again() {
+        let sent = lease("x", "alice@laptop, process 1", 0);
+        // The server keeps microseconds, and gives the object a version.
+        let mut found = sent.clone();
+        found.metadata.resource_version = Some("7".into());
+        let acquired = found.spec.as_mut().unwrap().acquire_time.as_mut().unwrap();
+        acquired.0 = Timestamp::from_microsecond(acquired.0.as_microsecond()).unwrap();
+        assert!(same_taking(&found, &sent));
+        assert!(!same_taking(&renewed(0), &sent), "another taking by one who calls himself the same");
+        assert!(!same_taking(&lease("x", "bob@desk, process 7", 0), &sent));
+        assert!(!same_taking(&Lease::default(), &Lease::default()));
     }
 
     #[test]
