@@ -21,6 +21,7 @@ pub mod kube;
 mod load;
 pub mod monitoring;
 mod names;
+mod part;
 pub mod phases;
 mod poll;
 mod progress;

@@ -1,69 +1,11 @@
 //! The embedded manifests, by part.
 
-use std::fmt;
-
+use super::{ASSETS, Part, monitoring};
+use crate::error::Result;
 use anyhow::Context as _;
 use kube::core::DynamicObject;
-use serde::Serialize;
-
-use super::{ASSETS, monitoring};
-use crate::{error::Result, ui::PhaseId};
-
-/// A part of the stack: a folder of `assets/`, and a section of the inventory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// The namespace that app and database share, and that holds stackctl's own records.
-    Base,
-    /// The CloudNativePG operator; its manifest is upstream's own.
-    Operator,
-    /// The plugin that takes backups, and the store that they go to.
-    Backup,
-    /// The PostgreSQL cluster.
-    Database,
-    /// metrics-server.
-    Autoscaling,
-    /// The user app.
-    Web,
-    /// Prometheus, kube-state-metrics and Grafana.
-    Monitoring,
-    /// Databases that were restored beside the one that the app uses. They have no manifests: each is made from a
-    /// backup, and stays until it is discarded.
-    Restored,
-}
 
 impl Part {
-    /// In the order in which they are applied; removed in the opposite one.
-    pub const ALL: [Part; 8] = [
-        Part::Base,
-        Part::Operator,
-        Part::Backup,
-        Part::Database,
-        Part::Autoscaling,
-        Part::Web,
-        Part::Monitoring,
-        Part::Restored,
-    ];
-
-    /// The folder's and the inventory section's name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Part::Base => "base",
-            Part::Operator => "operator",
-            Part::Backup => "backup",
-            Part::Database => "database",
-            Part::Autoscaling => "autoscaling",
-            Part::Web => "web",
-            Part::Monitoring => "monitoring",
-            Part::Restored => "restored",
-        }
-    }
-
-    /// The part of that name.
-    pub fn from_name(name: &str) -> Option<Part> {
-        Part::ALL.into_iter().find(|part| part.name() == name)
-    }
-
     /// The embedded manifests, file by file in the order of their names.
     ///
     /// # Errors
@@ -82,27 +24,6 @@ impl Part {
             objects.extend(monitoring::generated()?);
         }
         Ok(objects)
-    }
-}
-
-impl From<Part> for PhaseId {
-    fn from(part: Part) -> PhaseId {
-        match part {
-            Part::Base => PhaseId::Base,
-            Part::Operator => PhaseId::Operator,
-            Part::Backup => PhaseId::Backup,
-            Part::Database => PhaseId::Database,
-            Part::Autoscaling => PhaseId::Autoscaling,
-            Part::Web => PhaseId::Web,
-            Part::Monitoring => PhaseId::Monitoring,
-            Part::Restored => PhaseId::Restored,
-        }
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

@@ -10,7 +10,9 @@ pub mod monitoring;
 pub use components::{Component, Components, Download, Manifest, components};
 pub use digest::short_digest;
 pub use image_context::{ImageContext, image_context};
-pub use manifests::{Part, parse};
+pub use manifests::parse;
+
+pub use crate::part::Part;
 
 use include_dir::{Dir, include_dir};
 use kube::core::DynamicObject;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 pub use database::{BackupArgs, BackupCommand, RestoreArgs};
 
-use crate::ui::log;
+use crate::{part::Part, ui::log};
 
 /// Brings up a highly available web and PostgreSQL stack on Kubernetes, and proves that it survives.
 #[derive(Debug, Parser)]
@@ -251,9 +251,9 @@ pub struct RenderArgs {
     /// What the stack looks like.
     #[command(flatten)]
     pub stack: StackArgs,
-    /// Only these parts (base, operator, backup, database, autoscaling, web, monitoring).
-    #[arg(long = "part", value_name = "PART")]
-    pub parts: Vec<String>,
+    /// Only these parts.
+    #[arg(long = "part", value_enum, value_name = "PART")]
+    pub parts: Vec<Part>,
     /// Write the web image's build context into this folder and print the image's name instead.
     #[arg(long, value_name = "DIR")]
     pub build_context: Option<PathBuf>,

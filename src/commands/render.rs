@@ -8,14 +8,14 @@ use crate::{
     config::{Config, Options},
     context::Context,
     desired,
-    error::{Result, usage},
+    error::Result,
     ui::{self, Reporter, Style},
 };
 
 /// Prints the manifests to stdout, or writes the build context and prints the image's name.
 ///
 /// # Errors
-/// An unknown part; a manifest that can be neither found nor fetched.
+/// A manifest that can be neither found nor fetched.
 pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8> {
     if let Some(dir) = &args.build_context {
         return build_context(dir);
@@ -23,7 +23,8 @@ pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8>
     let config = Config::load(global, &Options { stack: Some(&args.stack), ..Options::default() })?;
     let cx = Context::new(config, Reporter::discard())?;
     let mut objects = Vec::new();
-    for part in parts(&args.parts)? {
+    let parts = if args.parts.is_empty() { Part::ALL.to_vec() } else { args.parts.clone() };
+    for part in parts {
         objects.extend(desired::embedded(&cx, part).await?);
     }
     let text = if style.mode == ui::Mode::Json {
@@ -40,19 +41,4 @@ fn build_context(dir: &Path) -> Result<u8> {
     context.write_to(dir)?;
     ui::out(&context.image());
     Ok(0)
-}
-
-fn parts(names: &[String]) -> Result<Vec<Part>> {
-    if names.is_empty() {
-        return Ok(Part::ALL.to_vec());
-    }
-    names
-        .iter()
-        .map(|name| {
-            Part::from_name(name).ok_or_else(|| {
-                let known: Vec<_> = Part::ALL.iter().map(|part| part.name()).collect();
-                usage(format!("there is no part {name:?}")).remedy(format!("the parts are {}", known.join(", "))).into()
-            })
-        })
-        .collect()
 }

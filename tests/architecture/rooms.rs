@@ -43,6 +43,7 @@ pub const ORDER: &[&str] = &[
     "config",
     "cli",
     // the other doors, and what everything may use
+    "part",
     "kube",
     "ui",
     "poll",

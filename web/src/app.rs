@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use actix_web::web::Bytes;
+
 use crate::config::Config;
-use crate::db::Db;
 use crate::db::watch::Watch;
+use crate::db::{Db, DbError};
 use crate::gather::Gather;
 use crate::metrics::Metrics;
 use crate::rate::Limiter;
-use crate::routes::listing::Rendered;
 use crate::store::List;
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A list ready to be sent, and whether it is possibly stale.
+pub type Rendered = Result<(Bytes, bool), DbError>;
 
 /// The state that all threads share.
 pub struct Shared {

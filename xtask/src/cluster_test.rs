@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::run::Run;
 use crate::say::tell;
 use crate::stackctl::DEBUG;
-use crate::test::{Tally, cargo, tests};
+use crate::tally::{Tally, cargo, tests};
 
 /// What the test understands: see `tests/cluster/suite.rs`.
 const KEEP: &str = "STACKCTL_TEST_KEEP";

@@ -14,6 +14,7 @@ mod say;
 mod stackctl;
 #[path = "../../src/stats.rs"]
 mod stats;
+mod tally;
 mod test;
 mod up;
 mod web;

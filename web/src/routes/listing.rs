@@ -6,16 +6,13 @@ use std::sync::Arc;
 
 use actix_web::web::{Bytes, Query};
 
-use crate::app::{App, Shared};
+use crate::app::{App, Rendered, Shared};
 use crate::db::{DbError, Read};
 use crate::gather::Gather;
 use crate::store::{List, ListPosition, Page};
 
 /// The users of a list at most.
 pub const MAX_LIMIT: u16 = 100;
-
-/// A list ready to be sent, and whether it is possibly stale.
-pub type Rendered = Result<(Bytes, bool), DbError>;
 
 /// Reads an address's query. What can't be read is passed over, and the second value says what that is:
 /// programs are told, people get the list.

@@ -7,12 +7,25 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::up::Measured;
 use crate::bundle;
 use crate::run::Run;
+
+/// One way of bringing the stack up on an empty cluster.
+#[derive(Debug, Default, Serialize)]
+pub struct Measured {
+    /// Until the tool's last command had ended.
+    pub returned: f64,
+    /// Until everything was ready.
+    pub ready: f64,
+    /// The same once more, with nothing to change.
+    pub again: f64,
+    /// HTTP requests of that.
+    pub again_requests: Option<u64>,
+}
 
 const WAIT: &str = "--timeout=600s";
 const WAIT_SECONDS: u64 = 630;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::by_hand::{Helm, Kubectl};
+use super::by_hand::{Helm, Kubectl, Measured};
 use super::empty::EmptyProfile;
 use super::write;
 use crate::bundle;
@@ -40,19 +40,6 @@ struct UpTimes {
     stackctl: StackctlTimes,
     kubectl: Measured,
     helm: Measured,
-}
-
-/// One way of bringing the stack up on an empty cluster.
-#[derive(Debug, Default, Serialize)]
-pub struct Measured {
-    /// Until the tool's last command had ended.
-    pub returned: f64,
-    /// Until everything was ready.
-    pub ready: f64,
-    /// The same once more, with nothing to change.
-    pub again: f64,
-    /// HTTP requests of that.
-    pub again_requests: Option<u64>,
 }
 
 #[derive(Debug, Default, Serialize)]
