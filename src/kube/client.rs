@@ -21,6 +21,7 @@ use tower::{Layer, Service};
 use super::{
     ObjectRef,
     api_error::{self, Transport},
+    deadline::Deadline,
     discovery::{Kinds, Resolved},
     kubeconfig,
 };
@@ -73,6 +74,7 @@ impl Kube {
                 kube::Error::Auth(error) => kubeconfig::credentials_failure(error, exec.as_ref(), &server),
                 other => failed(format!("cannot set up the connection to {server}: {other}")),
             })?
+            .with_layer(&Deadline(REQUEST_TIMEOUT))
             .with_layer(&Count(Arc::clone(&requests)))
             .build();
         let kinds = Arc::new(Kinds::default());

@@ -67,6 +67,17 @@ impl Inventory {
         Ok(Inventory { kube, namespace, parts: Mutex::new(parts), database: Mutex::new(database) })
     }
 
+    /// Reads it once more: what was read before the lock was taken may have been changed by its former holder.
+    ///
+    /// # Errors
+    /// As [`Inventory::load`].
+    pub async fn reload(&self) -> Result<()> {
+        let now = Inventory::load(&self.kube, &self.namespace).await?;
+        *self.locked() = std::mem::take(&mut *now.locked());
+        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = now.database();
+        Ok(())
+    }
+
     /// The Cluster that the app uses; `None`: the one of the manifests.
     pub fn database(&self) -> Option<String> {
         self.database.lock().unwrap_or_else(PoisonError::into_inner).clone()
