@@ -107,9 +107,32 @@ impl Context {
         let mut lock = self.lock.lock().await;
         if lock.is_none() {
             let (kube, namespace) = (self.kube().await?, &self.config.stack.namespace);
-            *lock = Some(Lock::acquire(kube, namespace, LOCK, &holder(), &self.lost).await?);
+            let taken = Lock::acquire(kube, namespace, LOCK, &holder(), &self.lost).await?;
+            if let Some(inventory) = self.inventory.get()
+                && let Err(error) = inventory.reload().await
+            {
+                taken.close().await;
+                return Err(error);
+            }
+            *lock = Some(taken);
         }
         Ok(())
+    }
+
+    /// Waits until somebody else has the stack's lock, as it could not be renewed; returns who.
+    pub async fn lock_lost(&self) -> String {
+        let mut lost = self.lost.subscribe();
+        let by = lost.wait_for(Option::is_some).await.map(|by| by.clone().unwrap_or_default());
+        match by {
+            Ok(by) => by,
+            // The sender lives as long as this context.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Lets go of the lock without giving it back: the cluster that holds it is gone.
+    pub async fn forget_lock(&self) {
+        self.lock.lock().await.take();
     }
 
     /// Gives the lock back, if it is held: to be called on every way out.
@@ -129,12 +152,9 @@ impl Context {
     /// # Errors
     /// What `work` returns, a timeout (exit code 5) that says what was being done, or who has the lock now.
     pub async fn until_deadline<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut lost = self.lost.subscribe();
         tokio::select! {
             result = work => result,
-            // The sender lives as long as this context: waiting for it ends with a loss only.
-            Ok(by) = lost.wait_for(Option::is_some) => {
-                let by = by.as_deref().unwrap_or("somebody");
+            by = self.lock_lost() => {
                 Err(failed(format!("{what} was stopped: the API server was out of reach for so long that {by} took over"))
                     .remedy("wait until that one is done, then run the same command again")
                     .into())

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::interruptible;
+use super::{interruptible, up::local_lock};
 use crate::{
     assets::Part,
     backup::restored,
@@ -12,6 +12,7 @@ use crate::{
     config::{Config, Options, Target},
     context::Context,
     desired::backup,
+    drills::journal::LocalJournal,
     error::{Result, failed, usage},
     kube::{DeleteEvent, Inventory, ObjectRef, keep_data, operator_in_use},
     phases::cluster,
@@ -48,7 +49,7 @@ pub async fn run(global: &Global, args: &DownArgs, style: Style) -> Result<u8> {
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(cx.config.clone(), reporter)?;
     cx.reporter.send(Event::Started { command: "down".into(), target: cx.config.target.describe() });
-    let outcome = interruptible(cx.until_deadline("stackctl down", remove(&cx, args))).await;
+    let outcome = remove_locked(&cx, args).await;
     cx.unlock().await;
     let kept = if args.keep_data && outcome.is_ok() {
         vec![("kept".into(), "the volumes of the database and of its backups; stackctl up finds both again".into())]
@@ -132,9 +133,29 @@ fn show(plan: &[Step], style: Style) {
     }
 }
 
+/// Removes, while no other stackctl of this machine works on the same minikube profile.
+async fn remove_locked(cx: &Context, args: &DownArgs) -> Result<()> {
+    let _lock = if args.cluster { Some(local_lock(&cx.config)?) } else { None };
+    interruptible(cx.until_deadline("stackctl down", remove(cx, args))).await
+}
+
+/// Deletes the cluster, unless somebody is at work on the stack in it: the lock is asked for where the API answers.
+async fn remove_cluster(cx: &Context) -> Result<String> {
+    let namespace = ObjectRef::cluster("v1", "Namespace", &cx.config.stack.namespace);
+    let there = async { Ok::<_, anyhow::Error>(cx.kube().await?.get(&namespace).await?.is_some()) };
+    if there.await.unwrap_or(false) {
+        cx.lock().await?;
+    }
+    let deleted = cluster::delete(cx).await?;
+    // With the cluster goes what a drill has left in it.
+    cx.forget_lock().await;
+    LocalJournal::new(&cx.config.folders.state, cx.config.target.context()).remove()?;
+    Ok(deleted)
+}
+
 async fn remove(cx: &Context, args: &DownArgs) -> Result<()> {
     if args.cluster {
-        return in_phase(cx, PhaseId::Cluster, "Delete the minikube cluster", cluster::delete(cx)).await;
+        return in_phase(cx, PhaseId::Cluster, "Delete the minikube cluster", remove_cluster(cx)).await;
     }
     cx.lock().await?;
     for part in Part::ALL.into_iter().rev() {

@@ -20,8 +20,9 @@ use crate::{
         runner::{DrillOptions, Runner},
         scenarios::{ALL, Scenario, Text},
         target::{CurrentDatabase, DrillTarget},
+        undo::Undo,
     },
-    error::{Failure, Kind, Result, failed, usage},
+    error::{Failure, Kind, Result, failed, kind_of, one_line, remedies_of, usage},
     poll::until_ok,
     ui::{self, Event, PhaseId, Style, prompt},
 };
@@ -114,19 +115,79 @@ async fn drill_and_undo(
     let namespace = cx.config.stack.namespace.clone();
     let database = CurrentDatabase::new(cx.database().await?);
     let target = DrillTarget { kube: cx.kube().await?.clone(), namespace, database };
-    let journal = Journal { target, config: cx.config.clone(), local: local_journal(cx) };
+    let journal =
+        Journal { target, config: cx.config.clone(), local: local_journal(cx), reporter: cx.reporter.clone() };
     let outcome = tokio::select! {
         outcome = drill(cx, &journal, args, chosen, options) => outcome,
         name = signal() => Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into()),
+        by = cx.lock_lost() => Err(lock_lost(&by).into()),
     };
     // Whatever the outcome: a drill never leaves a fault behind.
-    let undone = journal.recover().await;
+    let undone = undo_to_the_end(cx, &journal).await;
     if let (Err(_), Ok(Some(left))) = (&outcome, &undone) {
         warn_if_wal_may_be_missing(cx, &journal.target, left).await;
     }
-    let report = outcome?;
-    undone?;
-    Ok(report)
+    both(outcome, undone)
+}
+
+fn lock_lost(by: &str) -> Failure {
+    failed(format!("the drill was stopped: the API server was out of reach for so long that {by} took over"))
+        .remedy("wait until that one is done, then run the same command again")
+}
+
+/// What came of a drill and of undoing it: neither hides the other's failure.
+fn both<T, U>(outcome: Result<T>, undone: Result<U>) -> Result<T> {
+    match (outcome, undone) {
+        (Ok(value), Ok(_)) => Ok(value),
+        (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
+        (Err(drill), Err(undo)) => {
+            let mut failure =
+                Failure::new(kind_of(&drill), format!("{}; and then: {}", one_line(&drill), one_line(&undo)));
+            failure.remedies = remedies_of(&undo);
+            for remedy in remedies_of(&drill) {
+                if !failure.remedies.contains(&remedy) {
+                    failure.remedies.push(remedy);
+                }
+            }
+            Err(failure.into())
+        }
+    }
+}
+
+/// Undoes what the drill has changed. The first signal meanwhile is answered with what is being undone, the second ends it.
+async fn undo_to_the_end(cx: &Context, journal: &Journal) -> Result<Option<DrillRecord>> {
+    let undoing = journal.recover();
+    tokio::pin!(undoing);
+    let mut warned = false;
+    loop {
+        tokio::select! {
+            undone = &mut undoing => return undone,
+            name = signal() => {
+                let left = left(journal);
+                if warned {
+                    return Err(ended_while_undoing(journal, name, &left).into());
+                }
+                warned = true;
+                let text = format!("{name}: the drill is being undone ({left}); a second Ctrl-C ends that and leaves the stack broken");
+                cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text });
+            }
+        }
+    }
+}
+
+/// What is to be undone, in words.
+fn left(journal: &Journal) -> String {
+    let changes = journal.local.changes().unwrap_or_default();
+    let words: Vec<String> = changes.iter().rev().map(Undo::describe).collect();
+    if words.is_empty() { "the prober and its rows are removed".into() } else { words.join("; ") }
+}
+
+fn ended_while_undoing(journal: &Journal, signal: &str, left: &str) -> Failure {
+    let (namespace, path) = (&journal.target.namespace, journal.local.path().display());
+    let why = format!("interrupted ({signal}) while the drill was being undone; left to undo: {left}");
+    Failure::new(Kind::Interrupted, why)
+        .remedy("stackctl failover-drill undoes it before it does anything else")
+        .remedy(format!("it is recorded in ConfigMap {namespace}/stackctl-drill and in {path}"))
 }
 
 async fn drill(
@@ -235,4 +296,21 @@ fn show(report: &DrillReport, global: &Global, args: &DrillArgs) -> Result<()> {
         ui::err(&format!("report: {}", page.display()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_undo_is_told_beside_the_drills_own_failure() {
+        let drill = || Err::<(), anyhow::Error>(Failure::new(Kind::Interrupted, "interrupted (SIGINT)").into());
+        let undo = || Err::<(), anyhow::Error>(failed("the drill r can't be undone").remedy("try again").into());
+        let told = both(drill(), undo()).unwrap_err();
+        assert_eq!(one_line(&told), "interrupted (SIGINT); and then: the drill r can't be undone");
+        assert_eq!((kind_of(&told), remedies_of(&told)), (Kind::Interrupted, vec!["try again".to_owned()]));
+        assert_eq!(one_line(&both(drill(), Ok(())).unwrap_err()), "interrupted (SIGINT)");
+        assert_eq!(one_line(&both(Ok(()), undo()).unwrap_err()), "the drill r can't be undone");
+        assert!(both(Ok(()), Ok(())).is_ok());
+    }
 }

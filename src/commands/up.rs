@@ -83,7 +83,7 @@ fn phases_of(cx: &Context) -> Vec<Box<dyn Phase>> {
 
 /// On this machine only one stackctl may work on a minikube profile: minikube itself would make a mess of
 /// two. Freed by the operating system however this process ends. Other machines meet the Lease in the cluster.
-fn local_lock(config: &Config) -> Result<File> {
+pub(super) fn local_lock(config: &Config) -> Result<File> {
     let dir = &config.folders.state;
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let path = dir.join(format!("{}.lock", config.target.context().replace('/', "_")));

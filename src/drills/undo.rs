@@ -105,6 +105,28 @@ impl Undo {
         matches!(self, Undo::BoundedVolume { .. } | Undo::ForceFailover { .. } | Undo::Restore { .. })
     }
 
+    /// Says what undoing does, for people.
+    pub fn describe(&self) -> String {
+        match self {
+            Undo::Scale { namespace, name, replicas } => {
+                format!("Deployment {namespace}/{name} back to {replicas} pods")
+            }
+            Undo::Synchronous { .. } => "synchronous replication on again".into(),
+            Undo::Unfence => "PostgreSQL runs on every instance again".into(),
+            Undo::ForceFailover { from, .. } => format!("a standby takes over if {from} has lost its volume"),
+            Undo::Continue => "the processes of every instance go on".into(),
+            Undo::Uncordon { node } => format!("pods may come to node {node} again"),
+            Undo::ApiServer { node } => format!("the API server of node {node} runs again"),
+            Undo::Rejoin { node } => format!("node {node} reaches the others again"),
+            Undo::StartNode { node, .. } => format!("node {node} runs again"),
+            Undo::MakeRoom { volume } => format!("room on the volume of {}", volume.instance),
+            Undo::BoundedVolume { volume } => format!("{} on an ordinary volume again", volume.instance),
+            Undo::Restore { lost, name, .. } => {
+                format!("{name} restored in the place of {lost}, if {lost} was destroyed")
+            }
+        }
+    }
+
     /// Marks that the deletion is about to be asked for that this undoes; returns whether it undoes one. Without the mark
     /// nothing counts as lost.
     pub fn mark_begun(&mut self) -> bool {

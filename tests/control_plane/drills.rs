@@ -15,6 +15,7 @@ use stackctl::{
     },
     error::one_line,
     kube::ObjectRef,
+    ui::Reporter,
 };
 
 use crate::{
@@ -39,6 +40,7 @@ async fn stack(sandbox: &Sandbox, folder: &tempfile::TempDir, node: &str) -> Jou
         target: DrillTarget { kube: sandbox.kube.clone(), namespace: sandbox.namespace.clone(), database },
         config: Config::load(&Global::default(), &Options::default()).unwrap(),
         local: LocalJournal::new(folder.path(), "control-plane"),
+        reporter: Reporter::discard(),
     }
 }
 

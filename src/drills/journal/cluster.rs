@@ -1,8 +1,11 @@
 //! The record in the cluster: a ConfigMap, which is there while a drill runs, and no second one beside it.
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ObjectMeta, Patch};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use kube::{
+    Api,
+    api::{DeleteParams, ObjectMeta, Patch},
+};
 use serde_json::json;
 
 use super::DrillRecord;
@@ -17,6 +20,16 @@ use crate::{
 const NAME: &str = "stackctl-drill";
 /// The record's key in it.
 const KEY: &str = "drill";
+
+/// Reads the cluster's UID: that of its namespace `kube-system`, which lives as long as the cluster.
+///
+/// # Errors
+/// The API's refusal.
+pub async fn uid(target: &DrillTarget) -> Result<String> {
+    let namespaces: Api<Namespace> = Api::all(target.kube.client());
+    let system = namespaces.get("kube-system").await.context("cannot tell which cluster it is")?;
+    system.metadata.uid.context("the namespace kube-system has no UID")
+}
 
 /// Writes the record.
 ///

@@ -8,6 +8,7 @@ mod local;
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 pub use local::LocalJournal;
@@ -22,10 +23,13 @@ use crate::{
     config::Config,
     error::{Result, failed},
     poll::until_ok,
+    ui::{Event, PhaseId, Reporter},
 };
 
 /// The time for which undoing is tried: the API server may be away.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// The time within which a server that is there tells which cluster it is.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// The time between one try and the next.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -50,6 +54,8 @@ pub struct Journal {
     pub config: Config,
     /// The place on this machine.
     pub local: LocalJournal,
+    /// The reporter that is told what is being undone.
+    pub reporter: Reporter,
 }
 
 impl Journal {
@@ -58,7 +64,7 @@ impl Journal {
     /// # Errors
     /// There is one already, or the API's refusal.
     pub async fn begin(&self, record: &DrillRecord) -> Result<()> {
-        self.local.write(record)?;
+        self.local.write(&cluster::uid(&self.target).await?, record)?;
         cluster::create(&self.target, record).await
     }
 
@@ -68,7 +74,7 @@ impl Journal {
     /// The API's refusal.
     pub async fn add(&self, record: &mut DrillRecord, changes: impl IntoIterator<Item = Undo>) -> Result<()> {
         record.undo.extend(changes);
-        self.local.write(record)?;
+        self.local.write(&cluster::uid(&self.target).await?, record)?;
         cluster::update(&self.target, record).await
     }
 
@@ -105,7 +111,12 @@ impl Journal {
     /// # Errors
     /// As [`undo::undo`].
     pub async fn undo_changes(&self, record: &DrillRecord) -> Result<()> {
-        undo_latest_first(&record.undo, async |change: &Undo| self.undo(change).await, || {}).await
+        let undo_one = async |change: &Undo| {
+            let text = format!("undoing: {}", change.describe());
+            self.reporter.send(Event::Doing { phase: PhaseId::Drill, text });
+            self.undo(change).await.with_context(|| format!("not undone yet: {}", change.describe()))
+        };
+        undo_latest_first(&record.undo, undo_one, || {}).await
     }
 
     /// Undoes what a drill has left behind, and removes its rows, its prober and its record, which is returned.
@@ -114,6 +125,14 @@ impl Journal {
     /// # Errors
     /// What can't be undone within 90 s; the record stays, so that the next drill tries again.
     pub async fn recover(&self) -> Result<Option<DrillRecord>> {
+        // Of a cluster that was made anew under the same name nothing is known, and nothing there is touched.
+        if let Ok(Ok(uid)) = tokio::time::timeout(ANSWERS_WITHIN, cluster::uid(&self.target)).await
+            && let Some(aside) = self.local.set_aside_if_of_another(&uid)?
+        {
+            let text =
+                format!("the record of a drill on another cluster is not applied to this one: {}", aside.display());
+            self.reporter.send(Event::Warning { phase: PhaseId::Drill, text });
+        }
         // First what may be the reason why the API does not answer.
         let found = if self.local.undo_without_api_server().await? {
             let late = "the record of the drill can't be looked for";
