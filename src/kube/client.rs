@@ -1,7 +1,6 @@
 //! Connecting to a cluster, and the connection.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,7 +22,7 @@ use super::{
     api_error::{self, Transport},
     deadline::Deadline,
     discovery::{Kinds, Resolved},
-    kubeconfig,
+    kubeconfig::{self, ClusterRef},
 };
 use crate::error::{Failure, Result, failed, timed_out};
 
@@ -37,15 +36,6 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(35);
 
 /// For how long a request that may be repeated is.
 const RETRY_FOR: Duration = Duration::from_secs(20);
-
-/// Which cluster: a kubeconfig file and a context in it.
-#[derive(Debug, Clone, Default)]
-pub struct ClusterRef {
-    /// `None`: `$KUBECONFIG`, then `~/.kube/config`.
-    pub kubeconfig: Option<PathBuf>,
-    /// `None`: the current context.
-    pub context: Option<String>,
-}
 
 /// A connection to one cluster; cheap to clone.
 #[derive(Clone)]

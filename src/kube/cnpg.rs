@@ -51,7 +51,7 @@ pub struct ClusterStatus {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Status {
+struct RawStatus {
     phase: Option<String>,
     phase_reason: Option<String>,
     current_primary: Option<String>,
@@ -60,11 +60,11 @@ struct Status {
     ready_instances: Option<usize>,
     instance_names: Option<Vec<String>>,
     image: Option<String>,
-    conditions: Option<Vec<Condition>>,
+    conditions: Option<Vec<ClusterCondition>>,
 }
 
 #[derive(Deserialize)]
-struct Condition {
+struct ClusterCondition {
     r#type: String,
     status: String,
 }
@@ -78,7 +78,7 @@ impl ClusterStatus {
     /// The status from a Cluster's spec and status.
     pub fn of_data(data: &Value) -> Self {
         let status = data.get("status").cloned().unwrap_or_default();
-        let status: Status = serde_json::from_value(status).unwrap_or_default();
+        let status: RawStatus = serde_json::from_value(status).unwrap_or_default();
         let named = |name: Option<String>| name.filter(|name| !name.is_empty());
         let archiving = status.conditions.iter().flatten().find(|one| one.r#type == "ContinuousArchiving");
         let wanted = data.pointer("/spec/instances").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());

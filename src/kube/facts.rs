@@ -41,7 +41,7 @@ pub struct Right<'a> {
 pub struct DeadWebhook {
     /// The name of its configuration.
     pub configuration: String,
-    /// Its Service, `namespace/name`.
+    /// The Service that it calls, `namespace/name`.
     pub service: String,
     /// Whether it watches a kind and a namespace that are to be written, so that it is in the way.
     pub concerns_us: bool,

@@ -11,8 +11,17 @@ use kube::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::Value;
 
-use super::{ClusterRef, proxy};
+use super::proxy;
 use crate::error::{Failure, Result, failed, missing, usage};
+
+/// A cluster by a kubeconfig file and a context in it.
+#[derive(Debug, Clone, Default)]
+pub struct ClusterRef {
+    /// `None`: `$KUBECONFIG`, then `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// `None`: the current context.
+    pub context: Option<String>,
+}
 
 /// The kubeconfig of a command: the file that was named, else those of `$KUBECONFIG`, else `~/.kube/config`. Of several
 /// files those that are not there are passed over, and what an earlier one says wins, as in kubectl.

@@ -33,11 +33,12 @@ mod terminal;
 mod wait;
 
 pub use apply::{ApplyEvent, ApplyOptions, OnApply, apply};
-pub use client::{ClusterRef, Kube};
+pub use client::Kube;
 pub use delete::{DeleteEvent, OnDelete};
 pub use explain::{Problem, explain};
 pub use facts::{DeadWebhook, Right, contexts, operator_in_use};
 pub use inventory::{INVENTORY, Inventory};
+pub use kubeconfig::ClusterRef;
 pub use lease::Lock;
 pub use live::Change;
 pub use object::{Entry, ObjectRef};

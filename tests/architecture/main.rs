@@ -24,7 +24,7 @@ use krate::Crate;
 const MOST_LINES: usize = 400;
 /// How many type names a crate defines more than once, by its root. The numbers may only go down.
 const MOST_DUPLICATES: [(&str, usize); 4] =
-    [("src/lib.rs", 20), ("protocol/src/lib.rs", 0), ("web/src/main.rs", 0), ("xtask/src/main.rs", 0)];
+    [("src/lib.rs", 18), ("protocol/src/lib.rs", 0), ("web/src/main.rs", 0), ("xtask/src/main.rs", 0)];
 
 /// The workspace's root. Cargo says where it is when the test runs: the program may be another checkout's.
 fn root() -> PathBuf {

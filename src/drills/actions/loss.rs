@@ -44,9 +44,9 @@ pub struct LiveVolume {
     pub is_empty: bool,
 }
 
-/// What is known of a loss.
+/// What is known of the loss of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Loss {
+pub enum DatabaseLoss {
     /// It has not begun, or nothing shows that it has: everything stays as it is.
     NotBegun,
     /// These claims live, with what is on them: nothing of the database is lost for good.
@@ -57,28 +57,33 @@ pub enum Loss {
 
 /// Decides whether a database is lost. `recorded` is missing in a record that 8b80009 wrote: then only a database
 /// without any volume counts as lost.
-pub fn decide(recorded: Option<&RecordedDatabase>, begun: bool, live: &[LiveVolume]) -> Loss {
+pub fn decide(recorded: Option<&RecordedDatabase>, begun: bool, live: &[LiveVolume]) -> DatabaseLoss {
     let Some(recorded) = recorded else {
-        return if live.is_empty() { Loss::Complete } else { Loss::NotBegun };
+        return if live.is_empty() { DatabaseLoss::Complete } else { DatabaseLoss::NotBegun };
     };
     // A record of no volumes tells nothing of a loss.
     if !begun || recorded.volumes.is_empty() {
-        return Loss::NotBegun;
+        return DatabaseLoss::NotBegun;
     }
     let living: Vec<String> =
         recorded.volumes.iter().filter(|volume| lives(volume, live)).map(|volume| volume.claim.clone()).collect();
-    if living.is_empty() { Loss::Complete } else { Loss::Lives(living) }
+    if living.is_empty() { DatabaseLoss::Complete } else { DatabaseLoss::Lives(living) }
 }
 
 /// Decides whether an instance has lost its volume. Without a recorded one the claim under the instance's name counts,
 /// unless the operator has made it since and has not filled it.
-pub fn decide_instance(recorded: Option<&RecordedVolume>, begun: bool, instance: &str, live: &[LiveVolume]) -> Loss {
+pub fn decide_instance(
+    recorded: Option<&RecordedVolume>,
+    begun: bool,
+    instance: &str,
+    live: &[LiveVolume],
+) -> DatabaseLoss {
     let lives = match recorded {
-        Some(_) if !begun => return Loss::NotBegun,
+        Some(_) if !begun => return DatabaseLoss::NotBegun,
         Some(recorded) => lives(recorded, live),
         None => live.iter().any(|now| now.claim == instance && !now.is_leaving && !now.is_empty),
     };
-    if lives { Loss::Lives(vec![instance.to_owned()]) } else { Loss::Complete }
+    if lives { DatabaseLoss::Lives(vec![instance.to_owned()]) } else { DatabaseLoss::Complete }
 }
 
 fn lives(recorded: &RecordedVolume, live: &[LiveVolume]) -> bool {
@@ -155,22 +160,22 @@ mod tests {
     fn a_database_is_lost_only_when_its_deletion_has_begun_and_no_recorded_volume_lives() {
         let recorded = RecordedDatabase { cluster: "c".into(), volumes: vec![was("db-1", "1"), was("db-2", "2")] };
         let nothing = RecordedDatabase { cluster: "c".into(), volumes: Vec::new() };
-        let living = |names: &[&str]| Loss::Lives(names.iter().map(|&name| name.to_owned()).collect());
+        let living = |names: &[&str]| DatabaseLoss::Lives(names.iter().map(|&name| name.to_owned()).collect());
         let cases = [
-            (Some(&recorded), false, vec![now("db-1", "1"), now("db-2", "2")], Loss::NotBegun),
+            (Some(&recorded), false, vec![now("db-1", "1"), now("db-2", "2")], DatabaseLoss::NotBegun),
             // Whatever the cluster says: it was not the drill.
-            (Some(&recorded), false, vec![], Loss::NotBegun),
+            (Some(&recorded), false, vec![], DatabaseLoss::NotBegun),
             (Some(&recorded), true, vec![now("db-1", "1"), now("db-2", "2")], living(&["db-1", "db-2"])),
             (Some(&recorded), true, vec![leaving("db-1", "1"), now("db-2", "2")], living(&["db-2"])),
-            (Some(&recorded), true, vec![leaving("db-1", "1")], Loss::Complete),
+            (Some(&recorded), true, vec![leaving("db-1", "1")], DatabaseLoss::Complete),
             // Made anew by the operator.
-            (Some(&recorded), true, vec![now("db-1", "7"), now("db-3", "8")], Loss::Complete),
-            (Some(&recorded), true, vec![], Loss::Complete),
-            (Some(&nothing), true, vec![], Loss::NotBegun),
+            (Some(&recorded), true, vec![now("db-1", "7"), now("db-3", "8")], DatabaseLoss::Complete),
+            (Some(&recorded), true, vec![], DatabaseLoss::Complete),
+            (Some(&nothing), true, vec![], DatabaseLoss::NotBegun),
             // A record of 8b80009.
-            (None, false, vec![now("db-1", "1")], Loss::NotBegun),
-            (None, false, vec![leaving("db-1", "1")], Loss::NotBegun),
-            (None, false, vec![], Loss::Complete),
+            (None, false, vec![now("db-1", "1")], DatabaseLoss::NotBegun),
+            (None, false, vec![leaving("db-1", "1")], DatabaseLoss::NotBegun),
+            (None, false, vec![], DatabaseLoss::Complete),
         ];
         for (recorded, begun, live, expected) in cases {
             assert_eq!(decide(recorded, begun, &live), expected, "{recorded:?}, begun {begun}, {live:?}");
@@ -180,17 +185,17 @@ mod tests {
     #[test]
     fn an_instance_whose_recorded_volume_lives_is_never_passed_over() {
         let recorded = was("db-1", "1");
-        let lives = || Loss::Lives(vec!["db-1".into()]);
+        let lives = || DatabaseLoss::Lives(vec!["db-1".into()]);
         let empty = || LiveVolume { is_empty: true, ..now("db-1", "7") };
         let cases = [
-            (Some(&recorded), false, vec![], Loss::NotBegun),
+            (Some(&recorded), false, vec![], DatabaseLoss::NotBegun),
             (Some(&recorded), true, vec![now("db-1", "1")], lives()),
-            (Some(&recorded), true, vec![leaving("db-1", "1")], Loss::Complete),
-            (Some(&recorded), true, vec![now("db-1", "7")], Loss::Complete),
+            (Some(&recorded), true, vec![leaving("db-1", "1")], DatabaseLoss::Complete),
+            (Some(&recorded), true, vec![now("db-1", "7")], DatabaseLoss::Complete),
             (None, false, vec![now("db-1", "1")], lives()),
-            (None, false, vec![empty()], Loss::Complete),
-            (None, false, vec![leaving("db-1", "1")], Loss::Complete),
-            (None, false, vec![now("db-2", "2")], Loss::Complete),
+            (None, false, vec![empty()], DatabaseLoss::Complete),
+            (None, false, vec![leaving("db-1", "1")], DatabaseLoss::Complete),
+            (None, false, vec![now("db-2", "2")], DatabaseLoss::Complete),
         ];
         for (recorded, begun, live, expected) in cases {
             assert_eq!(decide_instance(recorded, begun, "db-1", &live), expected, "{recorded:?} {begun} {live:?}");

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     INSTANCE_CHANGE,
-    loss::{self, Loss, RecordedVolume, live_volumes},
+    loss::{self, DatabaseLoss, RecordedVolume, live_volumes},
     postgres::unfence,
     wait_until,
 };
@@ -62,7 +62,7 @@ pub async fn make_primary(target: &DrillTarget, instance: &str) -> Result<()> {
 pub struct LostPrimary<'a> {
     /// The primary before the fault.
     pub instance: &'a str,
-    /// Its volume before the fault; `None` in a record of 8b80009.
+    /// The instance's volume before the fault; `None` in a record of 8b80009.
     pub recorded: Option<&'a RecordedVolume>,
     /// Whether the volume's deletion was about to be asked for.
     pub begun: bool,
@@ -84,7 +84,7 @@ pub async fn force_failover(target: &DrillTarget, lost: &LostPrimary<'_>) -> Res
         return Ok(());
     }
     let live = live_volumes(target, &target.database.get()).await?;
-    if loss::decide_instance(lost.recorded, lost.begun, primary, &live) != Loss::Complete {
+    if loss::decide_instance(lost.recorded, lost.begun, primary, &live) != DatabaseLoss::Complete {
         return Ok(());
     }
     unfence(target).await?;
