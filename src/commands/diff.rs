@@ -22,7 +22,8 @@ pub async fn run(global: &Global, args: &StackArgs, style: Style) -> Result<u8> 
     let cx = Context::new(config, Reporter::discard())?;
     let mut objects = Vec::new();
     for part in Part::ALL {
-        objects.extend(desired::desired(&cx, part).await?);
+        let wanted = desired::desired(&cx, part).await?;
+        objects.extend(cx.inventory().await?.marked(part.name(), &wanted));
     }
     let kube = cx.kube().await?;
     let differences =

@@ -14,7 +14,7 @@ use crate::{
     desired::backup,
     drills::journal::LocalJournal,
     error::{Result, failed, usage},
-    kube::{DeleteEvent, Inventory, ObjectRef, keep_data, operator_in_use},
+    kube::{DeleteEvent, Inventory, ObjectRef, OtherStacks, keep_data, operator_in_use},
     phases::cluster,
     progress,
     ui::{self, Event, PhaseId, Reporter, Style, prompt},
@@ -83,23 +83,32 @@ fn question(cx: &Context, args: &DownArgs) -> String {
 struct Step {
     part: String,
     lines: Vec<String>,
+    /// What stays although it is on record, each with the reason.
+    kept: Vec<String>,
 }
 
 async fn plan(cx: &Context, args: &DownArgs) -> Result<Vec<Step>> {
     if args.cluster {
         let lines = cluster::deletion_plan(cx).await?;
-        let step = Step { part: "cluster".into(), lines };
+        let step = Step { part: "cluster".into(), lines, kept: Vec::new() };
         return Ok(if step.lines.is_empty() { Vec::new() } else { vec![step] });
     }
     let inventory = cx.inventory().await?;
     if args.keep_data && !inventory.entries(Part::Restored.name()).is_empty() {
         refuse_to_lose(cx).await?;
     }
+    let others = OtherStacks::read(cx.kube().await?, &cx.config.stack.namespace).await?;
     let mut steps = Vec::new();
     for part in Part::ALL.into_iter().rev().filter(|part| !(args.keep_data && *part == Part::Base)) {
-        let lines: Vec<_> = deletable(inventory, part, args).map(|object| object.to_string()).collect();
-        if !lines.is_empty() {
-            steps.push(Step { part: part.name().into(), lines });
+        let mut step = Step { part: part.name().into(), lines: Vec::new(), kept: Vec::new() };
+        for object in deletable(inventory, part, args) {
+            match others.keep(&object) {
+                Some(reason) => step.kept.push(format!("{object}: {}", reason.why())),
+                None => step.lines.push(object.to_string()),
+            }
+        }
+        if !step.lines.is_empty() || !step.kept.is_empty() {
+            steps.push(step);
         }
     }
     Ok(steps)
@@ -120,8 +129,10 @@ async fn refuse_to_lose(cx: &Context) -> Result<()> {
 
 fn show(plan: &[Step], style: Style) {
     if style.mode == ui::Mode::Json {
-        let parts: Vec<_> =
-            plan.iter().map(|step| serde_json::json!({"part": step.part, "remove": step.lines})).collect();
+        let parts: Vec<_> = plan
+            .iter()
+            .map(|step| serde_json::json!({"part": step.part, "remove": step.lines, "keep": step.kept}))
+            .collect();
         ui::out(&serde_json::json!({"event": "plan", "parts": parts}).to_string());
         return;
     }
@@ -129,6 +140,9 @@ fn show(plan: &[Step], style: Style) {
         ui::err(&format!("{}:", step.part));
         for line in &step.lines {
             ui::err(&format!("  - {line}"));
+        }
+        for line in &step.kept {
+            ui::err(&format!("  kept: {line}"));
         }
     }
 }

@@ -75,6 +75,9 @@ async fn delete_together(
             Some(live) if !live.is_ours() => {
                 on(DeleteEvent::Kept(object, "somebody else has made it anew since".into()));
             }
+            Some(live) if live.adopted => {
+                on(DeleteEvent::Kept(object, "it was there before stackctl".into()));
+            }
             Some(live) => leaving.push((object, live.uid.clone())),
         }
     }

@@ -1,7 +1,8 @@
 //! What stackctl applied, remembered in the cluster: a ConfigMap with one key for each part.
 //!
 //! Objects are recorded before they are applied, so that an interrupted run leaves nothing unknown, and
-//! struck off after they are gone. What was there before stackctl came is recorded as adopted and never deleted.
+//! struck off after they are gone. What was there before stackctl came is marked as adopted, on record and on the
+//! object itself, and never deleted; what other stacks use too is struck off and kept.
 
 use std::{
     collections::BTreeMap,
@@ -18,8 +19,9 @@ use serde_json::json;
 
 use super::{
     ApplyOptions, Change, Entry, Kube, ObjectRef, OnApply, api_error, apply,
-    delete::{self, OnDelete},
+    delete::{self, DeleteEvent, OnDelete},
     live, merge_params, post_params,
+    shared::{Keep, OtherStacks, may_be_shared},
 };
 use crate::{
     error::{Result, failed},
@@ -38,8 +40,10 @@ fn parse(found: ConfigMap, namespace: &str) -> Result<(Parts, Option<String>)> {
     let mut parts = Parts::new();
     for (part, text) in found.data.unwrap_or_default() {
         let entries = serde_json::from_str(&text).map_err(|error| {
-            failed(format!("the inventory (ConfigMap {namespace}/{INVENTORY}) is damaged at {part}: {error}"))
-                .remedy("restore the ConfigMap, or delete it and run stackctl up: it is made anew")
+            failed(format!("the inventory (ConfigMap {namespace}/{INVENTORY}) is damaged at {part}: {error}")).remedy(
+                "restore the ConfigMap from a copy; or delete it and run stackctl up, which makes it anew: what the \
+                         version before found there and had no mark of its own is then taken for stackctl's",
+            )
         })?;
         parts.insert(part, entries);
     }
@@ -145,9 +149,26 @@ impl Inventory {
         }
         let references = objects.iter().map(ObjectRef::of).collect::<Result<Vec<_>>>()?;
         self.record(part, &references).await?;
-        let changes = apply(&self.kube, objects, options, on).await?;
+        let changes = apply(&self.kube, &self.marked(part, objects), options, on).await?;
         self.prune(part, &references, options.deadline, on_delete).await?;
         Ok(changes)
+    }
+
+    /// The objects as they are applied: those of the part that are adopted carry the mark, and a namespace that is keeps
+    /// its labels, of which one decides what other people's pods may do.
+    pub fn marked(&self, part: &str, objects: &[DynamicObject]) -> Vec<DynamicObject> {
+        let adopted: Vec<Entry> = self.entries(part).into_iter().filter(|entry| entry.adopted).collect();
+        let mut objects = objects.to_vec();
+        for object in &mut objects {
+            let is = ObjectRef::of(object).is_ok_and(|it| adopted.iter().any(|entry| entry.object.same_object(&it)));
+            if is {
+                object.metadata.annotations.get_or_insert_default().insert(live::ADOPTED.into(), "true".into());
+                if object.types.as_ref().is_some_and(|types| types.api_version == "v1" && types.kind == "Namespace") {
+                    object.metadata.labels = None;
+                }
+            }
+        }
+        objects
     }
 
     /// Adds objects to a part; writes only if one is new. To be called before they are applied.
@@ -173,7 +194,8 @@ impl Inventory {
         }
         let found = live::metadata(&self.kube, &known).await?;
         for object in new {
-            let adopted = found.iter().any(|(other, live)| other.same_object(&object) && !live.is_ours());
+            let adopted =
+                found.iter().any(|(other, live)| other.same_object(&object) && (live.adopted || !live.is_ours()));
             entries.push(Entry { object, adopted });
         }
         self.write(part, entries).await
@@ -196,6 +218,7 @@ impl Inventory {
 
     /// Deletes a part's objects except those that `keep` holds on to, in the reverse of the order in which
     /// they were applied, waits until they are gone, and strikes them off. The inventory goes with its last part.
+    /// What another stack uses is struck off and stays; what another may use stays on record too.
     ///
     /// # Errors
     /// See [`Inventory::prune`].
@@ -206,10 +229,21 @@ impl Inventory {
         deadline: Instant,
         on: OnDelete<'_>,
     ) -> Result<Vec<ObjectRef>> {
-        let (kept, leaving): (Vec<Entry>, Vec<Entry>) =
+        let (mut kept, mut leaving): (Vec<Entry>, Vec<Entry>) =
             self.entries(part).into_iter().partition(|entry| keep(&entry.object));
         if leaving.is_empty() {
             return Ok(Vec::new());
+        }
+        if leaving.iter().any(|entry| may_be_shared(&entry.object, &self.namespace)) {
+            let others = OtherStacks::read(&self.kube, &self.namespace).await?;
+            leaving.retain(|entry| {
+                let Some(reason) = others.keep(&entry.object) else { return true };
+                on(DeleteEvent::Kept(entry.object.clone(), reason.why().to_owned()));
+                if matches!(reason, Keep::Unknown(_)) {
+                    kept.push(entry.clone());
+                }
+                false
+            });
         }
         let gone = delete::delete(&self.kube, &leaving, deadline, on).await?;
         self.write(part, kept).await?;

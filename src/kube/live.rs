@@ -10,6 +10,9 @@ use serde::Serialize;
 use super::{Kube, ObjectRef};
 use crate::{error::Result, names::FIELD_MANAGER};
 
+/// The annotation of an object that existed before stackctl came: it is never deleted, whatever the inventory says.
+pub(super) const ADOPTED: &str = "stackctl/adopted";
+
 /// Requests at the same time.
 const CONCURRENCY: usize = 8;
 
@@ -33,6 +36,8 @@ pub(super) struct Live {
     generation: Option<i64>,
     /// When stackctl last changed something, and which fields it owns.
     own: Option<(Option<Time>, Option<FieldsV1>)>,
+    /// Whether it carries the mark of what existed before stackctl came.
+    pub adopted: bool,
 }
 
 impl Live {
@@ -47,6 +52,7 @@ impl Live {
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
             generation: metadata.generation,
             own: own.map(|entry| (entry.time.clone(), entry.fields_v1.clone())),
+            adopted: metadata.annotations.as_ref().is_some_and(|all| all.contains_key(ADOPTED)),
         }
     }
 
@@ -167,6 +173,7 @@ mod tests {
             resource_version: version.into(),
             generation: Some(generation),
             own: Some((Some(time), None)),
+            adopted: false,
         }
     }
 

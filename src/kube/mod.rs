@@ -29,6 +29,7 @@ pub mod pods;
 mod proxy;
 mod readiness;
 mod scale;
+mod shared;
 mod terminal;
 mod wait;
 
@@ -45,4 +46,5 @@ pub use object::{Entry, ObjectRef};
 pub use params::{merge_params, post_params};
 pub use readiness::{Readiness, is_ready, readiness};
 pub use scale::scale;
+pub use shared::{Keep, OtherStacks};
 pub use wait::{OnWait, WaitEvent, wait_ready};

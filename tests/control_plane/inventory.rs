@@ -162,3 +162,70 @@ async fn databases_change_places_in_one_write_and_neither_is_pruned() {
     let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
     assert_eq!(inventory.database().as_deref(), Some("first"));
 }
+
+#[tokio::test]
+async fn what_another_stack_uses_goes_with_its_last_user() {
+    let (a, b) = (sandbox("shared-a").await, sandbox("shared-b").await);
+    let role = |name: &str| {
+        let text = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+                          "metadata": {"name": name}, "rules": []});
+        serde_json::from_value::<kube::api::DynamicObject>(text).unwrap()
+    };
+    let named = |name: &str| ObjectRef::cluster("rbac.authorization.k8s.io/v1", "ClusterRole", name);
+    let (both, alone) = (role("stackctl-test-both"), role("stackctl-test-alone"));
+    let of_a = Inventory::load(&a.kube, &a.namespace).await.unwrap();
+    let of_b = Inventory::load(&b.kube, &b.namespace).await.unwrap();
+    of_a.apply("backup", std::slice::from_ref(&both), options(), &|_| {}, &|_| {}).await.unwrap();
+    of_b.apply("backup", &[both, alone], options(), &|_| {}, &|_| {}).await.unwrap();
+
+    let kept = Mutex::new(Vec::new());
+    let on = |event: DeleteEvent| {
+        if let DeleteEvent::Kept(object, why) = event {
+            kept.lock().unwrap().push((object.name, why));
+        }
+    };
+    of_b.delete("backup", &|_| false, soon(), &on).await.unwrap();
+    let why = format!("the stack in {} also uses it", a.namespace);
+    assert_eq!(*kept.lock().unwrap(), [("stackctl-test-both".to_owned(), why)]);
+    assert!(a.get(&named("stackctl-test-both")).await.is_some(), "the other stack was disarmed");
+    assert!(a.get(&named("stackctl-test-alone")).await.is_none());
+    assert!(of_b.entries("backup").is_empty(), "it is no user any more");
+
+    of_a.delete("backup", &|_| false, soon(), &on).await.unwrap();
+    assert!(a.get(&named("stackctl-test-both")).await.is_none(), "it goes with its last user");
+}
+
+#[tokio::test]
+async fn what_was_adopted_is_kept_when_the_inventory_was_lost_and_made_anew() {
+    let sandbox = sandbox("adopted-lost").await;
+    create(&sandbox.kube, serde_json::to_value(sandbox.object("v1", "ConfigMap", "old", json!({}))).unwrap()).await;
+    let objects = [sandbox.config_map("old", "1"), sandbox.config_map("new", "1")];
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    inventory.apply("web", &objects, options(), &|_| {}, &|_| {}).await.unwrap();
+
+    let map = sandbox.reference("v1", "ConfigMap", INVENTORY);
+    sandbox.kube.api(&map).await.unwrap().delete(INVENTORY, &kube::api::DeleteParams::default()).await.unwrap();
+    let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+    let version = async || sandbox.get(&sandbox.reference("v1", "ConfigMap", "old")).await.unwrap().metadata;
+    let before = version().await.resource_version;
+    inventory.apply("web", &objects, options(), &|_| {}, &|_| {}).await.unwrap();
+    assert_eq!(version().await.resource_version, before, "the mark is written once");
+    inventory.delete("web", &|_| false, soon(), &|_| {}).await.unwrap();
+    assert!(sandbox.get(&sandbox.reference("v1", "ConfigMap", "old")).await.is_some(), "it was somebody else's");
+    assert!(sandbox.get(&sandbox.reference("v1", "ConfigMap", "new")).await.is_none());
+}
+
+#[tokio::test]
+async fn a_namespace_that_was_there_keeps_its_labels_and_stays() {
+    const LEVEL: &str = "pod-security.kubernetes.io/enforce";
+    let kube = control_plane().connect().await;
+    let namespace = |level: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "was-there", "labels": {LEVEL: level}}});
+    create(&kube, namespace("privileged")).await;
+    let wanted: kube::api::DynamicObject = serde_json::from_value(namespace("restricted")).unwrap();
+    let inventory = Inventory::load(&kube, "was-there").await.unwrap();
+    inventory.apply("base", &[wanted], options(), &|_| {}, &|_| {}).await.unwrap();
+    inventory.delete("base", &|_| false, soon(), &|_| {}).await.unwrap();
+    let found = kube.get(&ObjectRef::cluster("v1", "Namespace", "was-there")).await.unwrap().unwrap();
+    assert_eq!(found.metadata.labels.unwrap()[LEVEL], "privileged");
+    assert!(found.metadata.deletion_timestamp.is_none());
+}
