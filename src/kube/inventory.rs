@@ -18,18 +18,16 @@ use kube::{
 use serde_json::json;
 
 use super::{
-    ApplyOptions, Change, Entry, Kube, ObjectRef, OnApply, api_error, apply,
+    ApplyOptions, Change, Entry, INVENTORY, Kube, ObjectRef, OnApply, api_error, apply,
     delete::{self, DeleteEvent, OnDelete},
     live, merge_params, post_params,
-    shared::{Keep, OtherStacks, may_be_shared},
+    shared::{KeepReason, OtherStacks, may_be_shared},
 };
 use crate::{
     error::{Result, failed},
     names::{APP_NAME, FIELD_MANAGER, MANAGED_BY},
 };
 
-/// The ConfigMap's name.
-pub const INVENTORY: &str = "stackctl-inventory";
 /// Its annotation with the name of the Cluster that the app uses, where that is not the one of the manifests.
 const DATABASE: &str = "stackctl/database";
 
@@ -239,7 +237,7 @@ impl Inventory {
             leaving.retain(|entry| {
                 let Some(reason) = others.keep(&entry.object) else { return true };
                 on(DeleteEvent::Kept(entry.object.clone(), reason.why().to_owned()));
-                if matches!(reason, Keep::Unknown(_)) {
+                if matches!(reason, KeepReason::Unknown(_)) {
                     kept.push(entry.clone());
                 }
                 false

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, failed};
 
+/// The name of the ConfigMap that is the inventory.
+pub const INVENTORY: &str = "stackctl-inventory";
+
 /// Names one object: kind, namespace and name. Two references are equal when they name the same object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -3,7 +3,10 @@
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, api::ListParams};
 
-use super::{Entry, INVENTORY, Kube, ObjectRef};
+use super::{
+    Kube,
+    object::{Entry, INVENTORY, ObjectRef},
+};
 use crate::{error::Result, names::APP_NAME};
 
 /// The other stacks of a cluster and what each of them has on record.
@@ -17,7 +20,7 @@ pub struct OtherStacks {
 
 /// Why an object is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Keep {
+pub enum KeepReason {
     /// Other stacks use it; the text names them.
     Used(String),
     /// It is not known whether another stack uses it; the text says why.
@@ -64,7 +67,7 @@ impl OtherStacks {
     }
 
     /// Why `object` is not to be removed with the stack; `None`: it is that stack's alone.
-    pub fn keep(&self, object: &ObjectRef) -> Option<Keep> {
+    pub fn keep(&self, object: &ObjectRef) -> Option<KeepReason> {
         if !may_be_shared(object, &self.namespace) {
             return None;
         }
@@ -72,20 +75,20 @@ impl OtherStacks {
         let users: Vec<&str> =
             self.stacks.iter().filter(|(_, entries)| uses(entries)).map(|(stack, _)| stack.as_str()).collect();
         if !users.is_empty() {
-            return Some(Keep::Used(match users.as_slice() {
+            return Some(KeepReason::Used(match users.as_slice() {
                 [one] => format!("the stack in {one} also uses it"),
                 _ => format!("the stacks in {} also use it", users.join(", ")),
             }));
         }
-        self.unknown.clone().map(Keep::Unknown)
+        self.unknown.clone().map(KeepReason::Unknown)
     }
 }
 
-impl Keep {
+impl KeepReason {
     /// The reason, for people.
     pub fn why(&self) -> &str {
         match self {
-            Keep::Used(why) | Keep::Unknown(why) => why,
+            KeepReason::Used(why) | KeepReason::Unknown(why) => why,
         }
     }
 }
@@ -136,8 +139,10 @@ mod tests {
     #[test]
     fn what_may_be_shared_is_kept_while_it_is_not_known_who_uses_it() {
         let crd = ObjectRef::cluster("apiextensions.k8s.io/v1", "CustomResourceDefinition", "x");
-        assert!(matches!(of(&[], Some("forbidden")).keep(&crd), Some(Keep::Unknown(_))));
-        assert!(matches!(of(&[("b", "?")], None).keep(&crd), Some(Keep::Unknown(why)) if why.contains("damaged")));
+        assert!(matches!(of(&[], Some("forbidden")).keep(&crd), Some(KeepReason::Unknown(_))));
+        assert!(
+            matches!(of(&[("b", "?")], None).keep(&crd), Some(KeepReason::Unknown(why)) if why.contains("damaged"))
+        );
         for own in [ObjectRef::cluster("v1", "Namespace", "a"), ObjectRef::namespaced("v1", "Secret", "a", "plugin")] {
             assert_eq!(of(&[], Some("forbidden")).keep(&own), None, "{own}");
         }
