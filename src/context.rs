@@ -167,7 +167,7 @@ impl Context {
 }
 
 /// The Lease's name.
-const LOCK: &str = "stackctl";
+pub(crate) const LOCK: &str = "stackctl";
 
 /// Who holds the lock, for whoever is refused: `user@host, process 123`.
 fn holder() -> String {

@@ -6,6 +6,11 @@ pub const FIELD_MANAGER: &str = "stackctl";
 /// The field manager of the changes that a drill makes.
 pub const DRILL_MANAGER: &str = "stackctl-drill";
 
+/// The ConfigMap with the record of a running drill.
+pub const DRILL_RECORD: &str = "stackctl-drill";
+/// CloudNativePG's annotation that stops PostgreSQL on the instances that it names.
+pub const FENCING: &str = "cnpg.io/fencedInstances";
+
 /// The label that says which program manages an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The label with an object's name, by which pods are selected.

@@ -11,6 +11,7 @@ use crate::{
     kube::{DeadWebhook, ObjectRef, Right},
     monitoring::{FULL_REMEDY, Overview},
     names::{MONITORING_NAMESPACE, OPERATOR_NAMESPACE},
+    status::leftovers::Leftovers,
     tools::profile::{self, Found},
 };
 
@@ -48,8 +49,20 @@ pub const CHECKS: &[Check] = &[
     check(CLUSTER, "storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
     check(CLUSTER, "metrics", "metrics API", Before::Never, API, |cx| metrics(cx).boxed()),
     check(CLUSTER, "monitoring", "monitoring", Before::Never, API, |cx| monitoring(cx).boxed()),
+    check(CLUSTER, "drill", "interrupted drill", Before::Never, API, |cx| leftovers(cx).boxed()),
     check(CLUSTER, "webhooks", "admission webhooks", Before::Foreign, API, |cx| webhooks(cx).boxed()),
 ];
+
+async fn leftovers(cx: &Context) -> Result<Outcome> {
+    if let Some(outcome) = not_yet(cx)? {
+        return Ok(outcome);
+    }
+    let left = Leftovers::read(cx.kube().await?, &cx.config.stack.namespace, &cx.database().await?).await?;
+    Ok(match left.describe() {
+        Some(told) => Outcome::failed(told).remedy("stackctl up"),
+        None => Outcome::ok("none, and no instance is fenced"),
+    })
+}
 
 /// Of a cluster that is still to be made nothing can be told.
 fn not_yet(cx: &Context) -> Result<Option<Outcome>> {

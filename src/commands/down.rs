@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::{interruptible, up::local_lock};
+use super::{interruptible, leftovers, up::local_lock};
 use crate::{
     assets::Part,
     backup::restored,
@@ -171,6 +171,7 @@ async fn remove(cx: &Context, args: &DownArgs) -> Result<()> {
     if args.cluster {
         return in_phase(cx, PhaseId::Cluster, "Delete the minikube cluster", remove_cluster(cx)).await;
     }
+    leftovers::undo_first(cx).await?;
     cx.lock().await?;
     for part in Part::ALL.into_iter().rev() {
         match part {

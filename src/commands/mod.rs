@@ -9,6 +9,7 @@ mod down;
 mod drill_history;
 mod failover_drill;
 mod grafana;
+mod leftovers;
 mod load;
 mod logs;
 mod man;

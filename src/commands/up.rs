@@ -4,7 +4,7 @@ use std::{fs::File, time::Instant};
 
 use anyhow::Context as _;
 
-use super::interruptible;
+use super::{interruptible, leftovers};
 use crate::{
     assets::Part,
     backup::STORE,
@@ -53,7 +53,11 @@ async fn up(config: Config, args: &UpArgs, reporter: Reporter, began: Instant) -
         return interruptible(phases::plan(&cx, &phases)).await;
     }
     let _lock = local_lock(&cx.config)?;
-    let work = cx.until_deadline("stackctl up", phases::run(&cx, &phases));
+    let work = async {
+        leftovers::undo_first(&cx).await?;
+        phases::run(&cx, &phases).await
+    };
+    let work = cx.until_deadline("stackctl up", work);
     let outcome = interruptible(work).await;
     cx.unlock().await;
     finish(&cx, began, outcome.as_ref().err()).await;

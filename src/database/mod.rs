@@ -3,6 +3,7 @@
 mod overview;
 mod quorum;
 mod replication;
+pub mod settings;
 mod sql;
 mod wal;
 

@@ -102,7 +102,10 @@ pub enum Undo {
 impl Undo {
     /// Whether undoing takes minutes: an instance is made anew, or a database.
     pub fn is_slow(&self) -> bool {
-        matches!(self, Undo::BoundedVolume { .. } | Undo::ForceFailover { .. } | Undo::Restore { .. })
+        matches!(
+            self,
+            Undo::BoundedVolume { .. } | Undo::ForceFailover { .. } | Undo::Restore { .. } | Undo::Synchronous { .. }
+        )
     }
 
     /// Says what undoing does, for people.

@@ -104,6 +104,16 @@ impl Lock {
         Err(failed(format!("cannot {doing}: others write it all the time")).remedy("run the same command again").into())
     }
 
+    /// Tells whether somebody holds the Lease `name` in `namespace`, as far as its times tell.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn is_held(kube: &Kube, namespace: &str, name: &str) -> Result<bool> {
+        let api: Api<Lease> = Api::namespaced(kube.client(), namespace);
+        let found = kube.call("look at the lock", || api.get_opt(name)).await?;
+        Ok(found.is_some_and(|found| fresh(&found)))
+    }
+
     fn holding(kube: &Kube, namespace: &str, name: &str, lease: Lease, lost: watch::Sender<Option<String>>) -> Lock {
         let written = Arc::new(Mutex::new(lease));
         let api: Api<Lease> = Api::namespaced(kube.client(), namespace);

@@ -9,7 +9,10 @@ use futures::future::BoxFuture;
 use super::{Phase, bucket};
 use crate::{
     context::Context,
-    database,
+    database::{
+        self,
+        settings::{self, SynchronousSetting},
+    },
     error::{Result, failed, timed_out},
     ui::PhaseId,
 };
@@ -17,6 +20,8 @@ use crate::{
 /// How long the operator may not know which standbys confirm commits: it loses sight of them for some seconds after
 /// every change of the database's configuration, the last one being that all instances are there.
 const KNOWS_WITHIN: Duration = Duration::from_secs(60);
+/// The time after which a quorum that is not known is asked for again.
+const TOUCH_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Checks the running stack from the outside.
@@ -41,6 +46,10 @@ impl Phase for Verify {
             let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
             let (answer, replication) =
                 tokio::try_join!(ask_app(cx, namespace), database::Replication::read(kube, namespace, &cluster))?;
+            let mut replication = replication;
+            if cure(cx, namespace, &cluster).await? {
+                replication = database::Replication::read(kube, namespace, &cluster).await?;
+            }
             if replication.synchronous() == 0 {
                 return Err(failed("no standby confirms commits: synchronous replication is not active")
                     .remedy("stackctl status shows each instance; stackctl logs database says why")
@@ -63,9 +72,36 @@ impl Phase for Verify {
     }
 }
 
+/// Has a primary that runs with other synchronous standbys than its file names read the file; returns whether it was so.
+async fn cure(cx: &Context, namespace: &str, cluster: &str) -> Result<bool> {
+    let kube = cx.kube().await?;
+    let primary = database::primary(kube, namespace, cluster).await?;
+    if !SynchronousSetting::read(kube, namespace, &primary).await?.is_stale() {
+        return Ok(false);
+    }
+    cx.doing(PhaseId::Verify, format!("having {primary} read its configuration again"));
+    settings::refresh(kube, namespace, cluster, &primary).await?;
+    let until = Instant::now() + KNOWS_WITHIN;
+    loop {
+        let setting = SynchronousSetting::read(kube, namespace, &primary).await?;
+        let confirming = database::Replication::read(kube, namespace, cluster).await?.synchronous();
+        if !setting.is_stale() && (confirming > 0 || setting.file.is_empty()) {
+            return Ok(true);
+        }
+        if Instant::now() > until {
+            let why = "no standby confirms commits, though the configuration asks for it";
+            return Err(timed_out(format!("{why}: that did not change within {KNOWS_WITHIN:?}"))
+                .remedy("stackctl logs operator and stackctl logs database say why")
+                .into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Waits until the operator would promote a standby, were the primary lost now.
 async fn promotable(cx: &Context, namespace: &str, cluster: &str) -> Result<()> {
     let (kube, until) = (cx.kube().await?, Instant::now() + KNOWS_WITHIN);
+    let mut touched = Instant::now();
     loop {
         let primary = database::primary(kube, namespace, cluster).await?;
         if database::quorum_is_known(kube, namespace, cluster, &primary).await? {
@@ -76,6 +112,11 @@ async fn promotable(cx: &Context, namespace: &str, cluster: &str) -> Result<()> 
             return Err(timed_out(format!("{why}: that did not change within {KNOWS_WITHIN:?}"))
                 .remedy("stackctl logs operator and stackctl logs database say why")
                 .into());
+        }
+        // Whoever writes it down may have missed the last change: it is made to look again.
+        if touched.elapsed() > TOUCH_EVERY {
+            settings::refresh(kube, namespace, cluster, &primary).await?;
+            touched = Instant::now();
         }
         cx.doing(PhaseId::Verify, "the operator is yet to know which standbys confirm commits");
         tokio::time::sleep(LOOK_EVERY).await;

@@ -1,6 +1,7 @@
 //! The health of every part, read from the cluster in a handful of requests made side by side.
 
 mod backups;
+pub mod leftovers;
 mod parts;
 mod text;
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     context::Context,
-    database::{self, Overview, Standby},
+    database::{self, Overview, Standby, settings::SynchronousSetting},
     error::Result,
 };
 
@@ -85,7 +86,7 @@ impl Report {
 pub async fn read(cx: &Context) -> Result<Report> {
     let kube = cx.kube().await?;
     let (namespace, name) = (&cx.config.stack.namespace, cx.database().await?);
-    let (cluster, operator, database, metrics, web, volumes, backups, monitoring) = tokio::join!(
+    let (cluster, operator, database, metrics, web, volumes, backups, monitoring, left) = tokio::join!(
         parts::cluster(kube),
         parts::operator(kube),
         database(cx, &name),
@@ -94,6 +95,7 @@ pub async fn read(cx: &Context) -> Result<Report> {
         parts::volumes(kube, namespace, &name),
         backups::backups(kube, namespace, &name),
         parts::monitoring(kube),
+        leftovers::Leftovers::read(kube, namespace, &name),
     );
     let (database, instances) = database;
     let lines = [
@@ -106,8 +108,14 @@ pub async fn read(cx: &Context) -> Result<Report> {
         ("web", web),
         ("monitoring", monitoring),
     ];
+    let left = match left.map(|left| left.describe()) {
+        Ok(Some(told)) => Some(("drill", Ok((Health::Unhealthy, told)))),
+        Ok(None) => None,
+        Err(error) => Some(("drill", Err(error))),
+    };
     let parts = lines
         .into_iter()
+        .chain(left)
         .map(|(part, outcome)| {
             let (health, detail) = outcome.unwrap_or_else(|error| (Health::Unhealthy, crate::error::one_line(&error)));
             Line { part: part.into(), health, detail }
@@ -126,13 +134,14 @@ async fn database(cx: &Context, cluster: &str) -> (Verdict, Vec<Member>) {
         let pods = parts::instances(kube, namespace, cluster).await?;
         // Without a primary there is nobody to ask: the overview says so already.
         let primary = overview.primary.as_deref().unwrap_or_default();
-        let (replication, quorum) = tokio::join!(
+        let (replication, quorum, setting) = tokio::join!(
             database::Replication::read(kube, namespace, cluster),
             database::quorum_is_known(kube, namespace, cluster, primary),
+            SynchronousSetting::read(kube, namespace, primary),
         );
-        Ok::<_, anyhow::Error>((overview, pods, replication, quorum?))
+        Ok::<_, anyhow::Error>((overview, pods, replication, quorum?, setting.is_ok_and(|setting| setting.is_stale())))
     };
-    let (overview, pods, replication, quorum) = match read.await {
+    let (overview, pods, replication, quorum, stale) = match read.await {
         Ok(read) => read,
         Err(error) => return (Err(error), Vec::new()),
     };
@@ -152,13 +161,14 @@ async fn database(cx: &Context, cluster: &str) -> (Verdict, Vec<Member>) {
         .collect();
     let verdict = replication.map_or_else(
         |error| (Health::Unhealthy, format!("{}; {}", overview.describe(), crate::error::one_line(&error))),
-        |replication| judge(&overview, replication.synchronous(), quorum),
+        |replication| judge(&overview, replication.synchronous(), quorum, stale),
     );
     (Ok(verdict), members)
 }
 
 /// `quorum`: whether the operator knows which standbys confirm commits.
-fn judge(overview: &Overview, synchronous: usize, quorum: bool) -> (Health, String) {
+/// `stale`: whether the primary runs with other synchronous standbys than its configuration file names.
+fn judge(overview: &Overview, synchronous: usize, quorum: bool, stale: bool) -> (Health, String) {
     let mut detail = format!("{}, {synchronous} synchronous standbys, {}", overview.describe(), overview.phase);
     if !quorum {
         detail.push_str(
@@ -166,9 +176,15 @@ fn judge(overview: &Overview, synchronous: usize, quorum: bool) -> (Health, Stri
              a few seconds after a change; if not, stackctl logs operator and stackctl logs database say why)",
         );
     }
+    if stale {
+        detail.push_str(
+            "; the primary has never reloaded its configuration file: it runs with another synchronous_standby_names \
+             (stackctl up has it reloaded)",
+        );
+    }
     let health = if overview.primary.is_none() || synchronous == 0 {
         Health::Unhealthy
-    } else if overview.healthy() && quorum {
+    } else if overview.healthy() && quorum && !stale {
         Health::Healthy
     } else {
         Health::Degraded
@@ -202,14 +218,17 @@ mod tests {
 
     #[test]
     fn a_missing_instance_degrades_and_no_synchronous_standby_is_unhealthy() {
-        assert_eq!(judge(&overview(3), 2, true).0, Health::Healthy);
-        assert_eq!(judge(&overview(2), 1, true).0, Health::Degraded);
-        assert_eq!(judge(&overview(3), 0, true).0, Health::Unhealthy);
+        assert_eq!(judge(&overview(3), 2, true, false).0, Health::Healthy);
+        assert_eq!(judge(&overview(2), 1, true, false).0, Health::Degraded);
+        assert_eq!(judge(&overview(3), 0, true, false).0, Health::Unhealthy);
     }
 
     #[test]
     fn an_operator_that_would_promote_nobody_degrades() {
-        let (health, detail) = judge(&overview(3), 2, false);
+        let (health, detail) = judge(&overview(3), 2, true, true);
+        assert_eq!(health, Health::Degraded);
+        assert!(detail.contains("never reloaded"), "{detail}");
+        let (health, detail) = judge(&overview(3), 2, false, false);
         assert_eq!(health, Health::Degraded);
         assert!(detail.contains("nobody would be promoted now"), "{detail}");
     }

@@ -46,7 +46,7 @@ pub struct LiveVolume {
 
 /// What is known of the loss of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DatabaseLoss {
+pub enum LossState {
     /// It has not begun, or nothing shows that it has: everything stays as it is.
     NotBegun,
     /// These claims live, with what is on them: nothing of the database is lost for good.
@@ -57,17 +57,17 @@ pub enum DatabaseLoss {
 
 /// Decides whether a database is lost. `recorded` is missing in a record that 8b80009 wrote: then only a database
 /// without any volume counts as lost.
-pub fn decide(recorded: Option<&RecordedDatabase>, begun: bool, live: &[LiveVolume]) -> DatabaseLoss {
+pub fn decide(recorded: Option<&RecordedDatabase>, begun: bool, live: &[LiveVolume]) -> LossState {
     let Some(recorded) = recorded else {
-        return if live.is_empty() { DatabaseLoss::Complete } else { DatabaseLoss::NotBegun };
+        return if live.is_empty() { LossState::Complete } else { LossState::NotBegun };
     };
     // A record of no volumes tells nothing of a loss.
     if !begun || recorded.volumes.is_empty() {
-        return DatabaseLoss::NotBegun;
+        return LossState::NotBegun;
     }
     let living: Vec<String> =
         recorded.volumes.iter().filter(|volume| lives(volume, live)).map(|volume| volume.claim.clone()).collect();
-    if living.is_empty() { DatabaseLoss::Complete } else { DatabaseLoss::Lives(living) }
+    if living.is_empty() { LossState::Complete } else { LossState::Lives(living) }
 }
 
 /// Decides whether an instance has lost its volume. Without a recorded one the claim under the instance's name counts,
@@ -77,13 +77,13 @@ pub fn decide_instance(
     begun: bool,
     instance: &str,
     live: &[LiveVolume],
-) -> DatabaseLoss {
+) -> LossState {
     let lives = match recorded {
-        Some(_) if !begun => return DatabaseLoss::NotBegun,
+        Some(_) if !begun => return LossState::NotBegun,
         Some(recorded) => lives(recorded, live),
         None => live.iter().any(|now| now.claim == instance && !now.is_leaving && !now.is_empty),
     };
-    if lives { DatabaseLoss::Lives(vec![instance.to_owned()]) } else { DatabaseLoss::Complete }
+    if lives { LossState::Lives(vec![instance.to_owned()]) } else { LossState::Complete }
 }
 
 fn lives(recorded: &RecordedVolume, live: &[LiveVolume]) -> bool {
@@ -160,22 +160,22 @@ mod tests {
     fn a_database_is_lost_only_when_its_deletion_has_begun_and_no_recorded_volume_lives() {
         let recorded = RecordedDatabase { cluster: "c".into(), volumes: vec![was("db-1", "1"), was("db-2", "2")] };
         let nothing = RecordedDatabase { cluster: "c".into(), volumes: Vec::new() };
-        let living = |names: &[&str]| DatabaseLoss::Lives(names.iter().map(|&name| name.to_owned()).collect());
+        let living = |names: &[&str]| LossState::Lives(names.iter().map(|&name| name.to_owned()).collect());
         let cases = [
-            (Some(&recorded), false, vec![now("db-1", "1"), now("db-2", "2")], DatabaseLoss::NotBegun),
+            (Some(&recorded), false, vec![now("db-1", "1"), now("db-2", "2")], LossState::NotBegun),
             // Whatever the cluster says: it was not the drill.
-            (Some(&recorded), false, vec![], DatabaseLoss::NotBegun),
+            (Some(&recorded), false, vec![], LossState::NotBegun),
             (Some(&recorded), true, vec![now("db-1", "1"), now("db-2", "2")], living(&["db-1", "db-2"])),
             (Some(&recorded), true, vec![leaving("db-1", "1"), now("db-2", "2")], living(&["db-2"])),
-            (Some(&recorded), true, vec![leaving("db-1", "1")], DatabaseLoss::Complete),
+            (Some(&recorded), true, vec![leaving("db-1", "1")], LossState::Complete),
             // Made anew by the operator.
-            (Some(&recorded), true, vec![now("db-1", "7"), now("db-3", "8")], DatabaseLoss::Complete),
-            (Some(&recorded), true, vec![], DatabaseLoss::Complete),
-            (Some(&nothing), true, vec![], DatabaseLoss::NotBegun),
+            (Some(&recorded), true, vec![now("db-1", "7"), now("db-3", "8")], LossState::Complete),
+            (Some(&recorded), true, vec![], LossState::Complete),
+            (Some(&nothing), true, vec![], LossState::NotBegun),
             // A record of 8b80009.
-            (None, false, vec![now("db-1", "1")], DatabaseLoss::NotBegun),
-            (None, false, vec![leaving("db-1", "1")], DatabaseLoss::NotBegun),
-            (None, false, vec![], DatabaseLoss::Complete),
+            (None, false, vec![now("db-1", "1")], LossState::NotBegun),
+            (None, false, vec![leaving("db-1", "1")], LossState::NotBegun),
+            (None, false, vec![], LossState::Complete),
         ];
         for (recorded, begun, live, expected) in cases {
             assert_eq!(decide(recorded, begun, &live), expected, "{recorded:?}, begun {begun}, {live:?}");
@@ -185,17 +185,17 @@ mod tests {
     #[test]
     fn an_instance_whose_recorded_volume_lives_is_never_passed_over() {
         let recorded = was("db-1", "1");
-        let lives = || DatabaseLoss::Lives(vec!["db-1".into()]);
+        let lives = || LossState::Lives(vec!["db-1".into()]);
         let empty = || LiveVolume { is_empty: true, ..now("db-1", "7") };
         let cases = [
-            (Some(&recorded), false, vec![], DatabaseLoss::NotBegun),
+            (Some(&recorded), false, vec![], LossState::NotBegun),
             (Some(&recorded), true, vec![now("db-1", "1")], lives()),
-            (Some(&recorded), true, vec![leaving("db-1", "1")], DatabaseLoss::Complete),
-            (Some(&recorded), true, vec![now("db-1", "7")], DatabaseLoss::Complete),
+            (Some(&recorded), true, vec![leaving("db-1", "1")], LossState::Complete),
+            (Some(&recorded), true, vec![now("db-1", "7")], LossState::Complete),
             (None, false, vec![now("db-1", "1")], lives()),
-            (None, false, vec![empty()], DatabaseLoss::Complete),
-            (None, false, vec![leaving("db-1", "1")], DatabaseLoss::Complete),
-            (None, false, vec![now("db-2", "2")], DatabaseLoss::Complete),
+            (None, false, vec![empty()], LossState::Complete),
+            (None, false, vec![leaving("db-1", "1")], LossState::Complete),
+            (None, false, vec![now("db-2", "2")], LossState::Complete),
         ];
         for (recorded, begun, live, expected) in cases {
             assert_eq!(decide_instance(recorded, begun, "db-1", &live), expected, "{recorded:?} {begun} {live:?}");

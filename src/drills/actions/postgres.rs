@@ -14,8 +14,8 @@ use crate::{
     names::POSTGRES,
 };
 
-/// The annotation that stops PostgreSQL on instances.
-pub const FENCING: &str = "cnpg.io/fencedInstances";
+pub use crate::names::FENCING;
+
 /// How long a command in an instance's container may take.
 const COMMAND: Duration = Duration::from_secs(15);
 

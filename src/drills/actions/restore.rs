@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::loss::{self, DatabaseLoss, RecordedDatabase, live_volumes};
+use super::loss::{self, LossState, RecordedDatabase, live_volumes};
 use crate::{
     backup::{Store, Target, base},
     config::Config,
@@ -63,7 +63,7 @@ pub struct LostDatabase<'a> {
 
 impl LostDatabase<'_> {
     /// Decides by the volumes that there are now.
-    async fn decide(&self, target: &DrillTarget) -> Result<DatabaseLoss> {
+    async fn decide(&self, target: &DrillTarget) -> Result<LossState> {
         Ok(loss::decide(self.recorded, self.begun, &live_volumes(target, self.database).await?))
     }
 }
@@ -83,10 +83,10 @@ pub async fn restore(
 ) -> Result<()> {
     let LostDatabase { database, name, .. } = *lost;
     match lost.decide(target).await? {
-        DatabaseLoss::NotBegun => return Ok(()),
-        DatabaseLoss::Lives(_) if target.database.get() != database || serves(target).await => return Ok(()),
-        DatabaseLoss::Lives(volumes) => return Err(still_lives(database, &volumes).into()),
-        DatabaseLoss::Complete => {}
+        LossState::NotBegun => return Ok(()),
+        LossState::Lives(_) if target.database.get() != database || serves(target).await => return Ok(()),
+        LossState::Lives(volumes) => return Err(still_lives(database, &volumes).into()),
+        LossState::Complete => {}
     }
     let cx = Context::new(config.clone(), Reporter::discard())?;
     let deadline = Instant::now() + BACK_WITHIN;
@@ -109,7 +109,7 @@ pub async fn restore(
     on_step(format!("the app uses {name}, {:.0} s after it was told to", promoted.paused.as_secs_f64()));
     target.database.set(name);
     // Minutes have passed since it was decided: once more, before what is left is removed for good.
-    if lost.decide(target).await? != DatabaseLoss::Complete {
+    if lost.decide(target).await? != LossState::Complete {
         on_step(format!("{database} is kept: it has volumes that were not destroyed"));
         return Ok(());
     }

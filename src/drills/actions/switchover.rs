@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     INSTANCE_CHANGE,
-    loss::{self, DatabaseLoss, RecordedVolume, live_volumes},
+    loss::{self, LossState, RecordedVolume, live_volumes},
     postgres::unfence,
     wait_until,
 };
@@ -84,7 +84,7 @@ pub async fn force_failover(target: &DrillTarget, lost: &LostPrimary<'_>) -> Res
         return Ok(());
     }
     let live = live_volumes(target, &target.database.get()).await?;
-    if loss::decide_instance(lost.recorded, lost.begun, primary, &live) != DatabaseLoss::Complete {
+    if loss::decide_instance(lost.recorded, lost.begun, primary, &live) != LossState::Complete {
         return Ok(());
     }
     unfence(target).await?;

@@ -16,8 +16,7 @@ use crate::{
     names::DRILL_MANAGER,
 };
 
-/// The ConfigMap's name.
-const NAME: &str = "stackctl-drill";
+use crate::names::DRILL_RECORD as NAME;
 /// The record's key in it.
 const KEY: &str = "drill";
 

@@ -15,12 +15,14 @@ pub use local::LocalJournal;
 
 use super::{
     final_state,
+    preconditions::{count_streaming_standbys, quorum_is_known},
     prober::pod,
     target::DrillTarget,
     undo::{self, Undo, undo_latest_first},
 };
 use crate::{
     config::Config,
+    database::settings::{self, SynchronousSetting},
     error::{Result, failed},
     poll::until_ok,
     ui::{Event, PhaseId, Reporter},
@@ -30,6 +32,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The time within which a server that is there tells which cluster it is.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// The time that a reload takes to be seen.
+const AFTER_A_RELOAD: Duration = Duration::from_secs(5);
 /// The time between one try and the next.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -156,9 +160,35 @@ impl Journal {
         Ok(Some(record))
     }
 
+    /// Checks that what was undone has had its effect: that it was asked for is not enough. A primary that has not read its
+    /// file again is made to.
+    async fn check_effects(&self, record: &DrillRecord) -> Result<()> {
+        let asked = |wanted: fn(&Undo) -> bool| record.undo.iter().any(wanted);
+        if !asked(|change| matches!(change, Undo::Synchronous { .. } | Undo::Unfence)) {
+            return Ok(());
+        }
+        let target = &self.target;
+        let (status, database) = (target.status().await?, target.database.get());
+        let primary = status.settled_primary().context("the database has no primary that stays")?.to_owned();
+        let streaming = count_streaming_standbys(target, &primary).await?;
+        let known = quorum_is_known(target, &primary).await?;
+        if streaming + 1 == status.wanted && known {
+            return Ok(());
+        }
+        let setting = SynchronousSetting::read(&target.kube, &target.namespace, &primary).await?;
+        if setting.is_stale() || (streaming + 1 == status.wanted && !known) {
+            settings::refresh(&target.kube, &target.namespace, &database, &primary).await?;
+            // It takes a moment; the next look is after it.
+            tokio::time::sleep(AFTER_A_RELOAD).await;
+        }
+        let why = if known { "" } else { ", and the operator does not know which confirm commits" };
+        Err(failed(format!("{streaming} of {} standbys stream and confirm commits{why}", status.wanted - 1)).into())
+    }
+
     /// Undoes everything, and removes the prober and the rows.
     async fn clear(&self, record: &DrillRecord) -> Result<()> {
         self.undo_changes(record).await?;
+        self.check_effects(record).await?;
         pod::delete(&self.target).await?;
         let primary = self.target.primary().await?;
         final_state::delete_rows(&self.target, &primary, &record.run).await

@@ -1,0 +1,36 @@
+//! What an interrupted drill has left, undone before another command changes the stack.
+
+use crate::{
+    context::Context,
+    drills::{
+        journal::{Journal, LocalJournal},
+        target::{CurrentDatabase, DrillTarget},
+    },
+    error::Result,
+    status::leftovers::Leftovers,
+    ui::{Event, PhaseId},
+};
+
+/// Undoes what an interrupted drill has left; takes the stack's lock for it, which stays taken. Nothing is done where no
+/// cluster answers yet, or no record is there.
+///
+/// # Errors
+/// Somebody else holds the lock, or it can't be undone.
+pub async fn undo_first(cx: &Context) -> Result<()> {
+    let Ok(kube) = cx.kube().await else { return Ok(()) };
+    let (namespace, database) = (&cx.config.stack.namespace, cx.database().await?);
+    if Leftovers::read(kube, namespace, &database).await?.drill.is_none() {
+        return Ok(());
+    }
+    cx.lock().await?;
+    // Under the lock it may be another one.
+    let database = CurrentDatabase::new(cx.database().await?);
+    let target = DrillTarget { kube: kube.clone(), namespace: namespace.clone(), database };
+    let local = LocalJournal::new(&cx.config.folders.state, cx.config.target.context());
+    let journal = Journal { target, config: cx.config.clone(), local, reporter: cx.reporter.clone() };
+    if let Some(left) = journal.recover().await? {
+        let text = format!("what the interrupted drill {} had left was undone", left.run);
+        cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text });
+    }
+    Ok(())
+}
