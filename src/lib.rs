@@ -18,6 +18,7 @@ pub mod drills;
 pub mod error;
 mod fetch;
 pub mod kube;
+mod leftovers;
 mod load;
 pub mod monitoring;
 mod names;

@@ -9,9 +9,9 @@ use crate::{
     context::Context,
     error::Result,
     kube::{DeadWebhook, ObjectRef, Right},
+    leftovers::Leftovers,
     monitoring::{FULL_REMEDY, Overview},
     names::{MONITORING_NAMESPACE, OPERATOR_NAMESPACE},
-    status::leftovers::Leftovers,
     tools::profile::{self, Found},
 };
 

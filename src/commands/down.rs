@@ -171,7 +171,7 @@ async fn remove(cx: &Context, args: &DownArgs) -> Result<()> {
     if args.cluster {
         return in_phase(cx, PhaseId::Cluster, "Delete the minikube cluster", remove_cluster(cx)).await;
     }
-    leftovers::undo_first(cx).await?;
+    Box::pin(leftovers::undo_first(cx)).await?;
     cx.lock().await?;
     for part in Part::ALL.into_iter().rev() {
         match part {

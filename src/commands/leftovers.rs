@@ -7,7 +7,7 @@ use crate::{
         target::{CurrentDatabase, DrillTarget},
     },
     error::Result,
-    status::leftovers::Leftovers,
+    leftovers::Leftovers,
     ui::{Event, PhaseId},
 };
 
@@ -17,9 +17,10 @@ use crate::{
 /// # Errors
 /// Somebody else holds the lock, or it can't be undone.
 pub async fn undo_first(cx: &Context) -> Result<()> {
-    let Ok(kube) = cx.kube().await else { return Ok(()) };
-    let (namespace, database) = (&cx.config.stack.namespace, cx.database().await?);
-    if Leftovers::read(kube, namespace, &database).await?.drill.is_none() {
+    // A cluster that is not there or does not answer is told by the command's own steps, in better words.
+    let (Ok(kube), Ok(database)) = (cx.kube().await, cx.database().await) else { return Ok(()) };
+    let namespace = &cx.config.stack.namespace;
+    if !Leftovers::read(kube, namespace, &database).await.is_ok_and(|left| left.drill.is_some()) {
         return Ok(());
     }
     cx.lock().await?;
@@ -28,7 +29,7 @@ pub async fn undo_first(cx: &Context) -> Result<()> {
     let target = DrillTarget { kube: kube.clone(), namespace: namespace.clone(), database };
     let local = LocalJournal::new(&cx.config.folders.state, cx.config.target.context());
     let journal = Journal { target, config: cx.config.clone(), local, reporter: cx.reporter.clone() };
-    if let Some(left) = journal.recover().await? {
+    if let Some(left) = Box::pin(journal.recover()).await? {
         let text = format!("what the interrupted drill {} had left was undone", left.run);
         cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text });
     }

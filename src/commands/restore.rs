@@ -91,7 +91,7 @@ async fn restore(cx: &Context, order: &Order) -> Result<()> {
 /// lock is given back on every way out.
 async fn locked<T>(cx: &Context, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
     let work = async {
-        leftovers::undo_first(cx).await?;
+        Box::pin(leftovers::undo_first(cx)).await?;
         cx.lock().await?;
         work.await
     };

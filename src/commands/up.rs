@@ -57,7 +57,7 @@ async fn up(config: Config, args: &UpArgs, reporter: Reporter, began: Instant) -
         leftovers::undo_first(&cx).await?;
         phases::run(&cx, &phases).await
     };
-    let work = cx.until_deadline("stackctl up", work);
+    let work = Box::pin(cx.until_deadline("stackctl up", work));
     let outcome = interruptible(work).await;
     cx.unlock().await;
     finish(&cx, began, outcome.as_ref().err()).await;

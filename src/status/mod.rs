@@ -1,7 +1,6 @@
 //! The health of every part, read from the cluster in a handful of requests made side by side.
 
 mod backups;
-pub mod leftovers;
 mod parts;
 mod text;
 
@@ -11,6 +10,7 @@ use crate::{
     context::Context,
     database::{self, Overview, Standby, settings::SynchronousSetting},
     error::Result,
+    leftovers::Leftovers,
 };
 
 /// How a part is.
@@ -95,7 +95,7 @@ pub async fn read(cx: &Context) -> Result<Report> {
         parts::volumes(kube, namespace, &name),
         backups::backups(kube, namespace, &name),
         parts::monitoring(kube),
-        leftovers::Leftovers::read(kube, namespace, &name),
+        Leftovers::read(kube, namespace, &name),
     );
     let (database, instances) = database;
     let lines = [

@@ -30,6 +30,7 @@ pub const ORDER: &[&str] = &[
     "status",
     "checks",
     "monitoring",
+    "leftovers",
     "desired",
     "backup",
     "database",

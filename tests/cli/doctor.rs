@@ -29,6 +29,7 @@ fn a_machine_without_docker() {
       · storage class       no cluster yet: stackctl up makes it
       · metrics API         no cluster yet: stackctl up makes it
       · monitoring          no cluster yet: stackctl up makes it
+      · interrupted drill   no cluster yet: stackctl up makes it
       · admission webhooks  no cluster yet: stackctl up makes it
 
     1 problem found.

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_drill_and_fenced_instances_are_told() {
         assert_eq!(Leftovers::default().describe(), None);
-        let data = include_str!("../../tests/compat/8b80009/drill-record.json").to_owned();
+        let data = include_str!("../tests/compat/8b80009/drill-record.json").to_owned();
         let map = ConfigMap { data: Some([("drill".to_owned(), data)].into()), ..ConfigMap::default() };
         let left = Leftovers { drill: Some(run_of(&map)), fenced: Some("[\"user-db-2\"]".into()) };
         let told = left.describe().unwrap();
