@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::{Result, timed_out};
+use crate::error::{Failure, Result, timed_out};
 
 /// Asks `holds` every `every` until it answers with a value, and returns that. An error of `holds` ends the wait.
 ///
@@ -14,6 +14,19 @@ pub async fn until<T>(
     limit: Duration,
     every: Duration,
     late: &str,
+    holds: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    until_or(limit, every, || timed_out(format!("{late} within {} s", limit.as_secs())), holds).await
+}
+
+/// Like [`until`], with a failure of the caller's own, which may have remedies, in the place of the timeout.
+///
+/// # Errors
+/// The first error of `holds`; `late` when it holds no sooner.
+pub async fn until_or<T>(
+    limit: Duration,
+    every: Duration,
+    late: impl FnOnce() -> Failure,
     mut holds: impl AsyncFnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let asking = async {
@@ -26,7 +39,7 @@ pub async fn until<T>(
     };
     match tokio::time::timeout(limit, asking).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(timed_out(format!("{late} within {} s", limit.as_secs())).into()),
+        Err(_) => Err(late().into()),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
     error::{Result, failed, one_line, timed_out, usage},
     kube::{ApplyOptions, ObjectRef, apply, merge_params, wait_ready},
     names::{DATABASE, FIELD_MANAGER, WEB},
-    progress,
+    poll, progress,
     ui::{Event, PhaseId, human},
 };
 
@@ -124,15 +124,15 @@ async fn stop_others(cx: &Context, phase: PhaseId, name: &str, deadline: Instant
 async fn until_stopped(cx: &Context, cluster: &str, deadline: Instant) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(cx.kube().await?.client(), &cx.config.stack.namespace);
     let instances = ListParams::default().labels(&database::instances(cluster));
-    while !pods.list(&instances).await.context("cannot list the pods of the former database")?.items.is_empty() {
-        if Instant::now() > deadline {
-            return Err(timed_out(format!("{cluster}, which the app uses, does not stop"))
-                .remedy("stackctl logs operator says why; run the same command again: it goes on where it stopped")
-                .into());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    Ok(())
+    let late = || {
+        timed_out(format!("{cluster}, which the app uses, does not stop"))
+            .remedy("stackctl logs operator says why; run the same command again: it goes on where it stopped")
+    };
+    poll::until_or(deadline.saturating_duration_since(Instant::now()), LOOK_EVERY, late, async || {
+        let left = pods.list(&instances).await.context("cannot list the pods of the former database")?;
+        Ok(left.items.is_empty().then_some(()))
+    })
+    .await
 }
 
 /// Everything that names the database by its name.

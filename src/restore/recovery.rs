@@ -17,7 +17,7 @@ use crate::{
     database, desired,
     error::{Result, failed, one_line, usage},
     kube::{ApplyEvent, ApplyOptions, ObjectRef, apply, wait_ready},
-    progress,
+    poll, progress,
     ui::{Event, PhaseId},
 };
 
@@ -188,20 +188,16 @@ pub async fn archive_now(cx: &Context, phase: PhaseId) -> Result<()> {
     cx.doing(phase, "having the database archive what it has");
     database::query(kube, namespace, &cluster, "select pg_current_xact_id()").await?;
     let segment = database::query(kube, namespace, &cluster, "select pg_walfile_name(pg_switch_wal())").await?;
-    let give_up = Instant::now() + ARCHIVED_WITHIN;
-    loop {
+    let late = || {
+        failed(format!("segment {segment} is not archived after {} s", ARCHIVED_WITHIN.as_secs()))
+            .remedy("stackctl status tells what is wrong with the archive")
+    };
+    poll::until_or(ARCHIVED_WITHIN, LOOK_EVERY, late, async || {
         let last = database::query(kube, namespace, &cluster, "select last_archived_wal from pg_stat_archiver").await?;
         // Names of one timeline sort by age; a history file of a new timeline sorts after them.
-        if last >= segment {
-            return Ok(());
-        }
-        if Instant::now() > give_up {
-            return Err(failed(format!("segment {segment} is not archived after {} s", ARCHIVED_WITHIN.as_secs()))
-                .remedy("stackctl status tells what is wrong with the archive")
-                .into());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok((last >= segment).then_some(()))
+    })
+    .await
 }
 
 #[cfg(test)]

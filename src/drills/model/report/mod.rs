@@ -172,7 +172,7 @@ pub fn series(history: &History, end: Micros) -> Vec<Series> {
         .collect()
 }
 
-/// WriteCounts why writes were not acknowledged, the most frequent reason first.
+/// The reasons why writes were not acknowledged, the most frequent reason first.
 pub fn reasons(history: &History) -> Vec<(String, u64)> {
     let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     for attempt in history.attempts.values() {
