@@ -155,6 +155,7 @@ impl Runner<'_> {
         let verdict = judge(&content.history, &state);
         let mut times = times::measure(&content.history, &content.events, ended);
         times.lost_ms = times::lost(&content.history, &verdict, times.injected_ms);
+        times.holes = times::holes(&content.history, &verdict, times.injected_ms);
         let mut criteria = criteria(&scenario.expect, &verdict, &times, &content.events, self.options.max_rto);
         criteria.extend(findings);
         DrillRun {
@@ -207,7 +208,10 @@ impl Runner<'_> {
         undo_latest_first(&changes, async |change: &Undo| self.journal.undo(change).await, on_undone).await?;
         // A restored database may have taken the place of the one that was watched so far.
         let moved = (target.database.get() != before_name).then(|| observer.follow(target));
-        wait_for_redundancy(target, moved.as_ref().unwrap_or(observer)).await;
+        if !wait_for_redundancy(target, moved.as_ref().unwrap_or(observer)).await {
+            let detail = format!("it did not come and stay within {} s", RECOVERY.as_secs());
+            context.found("full redundancy stays", false, detail);
+        }
         tokio::time::sleep(STEADY).await;
         Ok(())
     }
@@ -240,9 +244,9 @@ impl Runner<'_> {
     }
 }
 
-/// Waits until every instance is ready and streams, and stays so for a while. That it does not is a finding,
-/// not an error.
-async fn wait_for_redundancy(target: &DrillTarget, observer: &Observer) {
+/// Waits until every instance is ready and streams, and stays so for a while; returns whether it came to that. That it
+/// does not is a finding, not an error.
+async fn wait_for_redundancy(target: &DrillTarget, observer: &Observer) -> bool {
     let mut seen = observer.seen.clone();
     let late = "no full redundancy";
     let waited = poll::until(RECOVERY, Duration::from_millis(250), late, async || {
@@ -259,7 +263,9 @@ async fn wait_for_redundancy(target: &DrillTarget, observer: &Observer) {
         let lost_again = wait(&mut seen, REDUNDANCY_HOLD, |now| !now.is_healthy()).await;
         Ok((!lost_again).then_some(()))
     });
-    if waited.await.is_err() {
+    let stays = waited.await.is_ok();
+    if !stays {
         observer.note(EventKind::Note, format!("no full redundancy after {} s", RECOVERY.as_secs()));
     }
+    stays
 }

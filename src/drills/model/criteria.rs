@@ -13,6 +13,12 @@ use super::{
 /// The longest pause of writes that users do not notice.
 const UNNOTICED_PAUSE: Duration = Duration::from_secs(3);
 
+/// Writes at the end of a run that may be without an acknowledgement, by the time when they were due: what is under way when
+/// the drill ends.
+const END_UNANSWERED: Duration = Duration::from_secs(3);
+/// One in so many attempts may be without any outcome on record.
+const UNRECORDED_ONE_IN: u64 = 100;
+
 /// Every criterion that a run must meet, applied to what was found.
 pub fn criteria(
     expect: &Expectation,
@@ -48,8 +54,15 @@ pub fn criteria(
     ));
     let redundancy = times.redundancy_ms.map_or("it never was".to_owned(), |ms| format!("after {:.1} s", ms / 1000.0));
     all.push(criterion("full redundancy is back", times.redundancy_ms.is_some(), redundancy));
+    let (attempted, unrecorded) =
+        (verdict.sql.attempted + verdict.http.attempted, verdict.sql.unrecorded + verdict.http.unrecorded);
+    all.push(criterion(
+        "what became of the writes is on record",
+        unrecorded * UNRECORDED_ONE_IN <= attempted,
+        format!("{unrecorded} of {attempted} without an outcome"),
+    ));
     all.extend(resumption(times, max_rto));
-    all.extend(primary_role(expect.primary, events));
+    all.extend(primary_role(expect.primary, events, times));
     if expect.uninterrupted {
         all.extend(uninterrupted(verdict, times));
     }
@@ -73,28 +86,42 @@ fn bounded_loss(times: &Times, limit: Duration, lost: usize, acknowledged: u64) 
         }
     };
     let name = format!("nothing acknowledged earlier than {} s before the fault is lost", limit.as_secs());
-    criterion(&name, oldest <= limit.as_secs_f64(), detail)
+    let holes = times.holes.unwrap_or(0);
+    let detail = if holes == 0 { detail } else { format!("{detail}; {holes} of them before writes that are there") };
+    criterion(&name, oldest <= limit.as_secs_f64() && holes == 0, detail)
 }
 
 fn resumption(times: &Times, max_rto: Option<Duration>) -> impl Iterator<Item = Criterion> {
     times.interruptions.iter().map(move |interruption| {
         let (stream, recovery) = (interruption.stream, interruption.recovery_ms);
-        let detail = recovery.map_or("never".to_owned(), |ms| format!("{:.2} s after the fault", ms / 1000.0));
+        let stopped = interruption.unanswered_end_ms.filter(|ms| *ms > END_UNANSWERED.as_secs_f64() * 1000.0);
+        let detail = match (recovery, stopped) {
+            (None, _) => "never".to_owned(),
+            (Some(_), Some(ms)) => format!("and stop again: none of the last {:.1} s is acknowledged", ms / 1000.0),
+            (Some(ms), None) => format!("{:.2} s after the fault", ms / 1000.0),
+        };
         let limit = max_rto.map_or(f64::INFINITY, |limit| limit.as_secs_f64() * 1000.0);
         let name = match max_rto {
             Some(limit) => format!("{stream} writes resume within {limit:?}"),
             None => format!("{stream} writes resume"),
         };
-        criterion(&name, recovery.is_some_and(|ms| ms <= limit), detail)
+        criterion(&name, stopped.is_none() && recovery.is_some_and(|ms| ms <= limit), detail)
     })
 }
 
-fn primary_role(role: PrimaryRole, events: &[DrillEvent]) -> Option<Criterion> {
-    let moved = events.iter().any(|event| event.kind == EventKind::CurrentPrimary);
-    let detail = if moved { "it moved" } else { "it stayed" };
+/// The criterion about the primary's role, by the operator's word and by the timelines that acknowledged writes.
+fn primary_role(role: PrimaryRole, events: &[DrillEvent], times: &Times) -> Option<Criterion> {
+    let said = events.iter().any(|event| event.kind == EventKind::CurrentPrimary);
+    let shown = times.timelines.map_or(said, |[before, after]| after > before);
+    let (moved, detail) = match (said, shown) {
+        (true, true) => (Some(true), "it moved"),
+        (false, false) => (Some(false), "it stayed"),
+        (true, false) => (None, "the operator says that it moved, and no write was acknowledged on a newer timeline"),
+        (false, true) => (None, "the operator says that it stayed, and writes were acknowledged on a newer timeline"),
+    };
     match role {
-        PrimaryRole::Moves => Some(criterion("a standby becomes the primary", moved, detail)),
-        PrimaryRole::Stays => Some(criterion("the primary stays", !moved, detail)),
+        PrimaryRole::Moves => Some(criterion("a standby becomes the primary", moved == Some(true), detail)),
+        PrimaryRole::Stays => Some(criterion("the primary stays", moved == Some(false), detail)),
         PrimaryRole::MovesOrStays => None,
     }
 }
@@ -143,6 +170,7 @@ mod tests {
             longest_gap_ms: gap,
             recovery_ms: Some(gap),
             phases: [PhaseLatency::default(); 3],
+            unanswered_end_ms: None,
         };
         Times {
             steps: steps.iter().map(step).collect(),
@@ -192,6 +220,47 @@ mod tests {
             assert_eq!(all[0].ok, ok, "{lost_ms:?}: {}", all[0].name);
             assert!(all[0].name.contains("65 s"), "{}", all[0].name);
         }
+    }
+
+    #[test]
+    fn writes_that_stop_again_have_not_resumed() {
+        let mut times = times(&[], 2_000.0);
+        for (end, ok) in [(0.0, true), (2_900.0, true), (5_000.0, false)] {
+            times.interruptions[0].unanswered_end_ms = Some(end);
+            assert_eq!(holds(Expectation::DEFAULT, &times, "SQL writes resume"), ok, "{end}");
+        }
+    }
+
+    #[test]
+    fn a_restore_with_a_hole_is_no_prefix() {
+        let expect = || Expectation { loss: Loss::AtMost(Duration::from_secs(65)), ..Expectation::DEFAULT };
+        let name = "nothing acknowledged earlier than 65 s before the fault is lost";
+        let with = |holes| Times { lost_ms: Some(1_000.0), holes, ..times(&[], 0.0) };
+        assert!(holds(expect(), &with(None), name) && !holds(expect(), &with(Some(1)), name));
+    }
+
+    #[test]
+    fn the_primarys_role_is_told_by_timelines_too() {
+        let moved = [DrillEvent { at: 1, kind: EventKind::CurrentPrimary, text: "db-2".into() }];
+        let role = |role, events: &[DrillEvent], timelines| {
+            primary_role(role, events, &Times { timelines, ..Times::default() }).unwrap().ok
+        };
+        let (moves, stays) = (PrimaryRole::Moves, PrimaryRole::Stays);
+        assert!(role(moves, &moved, Some([1, 2])) && role(moves, &moved, None));
+        assert!(!role(moves, &moved, Some([1, 1])), "nobody has acknowledged as the new primary");
+        assert!(role(stays, &[], Some([1, 1])) && !role(stays, &[], Some([1, 2])));
+    }
+
+    #[test]
+    fn writes_without_an_outcome_on_record_are_bounded() {
+        let name = "what became of the writes is on record";
+        let counted = |unrecorded| {
+            let mut verdict = judge(&History::default(), &FinalState::default());
+            (verdict.sql.attempted, verdict.sql.unrecorded) = (1_000, unrecorded);
+            let all = criteria(&Expectation::DEFAULT, &verdict, &times(&[], 0.0), &[], None);
+            all.into_iter().find(|criterion| criterion.name == name).unwrap().ok
+        };
+        assert!(counted(0) && counted(10) && !counted(11));
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub struct Interruption {
     pub recovery_ms: Option<f64>,
     /// Before the fault, from the fault to full redundancy, and after.
     pub phases: [PhaseLatency; 3],
+    /// From when the last acknowledged write was due to when the last of all was, in milliseconds: what goes on to be
+    /// acknowledged ends near 0. `None` in reports of versions before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered_end_ms: Option<f64>,
 }
 
 /// Latencies of the writes that were due in a part of the run, counted from when they were due.
@@ -65,6 +69,14 @@ pub struct Times {
     /// How long before the fault the oldest of the lost writes was acknowledged, in milliseconds. `None`: none is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_ms: Option<f64>,
+    /// Lost writes that were acknowledged before a write was sent which is still there: what is there is then no prefix of
+    /// what was acknowledged. `None`: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holes: Option<u64>,
+    /// The newest timeline that acknowledged a write before the fault, and the newest of the whole run, as far as the
+    /// writes tell theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timelines: Option<[u32; 2]>,
 }
 
 impl Times {
@@ -116,10 +128,51 @@ pub fn measure(history: &History, events: &[DrillEvent], end: Micros) -> Times {
                 longest_gap_ms: millis(longest_gap),
                 recovery_ms: recovery.map(after),
                 phases: bounds.map(|(from, to)| latency(history, stream, from, to)),
+                unanswered_end_ms: Some(millis(unanswered_end(history, stream))),
             }
         })
         .collect();
-    Times { injected_ms: millis(injected), steps, redundancy_ms: restored.map(after), interruptions, lost_ms: None }
+    Times {
+        injected_ms: millis(injected),
+        steps,
+        redundancy_ms: restored.map(after),
+        interruptions,
+        lost_ms: None,
+        holes: None,
+        timelines: timelines(history, injected),
+    }
+}
+
+/// From when the last acknowledged write of a stream was due to when the last that was tried was.
+fn unanswered_end(history: &History, stream: Stream) -> Micros {
+    let tried = || history.of(stream).filter(|attempt| attempt.outcome != super::history::Outcome::Unsent);
+    let last = tried().map(|attempt| attempt.due).max().unwrap_or(0);
+    let acknowledged = tried().filter(|attempt| attempt.acknowledged()).map(|attempt| attempt.due).max().unwrap_or(0);
+    last - acknowledged
+}
+
+fn timelines(history: &History, injected: Micros) -> Option<[u32; 2]> {
+    let placed = || history.attempts.values().filter_map(|attempt| Some((attempt.done?, attempt.place()?.timeline)));
+    let before = placed().filter(|(done, _)| *done <= injected).map(|(_, timeline)| timeline).max()?;
+    Some([before, placed().map(|(_, timeline)| timeline).max()?])
+}
+
+/// How many of the lost writes were acknowledged before one was sent that is there, of those acknowledged before the fault:
+/// a restore, which brings back a prefix, leaves none.
+pub fn holes(history: &History, verdict: &Verdict, injected_ms: f64) -> Option<u64> {
+    let lost: std::collections::BTreeSet<u64> = verdict
+        .anomalies
+        .iter()
+        .filter(|anomaly| anomaly.kind == AnomalyKind::Lost)
+        .filter_map(|anomaly| anomaly.key)
+        .collect();
+    let before = |attempt: &&Attempt| attempt.done.is_some_and(|done| millis(done) <= injected_ms);
+    let there = history.attempts.values().filter(|attempt| attempt.acknowledged() && !lost.contains(&attempt.key));
+    let newest_there = there.filter(before).filter_map(|attempt| attempt.sent).max()?;
+    let is_hole = |key: &&u64| history.attempts.get(key).and_then(|attempt| attempt.done) < Some(newest_there);
+    let found = lost.iter().filter(|key| history.attempts.get(key).is_some_and(|attempt| attempt.done.is_some()));
+    let holes = found.filter(is_hole).count() as u64;
+    (holes > 0).then_some(holes)
 }
 
 /// How long before the fault the oldest of the lost writes was acknowledged, in milliseconds.
@@ -177,7 +230,10 @@ pub fn percentile(sorted: &[Micros], percent: usize) -> Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drills::model::history::Outcome;
+    use crate::{
+        database::Lsn,
+        drills::model::history::{Outcome, Place},
+    };
 
     const SECOND: Micros = 1_000_000;
 
@@ -237,6 +293,56 @@ mod tests {
         let http = times.of(Stream::Http).unwrap();
         assert_eq!(http.recovery_ms, None);
         assert_eq!(http.longest_gap_ms, 20_095.0);
+    }
+
+    #[test]
+    fn acknowledgements_that_stop_for_good_are_seen_also_after_a_longer_outage() {
+        // Away from 10 to 18 s, back for a spell, and away again from 25 s on: the longest gap has an end.
+        let mut history = outage(10 * SECOND, 18 * SECOND, |due| (Outcome::Refused { why: "down".into() }, due));
+        for attempt in history.attempts.values_mut().filter(|attempt| attempt.due >= 25 * SECOND) {
+            attempt.outcome = Outcome::Refused { why: "down".into() };
+        }
+        let times = measure(&history, &events(), 30 * SECOND);
+        let http = times.of(Stream::Http).unwrap();
+        assert!(http.recovery_ms.is_some());
+        assert_eq!(http.unanswered_end_ms, Some(5_000.0));
+        let clean = measure(&outage(0, 0, |_| unreachable!()), &events(), 30 * SECOND);
+        assert_eq!(clean.of(Stream::Http).unwrap().unanswered_end_ms, Some(0.0));
+    }
+
+    #[test]
+    fn a_loss_with_a_later_write_still_there_is_a_hole() {
+        let history = outage(0, 0, |_| unreachable!());
+        let lost = |keys: &[u64]| Verdict {
+            anomalies: keys
+                .iter()
+                .map(|key| super::super::verdict::Anomaly {
+                    kind: AnomalyKind::Lost,
+                    key: Some(*key),
+                    detail: String::new(),
+                })
+                .collect(),
+            ..super::super::verdict::judge(&History::default(), &super::super::verdict::FinalState::default())
+        };
+        // The fault comes at 20 s; key 200 is due then.
+        let suffix: Vec<u64> = (190..200).collect();
+        assert_eq!(holes(&history, &lost(&suffix), 20_000.0), None, "the end is missing, and nothing else");
+        assert_eq!(holes(&history, &lost(&[150]), 20_000.0), Some(1));
+        assert_eq!(holes(&history, &lost(&[150, 199]), 20_000.0), Some(1));
+        assert_eq!(holes(&history, &lost(&[]), 20_000.0), None);
+    }
+
+    #[test]
+    fn the_timelines_of_acknowledgements_tell_a_promotion() {
+        let mut history = outage(0, 0, |_| unreachable!());
+        assert_eq!(timelines(&history, 10 * SECOND), None, "requests do not tell");
+        for attempt in history.attempts.values_mut() {
+            let timeline = if attempt.due < 12 * SECOND { 1 } else { 2 };
+            let place = Place { timeline, lsn: Lsn(attempt.key), server: "a".into() };
+            attempt.outcome = Outcome::Acknowledged { place: Some(place) };
+        }
+        assert_eq!(timelines(&history, 10 * SECOND), Some([1, 2]));
+        assert_eq!(timelines(&history, 13 * SECOND), Some([2, 2]));
     }
 
     #[test]

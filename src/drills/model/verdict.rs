@@ -101,6 +101,15 @@ pub struct WriteCounts {
     pub unknown_stored: u64,
     /// Answer lost, and the row is not there.
     pub unknown_absent: u64,
+    /// Of the unknown ones those of which the prober never told anything: its conversation broke.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unrecorded: u64,
+}
+
+/// Whether a count is left out of a report, as those of versions before have it.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it by reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl WriteCounts {
@@ -184,6 +193,9 @@ pub fn judge(history: &History, state: &FinalState) -> Verdict {
         }
         if attempt.outcome != Outcome::Unsent {
             counts.attempted += 1;
+        }
+        if matches!(attempt.outcome, Outcome::Unknown { .. }) && attempt.done.is_none() {
+            counts.unrecorded += 1;
         }
         if let Some(instance) = state.instances.iter().zip(&copies).find(|(_, copies)| **copies > 1) {
             report(AnomalyKind::Doubled, format!("{} copies on {}", instance.1, instance.0.name));
