@@ -231,10 +231,11 @@ async fn drill(
             let (title, began) = (scenario.text.title.to_owned(), Instant::now());
             cx.reporter.send(Event::PhaseStarted { phase: PhaseId::Drill, title: title.clone() });
             let run = runner.run(scenario, &name, &store.begin(&name)?).await?;
+            // The verdict is kept before the rows that it was passed on are removed.
+            store.keep(&name, &DrillReport::new(report.environment.clone(), vec![run.clone()]))?;
             journal.recover().await?;
             let outcome = format!("{}, {}", if run.pass { "passed" } else { "FAILED" }, run.run);
             cx.reporter.send(Event::PhaseDone { phase: PhaseId::Drill, title, outcome, elapsed: began.elapsed() });
-            store.keep(&name, &DrillReport::new(report.environment.clone(), vec![run.clone()]))?;
             report.runs.push(run);
         }
     }

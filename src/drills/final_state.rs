@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     database::{self, Lsn},
-    error::{Kind, Result, kind_of},
+    error::{Kind, Result, kind_of, one_line},
     poll,
 };
 
@@ -43,20 +43,38 @@ pub async fn delete_rows(target: &DrillTarget, primary: &str, run: &str) -> Resu
     target.psql(primary, &sql).await.map(drop)
 }
 
-/// Reads what every instance holds of a run, after the standbys have replayed all that the primary has.
+/// A standby that could not be read, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableStandby {
+    /// The standby's name.
+    pub name: String,
+    /// The reason in one line.
+    pub why: String,
+}
+
+/// Reads what every instance holds of a run, after the standbys have replayed all that the primary has. A standby that
+/// cannot be read does not hide what the others show.
 ///
 /// # Errors
-/// An instance that can't be read, or a standby that does not catch up.
-pub async fn read(target: &DrillTarget, run: &str) -> Result<FinalState> {
+/// The primary can't be read.
+pub async fn read(target: &DrillTarget, run: &str) -> Result<(FinalState, Vec<UnreadableStandby>)> {
     let primary = target.primary().await?;
     let end: Lsn = target.psql(&primary, "SELECT pg_current_wal_flush_lsn()").await?.trim().parse()?;
     let mut instances = vec![InstanceRows { rows: rows(target, &primary, run).await?, name: primary.clone() }];
-    for standby in target.standbys(&primary).await? {
-        wait_until_replayed(target, &standby, end).await?;
-        instances.push(InstanceRows { rows: rows(target, &standby, run).await?, name: standby });
+    let mut unreadable = Vec::new();
+    for name in target.standbys(&primary).await? {
+        match standby_rows(target, &name, run, end).await {
+            Ok(rows) => instances.push(InstanceRows { rows, name }),
+            Err(error) => unreadable.push(UnreadableStandby { name, why: one_line(&error) }),
+        }
     }
     let forks = database::forks(&target.psql(&primary, database::HISTORY).await?)?;
-    Ok(FinalState { instances, forks })
+    Ok((FinalState { instances, forks }, unreadable))
+}
+
+async fn standby_rows(target: &DrillTarget, standby: &str, run: &str, end: Lsn) -> Result<BTreeMap<u64, u32>> {
+    wait_until_replayed(target, standby, end).await?;
+    rows(target, standby, run).await
 }
 
 async fn wait_until_replayed(target: &DrillTarget, standby: &str, end: Lsn) -> Result<()> {

@@ -138,7 +138,11 @@ impl Runner<'_> {
         self.doing("waiting for the last answers");
         session.finish().await?;
         self.doing("reading every instance");
-        let state = final_state::read(target, name).await.context("cannot read the rows after the drill")?;
+        let read = final_state::read(target, name).await.context("cannot read the rows after the drill")?;
+        let (state, unreadable) = read;
+        for standby in unreadable {
+            context.found(&format!("{} can be read", standby.name), false, standby.why);
+        }
         if scenario.expect.loses_wal {
             self.close_archive_gap().await?;
         }
