@@ -128,7 +128,7 @@ fn judge(
         (Some(done), _) => (format!("base backup {}", ago(done)), true),
         (None, _) if first_under_way => ("the first base backup is under way".into(), true),
         (None, Some(failed)) => (format!("the base backup of {} failed", ago(failed)), false),
-        (None, None) => ("no base backup yet: nothing can be restored".into(), false),
+        (None, None) => ("no base backup is known of yet (stackctl backup list asks the store itself)".into(), false),
     };
     let mut text = format!("{wal}, {base}");
     if let Some(first) = noted.first_recoverability_point {
@@ -202,7 +202,7 @@ mod tests {
     fn what_needs_a_look_degrades() {
         let judged = |noted: &Noted, days: i64| judge(&archiver(false), None, noted, false, Some(days), now());
         let (health, text) = judged(&Noted::default(), 1800);
-        assert!(health == Health::Degraded && text.contains("nothing can be restored"), "{text}");
+        assert!(health == Health::Degraded && text.contains("no base backup is known of yet"), "{text}");
         let failed = Noted { last_failed_backup_time: Some(at("2026-11-24T11:00:00Z")), ..noted() };
         let (health, text) = judged(&failed, 1800);
         assert!(health == Health::Degraded && text.contains("the base backup of 5m0s ago failed"), "{text}");

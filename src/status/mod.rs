@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     database::{self, Overview, Standby, settings::SynchronousSetting},
     error::Result,
+    kube::cnpg::HEALTHY,
     leftovers::Leftovers,
 };
 
@@ -182,9 +183,11 @@ fn judge(overview: &Overview, synchronous: usize, quorum: bool, stale: bool) -> 
              (stackctl up has it reloaded)",
         );
     }
+    // Instances may serve while the operator can do nothing for them, a failover included.
+    let reconciled = overview.phase == HEALTHY;
     let health = if overview.primary.is_none() || synchronous == 0 {
         Health::Unhealthy
-    } else if overview.healthy() && quorum && !stale {
+    } else if overview.healthy() && reconciled && quorum && !stale {
         Health::Healthy
     } else {
         Health::Degraded
@@ -221,6 +224,14 @@ mod tests {
         assert_eq!(judge(&overview(3), 2, true, false).0, Health::Healthy);
         assert_eq!(judge(&overview(2), 1, true, false).0, Health::Degraded);
         assert_eq!(judge(&overview(3), 0, true, false).0, Health::Unhealthy);
+    }
+
+    #[test]
+    fn a_database_that_the_operator_cannot_reconcile_is_not_healthy() {
+        let phase = "Cluster cannot proceed to reconciliation due to an unknown plugin being required";
+        let blocked = Overview { phase: phase.into(), ..overview(3) };
+        let (health, detail) = judge(&blocked, 2, true, false);
+        assert!(health == Health::Degraded && detail.contains("unknown plugin"), "{detail}");
     }
 
     #[test]

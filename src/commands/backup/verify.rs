@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    backup::{Target, stamp},
+    backup::{Store, Target, stamp},
     cli::Global,
     commands::interruptible,
     config::{Config, Options},
@@ -100,6 +100,7 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
 }
 
 async fn verify(cx: &Context, order: &Order) -> Result<(Duration, Found)> {
+    is_complete(cx, order).await?;
     let recovered = recovery::restore(cx, ID, order).await?;
     cx.doing(ID, "reading all of it");
     let left = cx.deadline.saturating_duration_since(Instant::now());
@@ -112,4 +113,22 @@ async fn verify(cx: &Context, order: &Order) -> Result<(Duration, Found)> {
             .into());
     }
     Ok((recovered, found))
+}
+
+/// Checks that the archive goes on, and holds all WAL since the newest base backup: what can be restored today is not sound
+/// if it ends long ago.
+async fn is_complete(cx: &Context, order: &Order) -> Result<()> {
+    let (kube, namespace, database) = (cx.kube().await?, &cx.config.stack.namespace, cx.database().await?);
+    recovery::archive_now(cx, ID).await.context("the backups are not sound: the archive does not go on")?;
+    cx.doing(ID, "asking the store whether WAL is missing");
+    let catalog = Store::required(kube, namespace).await?.catalog(kube, namespace, order.deadline).await?;
+    match catalog.servers.get(&database).map_or(0, |server| server.gap()) {
+        0 => Ok(()),
+        missing => Err(failed(format!(
+            "the backups are not sound: {missing} WAL segments are missing after the newest base backup of {database}, and \
+             nothing that came after them can be restored"
+        ))
+        .remedy("stackctl backup create takes a base backup, from which on everything can be")
+        .into()),
+    }
 }
