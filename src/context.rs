@@ -9,7 +9,7 @@ use crate::{
     bundle::Bundle,
     config::Config,
     error::{Result, failed, timed_out},
-    kube::{ClusterRef, Inventory, Kube, Lock},
+    kube::{ClusterRef, Inventory, Kube, Lock, operator::Operator},
     names::DATABASE,
     ui::{Event, PhaseId, Reporter},
 };
@@ -97,6 +97,11 @@ impl Context {
     /// cluster yet.
     pub fn known_database(&self) -> String {
         self.inventory.get().and_then(Inventory::database).unwrap_or_else(|| DATABASE.to_owned())
+    }
+
+    /// The operator that serves the cluster's databases, as far as it is known without asking.
+    pub fn known_operator(&self) -> Option<&Operator> {
+        self.kube.get().and_then(Kube::known_operator)
     }
 
     /// Takes the stack's lock in the cluster, held until [`Context::unlock`].

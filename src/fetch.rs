@@ -47,7 +47,7 @@ pub async fn fetch(
         }
     }
     let cancel = Cancel(Arc::default());
-    let download = Download {
+    let download = Transfer {
         folder: cache.join("downloads"),
         url: url.to_owned(),
         sha256: sha256.to_ascii_lowercase(),
@@ -56,14 +56,14 @@ pub async fn fetch(
     tokio::task::spawn_blocking(move || download.run(&progress)).await.context("the download stopped")?
 }
 
-struct Download {
+struct Transfer {
     folder: PathBuf,
     url: String,
     sha256: String,
     cancelled: Arc<AtomicBool>,
 }
 
-impl Download {
+impl Transfer {
     fn run(&self, progress: &dyn Fn(u64, Option<u64>)) -> Result<PathBuf> {
         let name = self.url.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("file");
         // The content's hash in the name: another version never meets an old file.

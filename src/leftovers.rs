@@ -9,7 +9,7 @@ use crate::{
     database::reference,
     error::Result,
     kube::{Kube, Lock},
-    names::{DRILL_RECORD, FENCING},
+    names::{DRILL_RECORD, DRILL_RECORD_KEY, FENCING},
 };
 
 /// What is left.
@@ -52,7 +52,7 @@ impl Leftovers {
 }
 
 fn run_of(map: &ConfigMap) -> String {
-    let text = map.data.as_ref().and_then(|data| data.get("drill"));
+    let text = map.data.as_ref().and_then(|data| data.get(DRILL_RECORD_KEY));
     let record: Option<Value> = text.and_then(|text| serde_json::from_str(text).ok());
     let run = record.as_ref().and_then(|record| record["run"].as_str());
     run.unwrap_or("whose record cannot be read").to_owned()
@@ -66,7 +66,7 @@ mod tests {
     fn a_drill_and_fenced_instances_are_told() {
         assert_eq!(Leftovers::default().describe(), None);
         let data = include_str!("../tests/compat/8b80009/drill-record.json").to_owned();
-        let map = ConfigMap { data: Some([("drill".to_owned(), data)].into()), ..ConfigMap::default() };
+        let map = ConfigMap { data: Some([(DRILL_RECORD_KEY.to_owned(), data)].into()), ..ConfigMap::default() };
         let left = Leftovers { drill: Some(run_of(&map)), fenced: Some("[\"user-db-2\"]".into()) };
         let told = left.describe().unwrap();
         assert!(told.contains("the drill 20261128-061500-control was interrupted"), "{told}");

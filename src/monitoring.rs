@@ -20,7 +20,7 @@ const FULL: &str = "no space left on device";
 
 /// What there is of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Overview {
+pub struct MonitoringOverview {
     /// Names of those that are ready.
     pub ready: Vec<&'static str>,
     /// Those that are not.
@@ -40,13 +40,13 @@ pub struct Waiting {
     pub why: String,
 }
 
-impl Overview {
+impl MonitoringOverview {
     /// The state of monitoring; `None` when none of it is installed.
     ///
     /// # Errors
     /// The cluster does not answer.
     pub async fn read(kube: &Kube) -> Result<Option<Self>> {
-        let mut overview = Overview { ready: Vec::new(), waiting: Vec::new(), storage: None };
+        let mut overview = MonitoringOverview { ready: Vec::new(), waiting: Vec::new(), storage: None };
         for (kind, name) in WORKLOADS {
             let object = ObjectRef::namespaced("apps/v1", kind, NAMESPACE, &format!("monitoring-{name}"));
             let Some(live) = kube.get(&object).await? else { continue };
@@ -157,8 +157,8 @@ fn judge(metrics: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn overview(ready: &[&'static str], waiting: &[(&'static str, &str)], storage: Option<&str>) -> Overview {
-        Overview {
+    fn overview(ready: &[&'static str], waiting: &[(&'static str, &str)], storage: Option<&str>) -> MonitoringOverview {
+        MonitoringOverview {
             ready: ready.to_vec(),
             waiting: waiting
                 .iter()

@@ -8,6 +8,8 @@ pub const DRILL_MANAGER: &str = "stackctl-drill";
 
 /// The ConfigMap with the record of a running drill.
 pub const DRILL_RECORD: &str = "stackctl-drill";
+/// The key of the record in [`DRILL_RECORD`].
+pub const DRILL_RECORD_KEY: &str = "drill";
 /// CloudNativePG's annotation that stops PostgreSQL on the instances that it names.
 pub const FENCING: &str = "cnpg.io/fencedInstances";
 

@@ -11,16 +11,12 @@ pub mod target;
 pub use catalog::{BaseBackup, Catalog, Server};
 pub use cause::{Cause, SIDECAR};
 pub use store::Store;
-pub use target::Target;
+pub use target::RecoveryTarget;
 
 use jiff::Timestamp;
 
-/// The plugin's name among the operator's.
-pub const PLUGIN: &str = "barman-cloud.cloudnative-pg.io";
-/// The namespace of the plugin: the operator's.
-pub const PLUGIN_NAMESPACE: &str = crate::names::OPERATOR_NAMESPACE;
-/// The plugin's Deployment and Service.
-pub const PLUGIN_DEPLOYMENT: &str = "barman-cloud";
+pub use crate::kube::operator::{PLUGIN, PLUGIN_DEPLOYMENT, SIDECAR_IMAGE};
+
 /// The ObjectStore's name.
 pub const OBJECT_STORE: &str = "user-db";
 /// What everything of the store in the cluster is called: its Service, StatefulSet, volume and Secret.

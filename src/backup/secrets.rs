@@ -10,8 +10,8 @@ use kube::core::DynamicObject;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, date_time_ymd};
 use serde_json::{Value, json};
 
-use super::{KEY_ID, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE};
-use crate::{error::Result, kube::ObjectRef, random};
+use super::{KEY_ID, PLUGIN_DEPLOYMENT, SECRET_KEY, STORE};
+use crate::{error::Result, kube::ObjectRef, names::OPERATOR_NAMESPACE, random};
 
 /// When a certificate ends: what made it noted it here.
 pub const NOT_AFTER: &str = "stackctl/not-after";
@@ -42,9 +42,9 @@ impl Side {
         }
     }
 
-    /// The Secret.
-    pub fn reference(self) -> ObjectRef {
-        ObjectRef::namespaced("v1", "Secret", PLUGIN_NAMESPACE, self.secret())
+    /// The Secret, beside a plugin in `namespace`.
+    pub fn reference(self, namespace: &str) -> ObjectRef {
+        ObjectRef::namespaced("v1", "Secret", namespace, self.secret())
     }
 }
 
@@ -82,7 +82,7 @@ fn tls_secret(side: Side, until: &str, certificate: &Value, key: &Value) -> Resu
     secret(json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
         "metadata": {
-            "name": side.secret(), "namespace": PLUGIN_NAMESPACE,
+            "name": side.secret(), "namespace": OPERATOR_NAMESPACE,
             "annotations": BTreeMap::from([(NOT_AFTER, until)]),
         },
         "data": {"tls.crt": certificate, "tls.key": key},

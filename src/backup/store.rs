@@ -15,10 +15,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{KEY_ID, OBJECT_STORE, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, STORE, catalog::Catalog};
+use super::{KEY_ID, OBJECT_STORE, SECRET_KEY, SIDECAR_IMAGE, STORE, catalog::Catalog};
 use crate::{
     error::{Result, failed, timed_out},
     kube::{Kube, ObjectRef},
+    poll,
 };
 
 /// What the Job runs.
@@ -98,15 +99,10 @@ impl Store {
         let name = format!("{READER}-{}", Timestamp::now().as_millisecond());
         let job = self.job(&name, &sidecar_image(kube).await?)?;
         jobs.create(&PostParams::default(), &job).await.context("cannot start a Job that asks the store")?;
-        let answer = tokio::time::timeout_at(deadline.into(), answer(kube, namespace, &jobs, &name)).await;
+        let answer = answer(kube, namespace, &jobs, &name, deadline).await;
         // The cluster removes it by itself, only later.
         let _ = jobs.delete(&name, &DeleteParams::background()).await;
-        match answer {
-            Ok(text) => Catalog::parse(&text?, &self.describe(), &format!("{namespace}/{}", self.secret)),
-            Err(_) => Err(timed_out("the Job that asks the store of backups did not end in time")
-                .remedy(format!("kubectl -n {namespace} get events shows why"))
-                .into()),
-        }
+        Catalog::parse(&answer?, &self.describe(), &format!("{namespace}/{}", self.secret))
     }
 
     fn job(&self, name: &str, image: &str) -> Result<Job> {
@@ -158,10 +154,10 @@ impl Store {
 
 /// The image that the plugin puts beside each instance.
 async fn sidecar_image(kube: &Kube) -> Result<String> {
-    let plugin = ObjectRef::namespaced("apps/v1", "Deployment", PLUGIN_NAMESPACE, PLUGIN_DEPLOYMENT);
+    let plugin = kube.operator().await?.plugin_reference();
     let deployment = kube.get(&plugin).await?;
     let env = deployment.as_ref().and_then(|found| found.data.pointer("/spec/template/spec/containers/0/env"));
-    let variable = env.and_then(|env| env.as_array()?.iter().find(|one| one["name"] == "SIDECAR_IMAGE"));
+    let variable = env.and_then(|env| env.as_array()?.iter().find(|one| one["name"] == SIDECAR_IMAGE));
     let image = variable.and_then(|variable| variable["value"].as_str());
     image.map(str::to_owned).ok_or_else(|| {
         failed(format!("{plugin} does not tell the sidecar's image"))
@@ -171,20 +167,25 @@ async fn sidecar_image(kube: &Kube) -> Result<String> {
 }
 
 /// What the Job printed, once it has ended.
-async fn answer(kube: &Kube, namespace: &str, jobs: &Api<Job>, name: &str) -> Result<String> {
-    loop {
+async fn answer(kube: &Kube, namespace: &str, jobs: &Api<Job>, name: &str, deadline: Instant) -> Result<String> {
+    let late = || {
+        timed_out("the Job that asks the store of backups did not end in time")
+            .remedy(format!("kubectl -n {namespace} get events shows why"))
+    };
+    poll::until_or(deadline.saturating_duration_since(Instant::now()), LOOK_EVERY, late, || async {
         let status = jobs.get_status(name).await.context("cannot look after the Job that asks the store")?.status;
         let status = status.unwrap_or_default();
         if status.succeeded.unwrap_or(0) > 0 {
-            break;
+            return Ok(Some(()));
         }
         if status.failed.unwrap_or(0) > 0 {
             let said = logs(kube, namespace, name).await.unwrap_or_default();
             let last = said.lines().last().unwrap_or("it left no log");
             return Err(failed(format!("the Job that asks the store of backups failed: {last}")).into());
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok(None)
+    })
+    .await?;
     logs(kube, namespace, name).await
 }
 

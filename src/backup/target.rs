@@ -10,7 +10,7 @@ use crate::error::{Failure, Result, failed, usage};
 
 /// The moment to restore, as the user says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum RecoveryTarget {
     /// Everything that is in the store.
     Latest,
     /// What was committed up to this moment.
@@ -19,16 +19,16 @@ pub enum Target {
     Backup(String),
 }
 
-impl FromStr for Target {
+impl FromStr for RecoveryTarget {
     type Err = Failure;
 
     fn from_str(text: &str) -> std::result::Result<Self, Failure> {
         let text = text.trim();
         if text == "latest" {
-            return Ok(Target::Latest);
+            return Ok(RecoveryTarget::Latest);
         }
         if let Ok(moment) = text.parse::<Timestamp>() {
-            return Ok(Target::Moment(moment));
+            return Ok(RecoveryTarget::Moment(moment));
         }
         if text.parse::<DateTime>().is_ok() && text.contains(['-', ':']) {
             return Err(usage(format!("--to {text:?} does not say in which time zone"))
@@ -36,20 +36,20 @@ impl FromStr for Target {
         }
         let name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'));
         if name {
-            return Ok(Target::Backup(text.to_owned()));
+            return Ok(RecoveryTarget::Backup(text.to_owned()));
         }
         Err(usage(format!("--to {text:?} is neither latest, nor a time, nor the name of a backup"))
             .remedy("a time is written like 2026-11-24T11:05:00Z; stackctl backup list shows the backups"))
     }
 }
 
-impl Target {
+impl RecoveryTarget {
     /// For sentences.
     pub fn describe(&self) -> String {
         match self {
-            Target::Latest => "the latest moment".into(),
-            Target::Moment(moment) => moment.to_string(),
-            Target::Backup(name) => format!("backup {name}"),
+            RecoveryTarget::Latest => "the latest moment".into(),
+            RecoveryTarget::Moment(moment) => moment.to_string(),
+            RecoveryTarget::Backup(name) => format!("backup {name}"),
         }
     }
 
@@ -63,15 +63,17 @@ impl Target {
             failed("the store has no complete base backup to start from").remedy("stackctl backup create takes one")
         })?;
         match self {
-            Target::Latest => Ok(None),
-            Target::Moment(moment) if *moment < first => Err(failed(format!("{moment} is before the first backup"))
-                .remedy(format!("the first moment that can be restored is {first}"))
-                .into()),
-            Target::Moment(moment) if *moment > now => {
+            RecoveryTarget::Latest => Ok(None),
+            RecoveryTarget::Moment(moment) if *moment < first => {
+                Err(failed(format!("{moment} is before the first backup"))
+                    .remedy(format!("the first moment that can be restored is {first}"))
+                    .into())
+            }
+            RecoveryTarget::Moment(moment) if *moment > now => {
                 Err(usage(format!("{moment} is still to come")).remedy("--to latest restores everything").into())
             }
-            Target::Moment(moment) => Ok(Some(json!({"targetTime": moment.to_string()}))),
-            Target::Backup(name) => {
+            RecoveryTarget::Moment(moment) => Ok(Some(json!({"targetTime": moment.to_string()}))),
+            RecoveryTarget::Backup(name) => {
                 let backup = find(server, name)?;
                 // As soon as the copy is consistent, without what came after it.
                 Ok(Some(json!({"backupID": backup.id, "targetImmediate": true})))
@@ -111,22 +113,28 @@ mod tests {
     }
 
     fn recovery(target: &str) -> Result<Option<Value>> {
-        target.parse::<Target>()?.recovery(&server(), at("2026-11-24T12:00:00Z"))
+        target.parse::<RecoveryTarget>()?.recovery(&server(), at("2026-11-24T12:00:00Z"))
     }
 
     #[test]
     fn what_can_be_said() {
-        assert_eq!("latest".parse::<Target>().unwrap(), Target::Latest);
-        let moment = Target::Moment(at("2026-11-24T10:05:00Z"));
+        assert_eq!("latest".parse::<RecoveryTarget>().unwrap(), RecoveryTarget::Latest);
+        let moment = RecoveryTarget::Moment(at("2026-11-24T10:05:00Z"));
         for text in ["2026-11-24T10:05:00Z", "2026-11-24T11:05:00+01:00", "2026-11-24 10:05:00Z"] {
-            assert_eq!(text.parse::<Target>().unwrap(), moment, "{text}");
+            assert_eq!(text.parse::<RecoveryTarget>().unwrap(), moment, "{text}");
         }
-        assert_eq!("20261124T100500".parse::<Target>().unwrap(), Target::Backup("20261124T100500".into()));
-        assert_eq!("backup-20261124100500".parse::<Target>().unwrap(), Target::Backup("backup-20261124100500".into()));
+        assert_eq!(
+            "20261124T100500".parse::<RecoveryTarget>().unwrap(),
+            RecoveryTarget::Backup("20261124T100500".into())
+        );
+        assert_eq!(
+            "backup-20261124100500".parse::<RecoveryTarget>().unwrap(),
+            RecoveryTarget::Backup("backup-20261124100500".into())
+        );
         for text in ["", "a b", "yesterday!", "2026-11-24 10:05:00", "2026-11-24T10:05:00"] {
-            assert!(text.parse::<Target>().is_err(), "{text}");
+            assert!(text.parse::<RecoveryTarget>().is_err(), "{text}");
         }
-        let error = "2026-11-24 10:05:00".parse::<Target>().unwrap_err();
+        let error = "2026-11-24 10:05:00".parse::<RecoveryTarget>().unwrap_err();
         assert_eq!(error.remedies, ["for UTC: --to 2026-11-24T10:05:00Z"]);
     }
 
@@ -151,7 +159,7 @@ mod tests {
         assert!(told("b1").contains("disk full"));
         assert!(told("b3").contains("there are b2"));
         let empty = Server { backups: Vec::new(), wal: None };
-        let error = Target::Latest.recovery(&empty, at("2026-11-24T12:00:00Z")).unwrap_err();
+        let error = RecoveryTarget::Latest.recovery(&empty, at("2026-11-24T12:00:00Z")).unwrap_err();
         assert!(error.to_string().contains("no complete base backup"));
     }
 }

@@ -33,7 +33,7 @@ pub struct Bundle {
     /// The bundle's folder.
     pub dir: PathBuf,
     index: Index,
-    files: BTreeMap<String, Entry>,
+    files: BTreeMap<String, ListedFile>,
     verified: Mutex<HashSet<String>>,
 }
 
@@ -44,8 +44,8 @@ struct Index {
     platform: String,
     kubernetes: String,
     #[serde(default)]
-    components: Vec<Component>,
-    files: Vec<Entry>,
+    components: Vec<BundledComponent>,
+    files: Vec<ListedFile>,
     #[serde(default)]
     engine_images: Vec<ImageFile>,
     web_image: Option<ImageFile>,
@@ -55,7 +55,7 @@ struct Index {
 
 /// One part of the stack, in the version that the bundle really has.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Component {
+pub struct BundledComponent {
     /// The component's name, as in `assets/components.toml`.
     pub name: String,
     /// The component's true version.
@@ -71,7 +71,7 @@ pub struct Component {
 
 /// A file of the bundle.
 #[derive(Debug, Clone, Deserialize)]
-struct Entry {
+struct ListedFile {
     path: String,
     sha256: String,
     size: u64,
@@ -158,7 +158,7 @@ impl Bundle {
     }
 
     /// The component of that name.
-    pub fn component(&self, name: &str) -> Option<&Component> {
+    pub fn component(&self, name: &str) -> Option<&BundledComponent> {
         self.index.components.iter().find(|component| component.name == name)
     }
 

@@ -2,7 +2,7 @@
 
 use futures::{FutureExt, future::try_join_all};
 
-use super::{Before, Category, Check, Outcome, check};
+use super::{Before, Category, Check, CheckOutcome, check};
 use crate::{
     assets::monitoring::NAMESPACE,
     config::Target,
@@ -10,8 +10,8 @@ use crate::{
     error::Result,
     kube::{DeadWebhook, ObjectRef, Right},
     leftovers::Leftovers,
-    monitoring::{FULL_REMEDY, Overview},
-    names::{MONITORING_NAMESPACE, OPERATOR_NAMESPACE},
+    monitoring::{FULL_REMEDY, MonitoringOverview},
+    names::MONITORING_NAMESPACE,
     tools::profile::{self, Found},
 };
 
@@ -53,37 +53,37 @@ pub const CHECKS: &[Check] = &[
     check(CLUSTER, "webhooks", "admission webhooks", Before::Foreign, API, |cx| webhooks(cx).boxed()),
 ];
 
-async fn leftovers(cx: &Context) -> Result<Outcome> {
+async fn leftovers(cx: &Context) -> Result<CheckOutcome> {
     if let Some(outcome) = not_yet(cx)? {
         return Ok(outcome);
     }
     let left = Leftovers::read(cx.kube().await?, &cx.config.stack.namespace, &cx.database().await?).await?;
     Ok(match left.describe() {
-        Some(told) => Outcome::failed(told).remedy("stackctl up"),
-        None => Outcome::ok("none, and no instance is fenced"),
+        Some(told) => CheckOutcome::failed(told).remedy("stackctl up"),
+        None => CheckOutcome::ok("none, and no instance is fenced"),
     })
 }
 
 /// Of a cluster that is still to be made nothing can be told.
-fn not_yet(cx: &Context) -> Result<Option<Outcome>> {
+fn not_yet(cx: &Context) -> Result<Option<CheckOutcome>> {
     let Target::Minikube(wanted) = &cx.config.target else { return Ok(None) };
     let there = profile::read(&profile::minikube_home()?, &wanted.profile)?;
-    Ok((!matches!(there, Found::Profile(_))).then(|| Outcome::skipped("no cluster yet: stackctl up makes it")))
+    Ok((!matches!(there, Found::Profile(_))).then(|| CheckOutcome::skipped("no cluster yet: stackctl up makes it")))
 }
 
-async fn api(cx: &Context) -> Result<Outcome> {
+async fn api(cx: &Context) -> Result<CheckOutcome> {
     if let Some(skipped) = not_yet(cx)? {
         return Ok(skipped);
     }
     let kube = match (cx.kube().await, &cx.config.target) {
         (Ok(kube), _) => kube,
-        (Err(error), Target::Minikube(_)) => return Ok(Outcome::from(error).remedy("stackctl up starts it")),
+        (Err(error), Target::Minikube(_)) => return Ok(CheckOutcome::from(error).remedy("stackctl up starts it")),
         (Err(error), Target::Context(_)) => return Err(error),
     };
     Ok(judge_version(&kube.version().await?, kube.server()))
 }
 
-fn judge_version(version: &str, server: &str) -> Outcome {
+fn judge_version(version: &str, server: &str) -> CheckOutcome {
     let mut numbers = version.trim_start_matches('v').split('.').map(|part| {
         // Some providers write the minor version as `33+`.
         part.trim_end_matches('+').parse::<u32>().unwrap_or(0)
@@ -91,27 +91,27 @@ fn judge_version(version: &str, server: &str) -> Outcome {
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let detail = format!("{version} at {server}");
     if found >= OLDEST_KUBERNETES {
-        return Outcome::ok(detail);
+        return CheckOutcome::ok(detail);
     }
     let (major, minor) = OLDEST_KUBERNETES;
-    Outcome::failed(format!("Kubernetes {detail} is too old: {major}.{minor} or newer is needed"))
+    CheckOutcome::failed(format!("Kubernetes {detail} is too old: {major}.{minor} or newer is needed"))
         .remedy("upgrade the cluster, or use another one: --context NAME")
 }
 
-async fn nodes(cx: &Context) -> Result<Outcome> {
+async fn nodes(cx: &Context) -> Result<CheckOutcome> {
     if let Some(skipped) = not_yet(cx)? {
         return Ok(skipped);
     }
     let nodes = cx.kube().await?.nodes().await?;
     let unready: Vec<&str> = nodes.iter().filter(|(_, ready)| !ready).map(|(name, _)| name.as_str()).collect();
     if unready.is_empty() {
-        return Ok(Outcome::ok(format!("{} ready", nodes.len())));
+        return Ok(CheckOutcome::ok(format!("{} ready", nodes.len())));
     }
-    Ok(Outcome::failed(format!("not ready: {}", unready.join(", ")))
+    Ok(CheckOutcome::failed(format!("not ready: {}", unready.join(", ")))
         .remedy(format!("kubectl describe node {} shows why", unready[0])))
 }
 
-async fn permissions(cx: &Context) -> Result<Outcome> {
+async fn permissions(cx: &Context) -> Result<CheckOutcome> {
     if let Some(skipped) = not_yet(cx)? {
         return Ok(skipped);
     }
@@ -140,9 +140,9 @@ async fn permissions(cx: &Context) -> Result<Outcome> {
     let lacking: Vec<String> =
         rights.iter().zip(allowed).filter(|(_, allowed)| !allowed).map(|(r, _)| shown(r)).collect();
     if lacking.is_empty() {
-        return Ok(Outcome::ok("all that are needed"));
+        return Ok(CheckOutcome::ok("all that are needed"));
     }
-    Ok(Outcome::failed(format!("you may not {}", lacking.join(", ")))
+    Ok(CheckOutcome::failed(format!("you may not {}", lacking.join(", ")))
         .remedy("use credentials that may (cluster-admin has every right), or let an administrator run stackctl up"))
 }
 
@@ -152,7 +152,7 @@ fn shown(right: &Right) -> String {
     format!("{} {}{group}{place}", right.verb, right.resource)
 }
 
-async fn storage(cx: &Context) -> Result<Outcome> {
+async fn storage(cx: &Context) -> Result<CheckOutcome> {
     if let Some(skipped) = not_yet(cx)? {
         return Ok(skipped);
     }
@@ -165,51 +165,55 @@ async fn storage(cx: &Context) -> Result<Outcome> {
             name: name.clone(),
         };
         return Ok(match kube.get(&class).await? {
-            Some(_) => Outcome::ok(name),
-            None => Outcome::failed(format!("there is no StorageClass {name}"))
+            Some(_) => CheckOutcome::ok(name),
+            None => CheckOutcome::failed(format!("there is no StorageClass {name}"))
                 .remedy("kubectl get storageclass lists those there are"),
         });
     }
     Ok(match kube.default_storage_class().await? {
-        Some(name) => Outcome::ok(format!("{name} is the default")),
-        None => Outcome::failed("the cluster has no default StorageClass: the database would get no volumes")
+        Some(name) => CheckOutcome::ok(format!("{name} is the default")),
+        None => CheckOutcome::failed("the cluster has no default StorageClass: the database would get no volumes")
             .remedy("name one: --storage-class NAME (kubectl get storageclass lists them)"),
     })
 }
 
-async fn metrics(cx: &Context) -> Result<Outcome> {
+async fn metrics(cx: &Context) -> Result<CheckOutcome> {
     if let Some(skipped) = not_yet(cx)? {
         return Ok(skipped);
     }
     Ok(match cx.kube().await?.api_service("v1beta1.metrics.k8s.io").await? {
-        None => Outcome::skipped("not there: stackctl up installs it"),
-        Some((true, _)) => Outcome::ok("it answers"),
-        Some((false, why)) => Outcome::failed(format!("it does not answer: {why}"))
+        None => CheckOutcome::skipped("not there: stackctl up installs it"),
+        Some((true, _)) => CheckOutcome::ok("it answers"),
+        Some((false, why)) => CheckOutcome::failed(format!("it does not answer: {why}"))
             .remedy("kubectl -n kube-system logs deployment/metrics-server shows why"),
     })
 }
 
-async fn monitoring(cx: &Context) -> Result<Outcome> {
+async fn monitoring(cx: &Context) -> Result<CheckOutcome> {
     if let Some(skipped) = not_yet(cx)? {
         return Ok(skipped);
     }
-    let Some(overview) = Overview::read(cx.kube().await?).await? else {
-        return Ok(Outcome::skipped("not installed: stackctl up installs it, unless it is told --without monitoring"));
+    let Some(overview) = MonitoringOverview::read(cx.kube().await?).await? else {
+        return Ok(CheckOutcome::skipped(
+            "not installed: stackctl up installs it, unless it is told --without monitoring",
+        ));
     };
     let detail = overview.describe();
     if overview.storage.is_some() {
-        return Ok(Outcome::failed(detail).remedy(FULL_REMEDY));
+        return Ok(CheckOutcome::failed(detail).remedy(FULL_REMEDY));
     }
-    let Some(part) = overview.waiting.first() else { return Ok(Outcome::ok(detail)) };
+    let Some(part) = overview.waiting.first() else { return Ok(CheckOutcome::ok(detail)) };
     // It starts after everything else, and nothing that users need depends on it.
-    Ok(Outcome::warning(part.why.clone()).remedy(format!("wait a minute; then stackctl logs {} says why", part.name)))
+    Ok(CheckOutcome::warning(part.why.clone())
+        .remedy(format!("wait a minute; then stackctl logs {} says why", part.name)))
 }
 
-async fn webhooks(cx: &Context) -> Result<Outcome> {
+async fn webhooks(cx: &Context) -> Result<CheckOutcome> {
     if let Some(skipped) = not_yet(cx)? {
         return Ok(skipped);
     }
-    let namespaces = [&cx.config.stack.namespace, OPERATOR_NAMESPACE, MONITORING_NAMESPACE, "kube-system"];
+    let operator = &cx.kube().await?.operator().await?.namespace;
+    let namespaces = [&cx.config.stack.namespace, operator, MONITORING_NAMESPACE, "kube-system"];
     let dead = cx.kube().await?.dead_webhooks(&WRITTEN_GROUPS, &namespaces).await?;
     let named = |all: &[&DeadWebhook]| {
         let all: Vec<String> =
@@ -219,12 +223,14 @@ async fn webhooks(cx: &Context) -> Result<Outcome> {
     let (in_the_way, others): (Vec<&DeadWebhook>, Vec<&DeadWebhook>) = dead.iter().partition(|one| one.concerns_us);
     let Some(first) = in_the_way.first() else {
         return Ok(match others.as_slice() {
-            [] => Outcome::ok("all answer"),
-            others => Outcome::ok(format!("nobody answers for {}, which watches nothing of this stack", named(others))),
+            [] => CheckOutcome::ok("all answer"),
+            others => {
+                CheckOutcome::ok(format!("nobody answers for {}, which watches nothing of this stack", named(others)))
+            }
         });
     };
     let namespace = first.service.split('/').next().unwrap_or(&first.service);
-    Ok(Outcome::failed(format!("nobody answers for {}: what they watch cannot be written", named(&in_the_way)))
+    Ok(CheckOutcome::failed(format!("nobody answers for {}: what they watch cannot be written", named(&in_the_way)))
         .remedy(format!("kubectl -n {namespace} get pods shows whose pods are not ready"))
         .remedy(format!("or, if its owner is gone, delete the webhook configuration {}", first.configuration)))
 }

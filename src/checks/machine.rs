@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use futures::FutureExt;
 
-use super::{Before, Category, Check, Outcome, check};
+use super::{Before, Category, Check, CheckOutcome, check};
 use crate::{
     assets,
-    config::{Minikube as Wanted, Target},
+    config::{MinikubeTarget as Wanted, Target},
     context::Context,
     error::Result,
     kube::{ClusterRef, contexts},
@@ -48,23 +48,23 @@ pub const CHECKS: &[Check] = &[
     check(MACHINE, "ports", "local ports", Before::Never, None, |_| ports().boxed()),
 ];
 
-fn wanted(cx: &Context) -> std::result::Result<&Wanted, Outcome> {
+fn wanted(cx: &Context) -> std::result::Result<&Wanted, CheckOutcome> {
     match &cx.config.target {
         Target::Minikube(wanted) => Ok(wanted),
-        Target::Context(name) => Err(Outcome::skipped(format!("context {name} runs elsewhere"))),
+        Target::Context(name) => Err(CheckOutcome::skipped(format!("context {name} runs elsewhere"))),
     }
 }
 
-async fn engine() -> Result<Outcome> {
+async fn engine() -> Result<CheckOutcome> {
     let engine = docker::engine().await?;
     if engine.os_type == "windows" {
-        return Ok(Outcome::missing("the Docker engine runs Windows containers")
+        return Ok(CheckOutcome::missing("the Docker engine runs Windows containers")
             .remedy("switch it to Linux containers (Docker Desktop's menu)"));
     }
-    Ok(Outcome::ok(format!("{} answers", engine.server_version)))
+    Ok(CheckOutcome::ok(format!("{} answers", engine.server_version)))
 }
 
-async fn cpus(cx: &Context) -> Result<Outcome> {
+async fn cpus(cx: &Context) -> Result<CheckOutcome> {
     let wanted = match wanted(cx) {
         Ok(wanted) => wanted,
         Err(skipped) => return Ok(skipped),
@@ -73,25 +73,25 @@ async fn cpus(cx: &Context) -> Result<Outcome> {
     Ok(judge_cpus(has, wanted.cpus))
 }
 
-fn judge_cpus(has: u32, wanted: Option<u32>) -> Outcome {
+fn judge_cpus(has: u32, wanted: Option<u32>) -> CheckOutcome {
     if has < LEAST_CPUS {
-        return Outcome::missing(format!("the Docker engine has {has} CPU, Kubernetes needs {LEAST_CPUS}"))
+        return CheckOutcome::missing(format!("the Docker engine has {has} CPU, Kubernetes needs {LEAST_CPUS}"))
             .remedy("give the machine (or Docker Desktop) more CPUs");
     }
     match wanted {
         Some(wanted) if wanted < LEAST_CPUS => {
-            Outcome::failed(format!("--cpus {wanted} is too little: Kubernetes needs {LEAST_CPUS}"))
+            CheckOutcome::failed(format!("--cpus {wanted} is too little: Kubernetes needs {LEAST_CPUS}"))
                 .remedy(format!("--cpus {LEAST_CPUS}"))
         }
         Some(wanted) if wanted > has => {
-            Outcome::failed(format!("--cpus {wanted} is more than the Docker engine has: {has}"))
+            CheckOutcome::failed(format!("--cpus {wanted} is more than the Docker engine has: {has}"))
                 .remedy(format!("--cpus {has} or less"))
         }
-        _ => Outcome::ok(format!("{has}")),
+        _ => CheckOutcome::ok(format!("{has}")),
     }
 }
 
-async fn memory(cx: &Context) -> Result<Outcome> {
+async fn memory(cx: &Context) -> Result<CheckOutcome> {
     let wanted = match wanted(cx) {
         Ok(wanted) => wanted,
         Err(skipped) => return Ok(skipped),
@@ -99,16 +99,16 @@ async fn memory(cx: &Context) -> Result<Outcome> {
     Ok(judge_memory(docker::engine().await?.mem_total / MIB, wanted.memory_mib, wanted.nodes))
 }
 
-fn judge_memory(has_mib: u64, each_mib: u64, nodes: u32) -> Outcome {
+fn judge_memory(has_mib: u64, each_mib: u64, nodes: u32) -> CheckOutcome {
     if each_mib < LEAST_MEMORY_MIB {
-        return Outcome::failed(format!("--memory {each_mib}Mi is too little: a node needs {LEAST_MEMORY_MIB}Mi"))
+        return CheckOutcome::failed(format!("--memory {each_mib}Mi is too little: a node needs {LEAST_MEMORY_MIB}Mi"))
             .remedy("--memory 4Gi");
     }
     let all_mib = each_mib * u64::from(nodes);
     let has = gib(has_mib * MIB);
     if all_mib > has_mib {
         let many = if nodes == 1 { "one node".into() } else { format!("{nodes} nodes") };
-        let outcome = Outcome::missing(format!("{many} of {each_mib}Mi need more than the engine has: {has}"));
+        let outcome = CheckOutcome::missing(format!("{many} of {each_mib}Mi need more than the engine has: {has}"));
         let share = has_mib / u64::from(nodes);
         return match (share / 1024, has_mib / each_mib) {
             (gib @ 2.., _) => outcome.remedy(format!("give each node less: --memory {gib}Gi")),
@@ -116,10 +116,10 @@ fn judge_memory(has_mib: u64, each_mib: u64, nodes: u32) -> Outcome {
             _ => outcome.remedy("give the engine more memory"),
         };
     }
-    Outcome::ok(format!("{has}, {} of it for the cluster", gib(all_mib * MIB)))
+    CheckOutcome::ok(format!("{has}, {} of it for the cluster", gib(all_mib * MIB)))
 }
 
-async fn disk() -> Result<Outcome> {
+async fn disk() -> Result<CheckOutcome> {
     let engine = docker::engine().await?;
     let root = Path::new(&engine.docker_root_dir);
     // An engine in a virtual machine has a disk of its own, which can't be seen from here.
@@ -130,19 +130,19 @@ async fn disk() -> Result<Outcome> {
     Ok(judge_disk(stat.f_bavail * stat.f_frsize, &root))
 }
 
-fn judge_disk(free: u64, root: &Path) -> Outcome {
+fn judge_disk(free: u64, root: &Path) -> CheckOutcome {
     let detail = format!("{} free for {}", gib(free), root.display());
     let remedy = "free some: docker system df shows what Docker uses, docker system prune removes what is unused";
     if free < LEAST_DISK {
-        return Outcome::missing(format!("{detail}, {} are needed", gib(LEAST_DISK))).remedy(remedy);
+        return CheckOutcome::missing(format!("{detail}, {} are needed", gib(LEAST_DISK))).remedy(remedy);
     }
     if free < GOOD_DISK {
-        return Outcome::warning(format!("{detail}, {} are better", gib(GOOD_DISK))).remedy(remedy);
+        return CheckOutcome::warning(format!("{detail}, {} are better", gib(GOOD_DISK))).remedy(remedy);
     }
-    Outcome::ok(detail)
+    CheckOutcome::ok(detail)
 }
 
-async fn inotify(cx: &Context) -> Result<Outcome> {
+async fn inotify(cx: &Context) -> Result<CheckOutcome> {
     let wanted = match wanted(cx) {
         Ok(wanted) => wanted,
         Err(skipped) => return Ok(skipped),
@@ -154,53 +154,53 @@ async fn inotify(cx: &Context) -> Result<Outcome> {
     Ok(judge_inotify(&found))
 }
 
-fn judge_inotify(found: &[(&str, u64, Option<u64>)]) -> Outcome {
+fn judge_inotify(found: &[(&str, u64, Option<u64>)]) -> CheckOutcome {
     let mut low = Vec::new();
     let mut values = Vec::new();
     for (name, least, value) in found {
-        let Some(value) = value else { return Outcome::skipped("this system has none") };
+        let Some(value) = value else { return CheckOutcome::skipped("this system has none") };
         values.push(format!("{name} {value}"));
         if value < least {
             low.push((name, least));
         }
     }
     if low.is_empty() {
-        return Outcome::ok(values.join(", "));
+        return CheckOutcome::ok(values.join(", "));
     }
     let settings: Vec<String> = low.iter().map(|(name, least)| format!("fs.inotify.{name}={}", *least * 4)).collect();
-    Outcome::warning(format!("low: {} (nodes may fail with \"too many open files\")", values.join(", ")))
+    CheckOutcome::warning(format!("low: {} (nodes may fail with \"too many open files\")", values.join(", ")))
         .remedy(format!("sudo sysctl {}", settings.join(" ")))
 }
 
-async fn minikube(cx: &Context) -> Result<Outcome> {
+async fn minikube(cx: &Context) -> Result<CheckOutcome> {
     if let Err(skipped) = wanted(cx) {
         return Ok(skipped);
     }
     if let Some(minikube) = Minikube::find(cx).await? {
-        return Ok(Outcome::ok(format!("{} ({})", minikube.version, minikube.origin)));
+        return Ok(CheckOutcome::ok(format!("{} ({})", minikube.version, minikube.origin)));
     }
     let pinned = assets::components()?;
     let pinned = pinned.get("minikube").context("minikube is not pinned")?;
     let (major, minor) = OLDEST;
-    Ok(Outcome::ok(format!(
+    Ok(CheckOutcome::ok(format!(
         "not installed; {} will be downloaded ({major}.{minor} or newer in PATH is used instead)",
         pinned.version
     )))
 }
 
-async fn kubeconfig(cx: &Context) -> Result<Outcome> {
+async fn kubeconfig(cx: &Context) -> Result<CheckOutcome> {
     let (names, current) = contexts(&ClusterRef { kubeconfig: cx.config.kubeconfig.clone(), context: None })?;
     let count = if names.len() == 1 { "1 context".into() } else { format!("{} contexts", names.len()) };
-    Ok(Outcome::ok(match current {
+    Ok(CheckOutcome::ok(match current {
         Some(current) => format!("{count}, current: {current}"),
         None => count,
     }))
 }
 
-async fn ports() -> Result<Outcome> {
+async fn ports() -> Result<CheckOutcome> {
     match std::net::TcpListener::bind(("127.0.0.1", 0)) {
-        Ok(_) => Ok(Outcome::ok("127.0.0.1 can be listened on")),
-        Err(error) => Ok(Outcome::missing(format!("cannot listen on 127.0.0.1: {error}"))
+        Ok(_) => Ok(CheckOutcome::ok("127.0.0.1 can be listened on")),
+        Err(error) => Ok(CheckOutcome::missing(format!("cannot listen on 127.0.0.1: {error}"))
             .remedy("bring the loopback interface up: sudo ip link set lo up")),
     }
 }

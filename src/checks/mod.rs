@@ -52,7 +52,7 @@ const fn check(
     what: &'static str,
     before: Before,
     needs: Option<&'static str>,
-    run: Run,
+    run: CheckFunction,
 ) -> Check {
     Check { id, what, category, before, needs, run }
 }
@@ -75,7 +75,7 @@ pub enum Status {
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub struct CheckOutcome {
     /// How it ended.
     pub status: Status,
     /// What was found.
@@ -85,30 +85,30 @@ pub struct Outcome {
     pub remedies: Vec<String>,
 }
 
-impl Outcome {
+impl CheckOutcome {
     /// An outcome that is as it should be.
     pub fn ok(detail: impl Into<String>) -> Self {
-        Outcome { status: Status::Ok, detail: detail.into(), remedies: Vec::new() }
+        CheckOutcome { status: Status::Ok, detail: detail.into(), remedies: Vec::new() }
     }
 
     /// Works, but not well.
     pub fn warning(detail: impl Into<String>) -> Self {
-        Outcome { status: Status::Warning, ..Outcome::ok(detail) }
+        CheckOutcome { status: Status::Warning, ..CheckOutcome::ok(detail) }
     }
 
     /// Does not work.
     pub fn failed(detail: impl Into<String>) -> Self {
-        Outcome { status: Status::Failed, ..Outcome::ok(detail) }
+        CheckOutcome { status: Status::Failed, ..CheckOutcome::ok(detail) }
     }
 
     /// This machine lacks it.
     pub fn missing(detail: impl Into<String>) -> Self {
-        Outcome { status: Status::Missing, ..Outcome::ok(detail) }
+        CheckOutcome { status: Status::Missing, ..CheckOutcome::ok(detail) }
     }
 
     /// Of no concern here.
     pub fn skipped(detail: impl Into<String>) -> Self {
-        Outcome { status: Status::Skipped, ..Outcome::ok(detail) }
+        CheckOutcome { status: Status::Skipped, ..CheckOutcome::ok(detail) }
     }
 
     /// Adds a remedy.
@@ -124,14 +124,14 @@ impl Outcome {
     }
 }
 
-impl From<anyhow::Error> for Outcome {
+impl From<anyhow::Error> for CheckOutcome {
     fn from(error: anyhow::Error) -> Self {
         let status = if kind_of(&error) == Kind::Missing { Status::Missing } else { Status::Failed };
-        Outcome { status, detail: one_line(&error), remedies: remedies_of(&error) }
+        CheckOutcome { status, detail: one_line(&error), remedies: remedies_of(&error) }
     }
 }
 
-type Run = for<'a> fn(&'a Context) -> BoxFuture<'a, Result<Outcome>>;
+type CheckFunction = for<'a> fn(&'a Context) -> BoxFuture<'a, Result<CheckOutcome>>;
 
 /// A check.
 pub struct Check {
@@ -145,7 +145,7 @@ pub struct Check {
     pub before: Before,
     /// The check without whose success this one can tell nothing.
     needs: Option<&'static str>,
-    run: Run,
+    run: CheckFunction,
 }
 
 /// A check and what it found.
@@ -159,7 +159,7 @@ pub struct Finding {
     pub category: Category,
     /// What was found.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: CheckOutcome,
 }
 
 /// Every check, in the order in which they are shown.
@@ -171,7 +171,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
 pub async fn run(cx: &Context, checks: impl IntoIterator<Item = &'static Check>) -> Vec<Finding> {
     let checks: Vec<&Check> = checks.into_iter().collect();
     let one = |check: &'static Check| async move {
-        let outcome = (check.run)(cx).await.unwrap_or_else(Outcome::from);
+        let outcome = (check.run)(cx).await.unwrap_or_else(CheckOutcome::from);
         Finding { id: check.id, what: check.what, category: check.category, outcome }
     };
     let mut findings = join_all(checks.iter().copied().filter(|check| check.needs.is_none()).map(one)).await;
@@ -182,7 +182,7 @@ pub async fn run(cx: &Context, checks: impl IntoIterator<Item = &'static Check>)
         });
     findings.extend(join_all(can.into_iter().map(one)).await);
     findings.extend(cannot.into_iter().map(|check| {
-        let outcome = Outcome::skipped("cannot be told before the problem above is solved");
+        let outcome = CheckOutcome::skipped("cannot be told before the problem above is solved");
         Finding { id: check.id, what: check.what, category: check.category, outcome }
     }));
     findings.sort_by_key(|finding| checks.iter().position(|check| check.id == finding.id));
@@ -218,7 +218,7 @@ pub fn failure(findings: &[Finding]) -> Option<Failure> {
 mod tests {
     use super::*;
 
-    fn finding(id: &'static str, outcome: Outcome) -> Finding {
+    fn finding(id: &'static str, outcome: CheckOutcome) -> Finding {
         Finding { id, what: id, category: Category::Machine, outcome }
     }
 
@@ -240,10 +240,14 @@ mod tests {
 
     #[test]
     fn failures_are_joined_without_repetition_and_missing_wins() {
-        assert!(failure(&[finding("a", Outcome::warning("slow")), finding("b", Outcome::skipped("later"))]).is_none());
-        let engine = || Outcome::missing("no engine").remedy("start it");
+        assert!(
+            failure(&[finding("a", CheckOutcome::warning("slow")), finding("b", CheckOutcome::skipped("later"))])
+                .is_none()
+        );
+        let engine = || CheckOutcome::missing("no engine").remedy("start it");
         let failure =
-            failure(&[finding("a", engine()), finding("b", engine()), finding("c", Outcome::failed("full"))]).unwrap();
+            failure(&[finding("a", engine()), finding("b", engine()), finding("c", CheckOutcome::failed("full"))])
+                .unwrap();
         assert_eq!(failure.kind, Kind::Missing);
         assert_eq!(failure.message, "no engine; full");
         assert_eq!(failure.remedies, ["start it"]);

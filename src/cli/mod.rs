@@ -55,8 +55,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DURATION", env = "STACKCTL_TIMEOUT")]
     pub timeout: Option<String>,
     /// Output: text, or JSON for programs.
-    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[arg(short, long, global = true, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
     /// Show problems and errors only.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
@@ -70,7 +70,7 @@ pub struct Global {
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub enum OutputFormat {
     /// For people.
     #[default]
     Text,

@@ -75,18 +75,18 @@ const fn mark(status: Status) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::Outcome;
+    use crate::checks::CheckOutcome;
 
-    fn finding(what: &'static str, category: Category, outcome: Outcome) -> Finding {
+    fn finding(what: &'static str, category: Category, outcome: CheckOutcome) -> Finding {
         Finding { id: what, what, category, outcome }
     }
 
     #[test]
     fn findings_read_well_and_the_exit_code_tells_what_kind() {
         let mut findings = vec![
-            finding("engine", Category::Machine, Outcome::ok("27.0 answers")),
-            finding("disk space", Category::Machine, Outcome::warning("9 GiB free").remedy("free some")),
-            finding("api", Category::Cluster, Outcome::skipped("no cluster yet")),
+            finding("engine", Category::Machine, CheckOutcome::ok("27.0 answers")),
+            finding("disk space", Category::Machine, CheckOutcome::warning("9 GiB free").remedy("free some")),
+            finding("api", Category::Cluster, CheckOutcome::skipped("no cluster yet")),
         ];
         assert_eq!(exit_code(&findings), 0);
         insta::assert_snapshot!(text("minikube profile p", &findings), @r"
@@ -100,9 +100,9 @@ mod tests {
 
         No problem found, 1 warning.
         ");
-        findings.push(finding("webhooks", Category::Cluster, Outcome::failed("nobody answers")));
+        findings.push(finding("webhooks", Category::Cluster, CheckOutcome::failed("nobody answers")));
         assert_eq!(exit_code(&findings), 1);
-        findings.push(finding("cpus", Category::Machine, Outcome::missing("1 CPU")));
+        findings.push(finding("cpus", Category::Machine, CheckOutcome::missing("1 CPU")));
         assert_eq!(exit_code(&findings), 3);
         assert!(text("t", &findings).ends_with("2 problems found."));
     }

@@ -80,17 +80,17 @@ fn question(cx: &Context, args: &DownArgs) -> String {
 }
 
 /// A part and what is removed of it.
-struct Step {
+struct DownStep {
     part: String,
     lines: Vec<String>,
     /// What stays although it is on record, each with the reason.
     kept: Vec<String>,
 }
 
-async fn plan(cx: &Context, args: &DownArgs) -> Result<Vec<Step>> {
+async fn plan(cx: &Context, args: &DownArgs) -> Result<Vec<DownStep>> {
     if args.cluster {
         let lines = cluster::deletion_plan(cx).await?;
-        let step = Step { part: "cluster".into(), lines, kept: Vec::new() };
+        let step = DownStep { part: "cluster".into(), lines, kept: Vec::new() };
         return Ok(if step.lines.is_empty() { Vec::new() } else { vec![step] });
     }
     let inventory = cx.inventory().await?;
@@ -100,7 +100,7 @@ async fn plan(cx: &Context, args: &DownArgs) -> Result<Vec<Step>> {
     let others = OtherStacks::read(cx.kube().await?, &cx.config.stack.namespace).await?;
     let mut steps = Vec::new();
     for part in Part::ALL.into_iter().rev().filter(|part| !(args.keep_data && *part == Part::Base)) {
-        let mut step = Step { part: part.name().into(), lines: Vec::new(), kept: Vec::new() };
+        let mut step = DownStep { part: part.name().into(), lines: Vec::new(), kept: Vec::new() };
         for object in deletable(inventory, part, args) {
             match others.keep(&object) {
                 Some(reason) => step.kept.push(format!("{object}: {}", reason.why())),
@@ -127,7 +127,7 @@ async fn refuse_to_lose(cx: &Context) -> Result<()> {
         .into())
 }
 
-fn show(plan: &[Step], style: Style) {
+fn show(plan: &[DownStep], style: Style) {
     if style.mode == ui::Mode::Json {
         let parts: Vec<_> = plan
             .iter()

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    cli::{Global, Output},
+    cli::{Global, OutputFormat},
     config::{Config, Options},
     drills::model::{
         history::Stream,
@@ -24,7 +24,7 @@ pub fn run(global: &Global) -> Result<u8> {
     let config = Config::load(global, &Options::default())?;
     let store = DrillStore::new(&config.folders.state);
     let kept = store.list()?;
-    if global.output == Output::Json {
+    if global.output == OutputFormat::Json {
         let all: Vec<_> = kept
             .iter()
             .map(|kept| match kept {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::signal;
 use crate::{
     backup,
-    cli::{DrillArgs, Global, Output},
+    cli::{DrillArgs, Global, OutputFormat},
     config::{Config, Options, parse_duration},
     context::Context,
     drills::{
@@ -75,7 +75,7 @@ async fn begin(cx: &Context) -> Result<()> {
     let text = "a drill of this machine was killed: waiting for its lock to expire, and for the API server";
     cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text: text.into() });
     let late = "the lock of the drill that was killed does not expire";
-    until_ok(API_IS_BACK, Duration::from_secs(2), late, async || cx.lock().await).await
+    until_ok(API_IS_BACK, Duration::from_secs(2), late, || async { cx.lock().await }).await
 }
 
 fn local_journal(cx: &Context) -> LocalJournal {
@@ -247,7 +247,7 @@ async fn warn_if_wal_may_be_missing(cx: &Context, target: &DrillTarget, left: &D
     let lossy = ALL.iter().any(|scenario| scenario.id == left.scenario && scenario.expect.loses_wal);
     // A store that can't be asked for may be there.
     let has_store =
-        async || backup::Store::read(&target.kube, &target.namespace).await.map_or(true, |store| store.is_some());
+        || async { backup::Store::read(&target.kube, &target.namespace).await.map_or(true, |store| store.is_some()) };
     if lossy && has_store().await {
         let text = "if the drill destroyed the volume already, moments after it cannot be restored before a base \
                     backup is taken: stackctl backup create";
@@ -280,7 +280,7 @@ fn possible(
 }
 
 fn show(report: &DrillReport, global: &Global, args: &DrillArgs) -> Result<()> {
-    if global.output == Output::Json {
+    if global.output == OutputFormat::Json {
         ui::out(&serde_json::to_string(report)?);
     } else {
         for run in &report.runs {

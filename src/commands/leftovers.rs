@@ -1,5 +1,7 @@
 //! What an interrupted drill has left, undone before another command changes the stack.
 
+use futures::future::LocalBoxFuture;
+
 use crate::{
     context::Context,
     drills::{
@@ -23,7 +25,17 @@ pub async fn undo_first(cx: &Context) -> Result<()> {
     if !Leftovers::read(kube, namespace, &database).await.is_ok_and(|left| left.drill.is_some()) {
         return Ok(());
     }
+    undo(cx).await
+}
+
+/// The same, asked for when the lock is taken: `up` takes it in any case.
+pub fn undo_under_lock(cx: &Context) -> LocalBoxFuture<'_, Result<()>> {
+    Box::pin(undo(cx))
+}
+
+async fn undo(cx: &Context) -> Result<()> {
     cx.lock().await?;
+    let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     // Under the lock it may be another one.
     let database = CurrentDatabase::new(cx.database().await?);
     let target = DrillTarget { kube: kube.clone(), namespace: namespace.clone(), database };

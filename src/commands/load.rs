@@ -2,7 +2,7 @@
 
 use super::{interrupted, signal};
 use crate::{
-    cli::{Global, LoadArgs, Output},
+    cli::{Global, LoadArgs, OutputFormat},
     config::{Config, Options, parse_duration},
     context::Context,
     error::{self, Result, usage},
@@ -65,7 +65,7 @@ async fn send_and_clean(cx: &Context, plan: &LoadPlan, record: &mut LoadRecord) 
 }
 
 fn show(report: &LoadReport, global: &Global) -> Result<()> {
-    if global.output == Output::Json {
+    if global.output == OutputFormat::Json {
         ui::out(&serde_json::to_string(report)?);
     } else {
         ui::out(&report.text());

@@ -9,7 +9,8 @@ use crate::{
     context::Context,
     database,
     error::Result,
-    kube::logs::{self, Source},
+    kube::logs::{self, LogSource},
+    names::{OPERATOR, selector},
     ui::{self, Reporter, Style},
 };
 
@@ -21,10 +22,10 @@ pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
     let config = Config::load(global, &Options::default())?;
     let cx = Context::new(config, Reporter::discard())?;
     let stack = cx.config.stack.namespace.clone();
-    let (namespace, selector, container) = match args.part {
+    let (namespace, labels, container) = match args.part {
         LogPart::Web => (stack, "app.kubernetes.io/name=user-app".to_owned(), "user-app"),
         LogPart::Database => (stack, database::instances(&cx.database().await?), "postgres"),
-        LogPart::Operator => ("cnpg-system".into(), "app.kubernetes.io/name=cloudnative-pg".to_owned(), "manager"),
+        LogPart::Operator => (cx.kube().await?.operator().await?.namespace.clone(), selector(OPERATOR), "manager"),
         LogPart::Autoscaling => {
             ("kube-system".into(), "app.kubernetes.io/name=metrics-server".to_owned(), "metrics-server")
         }
@@ -32,7 +33,7 @@ pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
         LogPart::Grafana => of_monitoring("grafana"),
         LogPart::KubeStateMetrics => of_monitoring("kube-state-metrics"),
     };
-    let source = Source { namespace, selector, container: Some(container.to_owned()) };
+    let source = LogSource { namespace, selector: labels, container: Some(container.to_owned()) };
     let json_lines = style.mode == ui::Mode::Json;
     let mut print = |pod: &str, line: &str| {
         if json_lines {

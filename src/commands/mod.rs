@@ -24,7 +24,7 @@ mod up;
 use serde_json::json;
 
 use crate::{
-    cli::{Cli, Command, Global, Output},
+    cli::{Cli, Command, Global, OutputFormat},
     error::{self, Failure, Kind, Result},
     ui::{self, Style, Verbosity, log},
 };
@@ -84,7 +84,7 @@ fn style(global: &Global) -> Style {
         (_, true) => Verbosity::Verbose,
         _ => Verbosity::Normal,
     };
-    Style::detect(global.output == Output::Json, verbosity)
+    Style::detect(global.output == OutputFormat::Json, verbosity)
 }
 
 /// Runs `work` until it ends or the user interrupts: then it is dropped, and with it every process and

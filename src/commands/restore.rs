@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{interruptible, leftovers};
 use crate::{
-    backup::{Target, restored, stamp},
+    backup::{RecoveryTarget, restored, stamp},
     cli::{Global, RestoreArgs},
     config::{Config, Options},
     context::Context,
@@ -42,7 +42,7 @@ pub async fn run(global: &Global, args: &RestoreArgs, style: Style) -> Result<u8
     }
     let to = args.to.as_deref().unwrap_or("latest");
     let order = Order {
-        target: to.parse::<Target>()?,
+        target: to.parse::<RecoveryTarget>()?,
         server: args.from.clone(),
         name: args.name.clone().unwrap_or_else(|| format!("{DATABASE}-{}", stamp())),
         instances: args.instances,

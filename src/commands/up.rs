@@ -14,7 +14,7 @@ use crate::{
     database,
     desired::backup,
     error::{Result, failed, kind_of, one_line},
-    monitoring::Overview,
+    monitoring::MonitoringOverview,
     phases::{
         self, Phase,
         autoscaling::Autoscaling,
@@ -53,11 +53,7 @@ async fn up(config: Config, args: &UpArgs, reporter: Reporter, began: Instant) -
         return interruptible(phases::plan(&cx, &phases)).await;
     }
     let _lock = local_lock(&cx.config)?;
-    let work = async {
-        leftovers::undo_first(&cx).await?;
-        phases::run(&cx, &phases).await
-    };
-    let work = Box::pin(cx.until_deadline("stackctl up", work));
+    let work = Box::pin(cx.until_deadline("stackctl up", phases::run(&cx, &phases)));
     let outcome = interruptible(work).await;
     cx.unlock().await;
     finish(&cx, began, outcome.as_ref().err()).await;
@@ -71,7 +67,7 @@ fn phases_of(cx: &Context) -> Vec<Box<dyn Phase>> {
         Box::new(Build),
         Box::new(Cluster),
         Box::new(Image),
-        Box::new(Claim),
+        Box::new(Claim { first: leftovers::undo_under_lock }),
         Box::new(Operator),
         Box::new(Backups),
         Box::new(Autoscaling),
@@ -158,7 +154,7 @@ async fn monitoring(cx: &Context) -> String {
     if cx.config.without.contains(&Optional::Monitoring) {
         return "left out, as asked".into();
     }
-    let read = async { Overview::read(cx.kube().await?).await };
+    let read = async { MonitoringOverview::read(cx.kube().await?).await };
     match read.await {
         Ok(Some(overview)) if overview.healthy() => overview.describe(),
         Ok(Some(overview)) => {

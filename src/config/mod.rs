@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A minikube profile that stackctl makes and owns.
-    Minikube(Minikube),
+    Minikube(MinikubeTarget),
     /// A context of the kubeconfig: a cluster that the user already has.
     Context(String),
 }
@@ -47,7 +47,7 @@ impl Target {
 
 /// The minikube cluster that `up` makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Minikube {
+pub struct MinikubeTarget {
     /// The profile's name.
     pub profile: String,
     /// Nodes, at least 1.
@@ -175,7 +175,7 @@ impl Config {
                 return Err(usage("--context is empty").remedy("kubectl config get-contexts lists their names").into());
             }
             Some(context) => Target::Context(context),
-            None => Target::Minikube(Minikube {
+            None => Target::Minikube(MinikubeTarget {
                 profile,
                 nodes,
                 cpus: up.and_then(|up| up.cpus).or(file.cpus),

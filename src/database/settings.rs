@@ -55,6 +55,14 @@ impl SynchronousSetting {
 /// The primary does not answer, or the API's refusal.
 pub async fn refresh(kube: &Kube, namespace: &str, cluster: &str, primary: &str) -> Result<()> {
     query_on(kube, namespace, primary, "select pg_reload_conf()", RELOAD).await?;
+    touch(kube, namespace, cluster).await
+}
+
+/// Makes the operator and the instances look at the Cluster again, as every change of it does.
+///
+/// # Errors
+/// The API's refusal.
+pub async fn touch(kube: &Kube, namespace: &str, cluster: &str) -> Result<()> {
     let now = jiff::Timestamp::now().to_string();
     let touch = Patch::Merge(json!({"metadata": {"annotations": {TOUCHED: now}}}));
     let params = merge_params(FIELD_MANAGER);

@@ -145,9 +145,11 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
     let mut objects = embedded(cx, Part::Backup).await?;
     let Some(backup) = wanted(cx) else { return Ok(objects) };
     let kube = cx.kube().await?;
+    let operator = kube.operator().await?;
     let mut digest = Sha256::new();
-    for side in Side::ALL {
-        let there = kube.get(&side.reference()).await?;
+    // A plugin of somebody else's has its own.
+    for side in Side::ALL.into_iter().filter(|_| !operator.plugin_is_foreign) {
+        let there = kube.get(&side.reference(&operator.namespace)).await?;
         let secret = secrets::certificate(side, there.as_ref(), Timestamp::now())?;
         digest.update(secret.data["data"]["tls.crt"].as_str().unwrap_or_default());
         objects.extend(labelled(cx, Part::Backup, secret)?);

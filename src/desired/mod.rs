@@ -4,6 +4,7 @@
 pub mod backup;
 mod current;
 pub mod monitoring;
+mod operator;
 pub mod render;
 pub mod web_image;
 
@@ -56,6 +57,7 @@ pub async fn embedded(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     let stack = &cx.config.stack;
     let mut objects = render(part, objects, stack, &images(cx)?);
     backup::finish(part, &mut objects, wanted, stack.storage_class.as_deref());
+    place(cx, part, &mut objects);
     Ok(objects)
 }
 
@@ -65,8 +67,9 @@ pub async fn embedded(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
 /// # Errors
 /// Upstream's manifest can be neither found in the bundle nor fetched, or the cluster does not answer.
 pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
-    // Which database the manifests are about.
+    // Which database the manifests are about, and which operator.
     cx.inventory().await?;
+    cx.kube().await?.operator().await?;
     match part {
         Part::Database => database(cx).await,
         Part::Backup => backup::objects(cx).await,
@@ -110,7 +113,16 @@ async fn restored_clusters(cx: &Context) -> Result<Vec<DynamicObject>> {
 /// # Errors
 /// Only if an embedded file is broken.
 pub fn labelled(cx: &Context, part: Part, object: DynamicObject) -> Result<Vec<DynamicObject>> {
-    Ok(render(part, vec![object], &cx.config.stack, &images(cx)?))
+    let mut objects = render(part, vec![object], &cx.config.stack, &images(cx)?);
+    place(cx, part, &mut objects);
+    Ok(objects)
+}
+
+/// Puts the objects where the operator is, as far as it is known.
+fn place(cx: &Context, part: Part, objects: &mut Vec<DynamicObject>) {
+    if let Some(there) = cx.known_operator() {
+        operator::adapt(part, objects, there);
+    }
 }
 
 /// Whether the image of `component` is to be had: from the bundle, or without one from its registry.

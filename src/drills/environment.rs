@@ -8,14 +8,7 @@ use super::{
     model::{report::Environment, requirement::ClusterCapabilities},
     target::DrillTarget,
 };
-use crate::{
-    backup::Store,
-    config::Target,
-    error::Result,
-    kube::cnpg::ClusterStatus,
-    names::{OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, WEB},
-    tools::docker,
-};
+use crate::{backup::Store, config::Target, error::Result, kube::cnpg::ClusterStatus, names::WEB, tools::docker};
 
 /// The label of the control plane's nodes.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
@@ -35,8 +28,9 @@ const FIELDS: [&str; 5] = ["primaryLease", "failoverDelay", "smartShutdownTimeou
 pub async fn describe(target: &DrillTarget, cluster: String, primary: &str) -> Result<Environment> {
     let database = target.cluster().await?;
     let nodes = Api::<Node>::all(target.kube.client()).list(&ListParams::default()).await?.items.len();
-    let operators: Api<Deployment> = Api::namespaced(target.kube.client(), OPERATOR_NAMESPACE);
-    let operator = operators.get_opt(OPERATOR_DEPLOYMENT).await?;
+    let there = target.kube.operator().await?;
+    let operators: Api<Deployment> = Api::namespaced(target.kube.client(), &there.namespace);
+    let operator = operators.get_opt(&there.deployment).await?;
     let operator = operator.and_then(|found| found.spec?.template.spec?.containers.first()?.image.clone());
     let web = target.api::<Deployment>().get(WEB).await?.status.and_then(|status| status.ready_replicas);
     let settings = target.psql(primary, SETTINGS).await?;
@@ -76,5 +70,6 @@ pub async fn capabilities(target: &DrillTarget, cluster: &Target) -> Result<Clus
         Target::Context(_) => false,
     };
     let has_backups = Store::read(&target.kube, &target.namespace).await?.is_some();
-    Ok(ClusterCapabilities { nodes, control_plane, nodes_are_containers, has_backups })
+    let operator_is_foreign = target.kube.operator().await?.is_foreign;
+    Ok(ClusterCapabilities { nodes, control_plane, nodes_are_containers, has_backups, operator_is_foreign })
 }

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     database::{self, Lsn},
-    error::{Kind, Result, kind_of, one_line},
-    poll,
+    error::{Result, one_line, timed_out},
+    poll::Tries,
 };
 
 /// How long the standbys may take to replay what the primary has.
@@ -78,17 +78,17 @@ async fn standby_rows(target: &DrillTarget, standby: &str, run: &str, end: Lsn) 
 }
 
 async fn wait_until_replayed(target: &DrillTarget, standby: &str, end: Lsn) -> Result<()> {
-    let mut replayed = Lsn::default();
-    let late = format!("{standby} does not replay all that the primary has");
-    let waited = poll::until(CATCH_UP, Duration::from_millis(200), &late, async || {
-        replayed = target.psql(standby, "SELECT pg_last_wal_replay_lsn()").await?.trim().parse()?;
-        Ok((replayed >= end).then_some(()))
-    });
-    match waited.await {
-        Err(error) if kind_of(&error) == Kind::Timeout => {
-            Err(error.context(format!("{standby} has replayed up to {replayed}, the primary is at {end}")))
+    let mut tries = Tries::within(CATCH_UP, Duration::from_millis(200));
+    loop {
+        let replayed: Lsn = target.psql(standby, "SELECT pg_last_wal_replay_lsn()").await?.trim().parse()?;
+        if replayed >= end {
+            return Ok(());
         }
-        other => other,
+        if !tries.another().await {
+            let limit = CATCH_UP.as_secs();
+            let late = format!("{standby} has replayed up to {replayed} after {limit} s, the primary is at {end}");
+            return Err(timed_out(late).into());
+        }
     }
 }
 

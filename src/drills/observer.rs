@@ -29,7 +29,7 @@ use crate::{
         cnpg::{self, ClusterStatus},
         pods::is_ready,
     },
-    names::{OPERATOR, OPERATOR_NAMESPACE, POSTGRES, selector},
+    names::{OPERATOR, POSTGRES, selector},
 };
 
 /// What is known of the database, by the latest of what the API server told.
@@ -221,7 +221,8 @@ const REFUSALS: [&str; 2] = ["Strong consistency check failed", "Quorum check fa
 /// Follows the operator's log for the line by which it says that it does not dare to promote. The operator may
 /// be away, or another pod by now.
 async fn operator(target: DrillTarget, notes: Notes) {
-    let pods: Api<Pod> = Api::namespaced(target.kube.client(), OPERATOR_NAMESPACE);
+    let Ok(there) = target.kube.operator().await else { return };
+    let pods: Api<Pod> = Api::namespaced(target.kube.client(), &there.namespace);
     let began = jiff::Timestamp::now();
     loop {
         let list = ListParams::default().labels(&selector(OPERATOR));

@@ -65,7 +65,7 @@ pub async fn ensure_drillable(target: &DrillTarget) -> Result<String> {
 /// What is still amiss at the end, as a timeout.
 pub async fn wait_until_drillable(target: &DrillTarget) -> Result<String> {
     let (every, late) = (Duration::from_millis(500), "the stack does not become fit for a drill");
-    poll::until_ok(DRILLABLE_WITHIN, every, late, async || ensure_drillable(target).await).await
+    poll::until_ok(DRILLABLE_WITHIN, every, late, || async { ensure_drillable(target).await }).await
 }
 
 /// Counts the standbys that stream and count for the synchronous quorum.

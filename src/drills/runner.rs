@@ -30,7 +30,7 @@ use super::{
 use crate::{
     backup::Store,
     error::{Result, failed, one_line},
-    poll,
+    poll::Tries,
     ui::{Event, PhaseId, Reporter},
 };
 
@@ -199,7 +199,7 @@ impl Runner<'_> {
         // in its configuration changes then. Were it lost at that moment, nobody would be promoted any more: the operator
         // leaves that to a human, and a drill would try that and not what it is about.
         let late = "the operator does not know how many standbys confirm a commit";
-        wait_until(DRILLABLE_WITHIN, late, async || quorum_is_known(target, &context.primary).await).await?;
+        wait_until(DRILLABLE_WITHIN, late, || async { quorum_is_known(target, &context.primary).await }).await?;
         let (before, before_name) = (seen.borrow().clone(), target.database.get());
 
         scenario.fault.inject(context).await?;
@@ -252,24 +252,20 @@ impl Runner<'_> {
 /// does not is a finding, not an error.
 async fn wait_for_redundancy(target: &DrillTarget, observer: &Observer) -> bool {
     let mut seen = observer.seen.clone();
-    let late = "no full redundancy";
-    let waited = poll::until(RECOVERY, Duration::from_millis(250), late, async || {
-        if !wait(&mut seen, RECOVERY, ObservedState::is_healthy).await {
-            return Ok(None);
-        }
+    let mut tries = Tries::within(RECOVERY, Duration::from_millis(250));
+    loop {
+        let healthy = wait(&mut seen, RECOVERY, ObservedState::is_healthy).await;
         let now = seen.borrow().cluster.clone();
         let primary = now.current_primary.unwrap_or_default();
-        let streaming = count_streaming_standbys(target, &primary).await.unwrap_or(0);
-        if streaming + 1 != now.wanted {
-            return Ok(None);
+        if healthy && count_streaming_standbys(target, &primary).await.unwrap_or(0) + 1 == now.wanted {
+            observer.note(EventKind::RedundancyRestored, format!("{0}/{0}, primary {primary}", now.wanted));
+            if !wait(&mut seen, REDUNDANCY_HOLD, |now| !now.is_healthy()).await {
+                return true;
+            }
         }
-        observer.note(EventKind::RedundancyRestored, format!("{0}/{0}, primary {primary}", now.wanted));
-        let lost_again = wait(&mut seen, REDUNDANCY_HOLD, |now| !now.is_healthy()).await;
-        Ok((!lost_again).then_some(()))
-    });
-    let stays = waited.await.is_ok();
-    if !stays {
-        observer.note(EventKind::Note, format!("no full redundancy after {} s", RECOVERY.as_secs()));
+        if !tries.another().await {
+            observer.note(EventKind::Note, format!("no full redundancy after {} s", RECOVERY.as_secs()));
+            return false;
+        }
     }
-    stays
 }

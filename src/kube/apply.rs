@@ -22,6 +22,7 @@ use super::{
 use crate::{
     error::{Failure, Result, failed, timed_out},
     names::FIELD_MANAGER,
+    poll::Tries,
 };
 
 /// Requests at the same time.
@@ -84,7 +85,7 @@ pub async fn apply(
         if members.is_empty() {
             continue;
         }
-        let run = Run { kube, options, on, set: objects };
+        let run = ApplyRun { kube, options, on, set: objects };
         run.wave(&members, &mut done).await?;
     }
     done.sort_by_key(|(position, ..)| *position);
@@ -107,14 +108,14 @@ pub(super) fn wave_of(object: &ObjectRef) -> usize {
     }
 }
 
-struct Run<'a> {
+struct ApplyRun<'a> {
     kube: &'a Kube,
     options: ApplyOptions,
     on: OnApply<'a>,
     set: &'a [DynamicObject],
 }
 
-impl Run<'_> {
+impl ApplyRun<'_> {
     async fn wave(
         &self,
         members: &[&(usize, ObjectRef, &DynamicObject)],
@@ -181,19 +182,18 @@ impl Run<'_> {
         };
         let mut missing = unknown();
         let give_up = self.options.deadline.min(Instant::now() + Duration::from_secs(20));
+        let mut tries = Tries::until(give_up, Duration::from_millis(200));
         while let Some(first) = missing.first() {
             let defined_here = self.defines(first);
             if self.options.dry_run && missing.iter().all(|reference| self.defines(reference)) {
                 return Ok(missing);
             }
-            if !defined_here || Instant::now() >= give_up {
-                // Asks once more and fails with the words for the user.
-                self.kube.resolve(first).await?;
-            }
             self.kube.refresh().await?;
+            let first = first.clone();
             missing = unknown();
-            if !missing.is_empty() {
-                tokio::time::sleep(Duration::from_millis(200)).await;
+            if missing.contains(&first) && (!defined_here || !tries.another().await) {
+                // Asks once more and fails with the words for the user.
+                self.kube.resolve(&first).await?;
             }
         }
         Ok(missing)
@@ -223,7 +223,7 @@ impl Run<'_> {
         };
         let patch = Patch::Apply(&body);
         let doing = format!("apply {reference}");
-        let mut told = false;
+        let (mut told, mut tries) = (false, Tries::until(self.options.deadline, RETRY_AFTER));
         loop {
             let request = api.patch(&reference.name, &params, &patch);
             let error = match tokio::time::timeout(super::client::REQUEST_TIMEOUT, request).await {
@@ -242,7 +242,7 @@ impl Run<'_> {
                 kube::Error::Api(status) => webhook_down(status) || api_error::transient_status(status),
                 other => api_error::transient(other),
             };
-            if !may_pass || Instant::now() + RETRY_AFTER >= self.options.deadline {
+            if !may_pass {
                 return Err(refusal(&error, &doing).into());
             }
             if let kube::Error::Api(status) = &error
@@ -251,7 +251,9 @@ impl Run<'_> {
             {
                 (self.on)(ApplyEvent::Problem(webhook_problem(reference, status)));
             }
-            tokio::time::sleep(RETRY_AFTER).await;
+            if !tries.another().await {
+                return Err(refusal(&error, &doing).into());
+            }
         }
     }
 }
@@ -265,7 +267,7 @@ pub(super) async fn dry_run(
     deadline: Instant,
 ) -> Result<Option<DynamicObject>> {
     let options = ApplyOptions { force_conflicts: true, dry_run: true, deadline };
-    let run = Run { kube, options, on: &|_| {}, set: &[] };
+    let run = ApplyRun { kube, options, on: &|_| {}, set: &[] };
     Ok(run.one(reference, object, &HashMap::new()).await?.0)
 }
 

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use kube::{
@@ -15,6 +15,7 @@ use kube::{
     config::ExecConfig,
     core::Status,
 };
+use tokio::sync::OnceCell;
 use tower::{Layer, Service};
 
 use super::{
@@ -23,8 +24,12 @@ use super::{
     deadline::Deadline,
     discovery::{Kinds, Resolved},
     kubeconfig::{self, ClusterRef},
+    operator::Operator,
 };
-use crate::error::{Failure, Result, failed, timed_out};
+use crate::{
+    error::{Failure, Result, failed, timed_out},
+    poll::Tries,
+};
 
 /// The first answer must come within this time.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +49,7 @@ pub struct Kube {
     requests: Arc<AtomicU64>,
     kinds: Arc<Kinds>,
     server: Arc<str>,
+    operator: Arc<OnceCell<Operator>>,
 }
 
 impl Kube {
@@ -68,12 +74,25 @@ impl Kube {
             .with_layer(&Count(Arc::clone(&requests)))
             .build();
         let kinds = Arc::new(Kinds::default());
-        let kube = Kube { client, requests, kinds, server };
+        let kube = Kube { client, requests, kinds, server, operator: Arc::default() };
         match tokio::time::timeout(CONNECT_TIMEOUT, kube.kinds.load(&kube.client)).await {
             Ok(Ok(())) => Ok(kube),
             Ok(Err(error)) => Err(unreachable(&error, exec.as_ref(), &kube.server).into()),
             Err(_) => Err(silent(&kube.server).into()),
         }
+    }
+
+    /// The operator that serves the cluster's databases, or as stackctl would install it; looked for when first asked for.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn operator(&self) -> Result<&Operator> {
+        self.operator.get_or_try_init(|| Operator::find(self)).await
+    }
+
+    /// The same, as far as it is known without asking.
+    pub fn known_operator(&self) -> Option<&Operator> {
+        self.operator.get()
     }
 
     /// The client itself.
@@ -174,20 +193,17 @@ impl Kube {
     where
         Fut: Future<Output = kube::Result<T>>,
     {
-        let give_up = Instant::now() + RETRY_FOR;
-        let mut pause = Duration::from_millis(100);
+        let mut tries = Tries::within(RETRY_FOR, Duration::from_millis(100)).slower(Duration::from_secs(2));
         loop {
             let error = match tokio::time::timeout(REQUEST_TIMEOUT, make()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => error,
                 Err(_) => return Err(timed_out(format!("cannot {doing}: {} does not answer", self.server)).into()),
             };
-            if !api_error::transient(&error) || Instant::now() + pause >= give_up {
+            tracing::debug!("cannot {doing}: {error}");
+            if !api_error::transient(&error) || !tries.another().await {
                 return Err(api_error::failure(&error, doing).into());
             }
-            tracing::debug!("cannot {doing}, trying again: {error}");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(2));
         }
     }
 

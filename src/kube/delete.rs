@@ -6,7 +6,10 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 
 use super::{Entry, Kube, ObjectRef, Problem, api_error, apply::wave_of, explain, keep_data, live};
-use crate::error::{Result, timed_out};
+use crate::{
+    error::{Result, timed_out},
+    poll::Tries,
+};
 
 /// Requests at the same time.
 const CONCURRENCY: usize = 8;
@@ -122,7 +125,7 @@ pub(super) async fn until_gone(
     on: OnDelete<'_>,
 ) -> Result<Vec<ObjectRef>> {
     let began = Instant::now();
-    let mut pause = Duration::from_millis(100);
+    let mut tries = Tries::until(deadline, Duration::from_millis(100)).slower(Duration::from_secs(1));
     let mut gone = Vec::new();
     let mut problems: Vec<Problem> = Vec::new();
     loop {
@@ -149,7 +152,7 @@ pub(super) async fn until_gone(
                 }
             }
         }
-        if Instant::now() + pause >= deadline {
+        if !tries.another().await {
             let names: Vec<String> = leaving.iter().map(|(object, _)| object.to_string()).collect();
             let mut message = format!("not gone in time: {}", names.join(", "));
             let mut failure = timed_out("");
@@ -162,7 +165,5 @@ pub(super) async fn until_gone(
             failure.message = message;
             return Err(failure.remedy("run the same command again: it goes on where it stopped").into());
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_secs(1));
     }
 }

@@ -20,19 +20,19 @@ pub(super) struct Resolved {
 }
 
 /// `apiVersion` → kind → how it is served.
-type Known = HashMap<String, HashMap<String, Resolved>>;
+type KnownKinds = HashMap<String, HashMap<String, Resolved>>;
 
 /// What is known of a cluster's kinds, and since when.
 #[derive(Default)]
 pub(super) struct Kinds {
-    known: RwLock<(Known, Option<Instant>)>,
+    known: RwLock<(KnownKinds, Option<Instant>)>,
 }
 
 impl Kinds {
     /// Asks the cluster and replaces what was known.
     pub async fn load(&self, client: &Client) -> kube::Result<()> {
         let discovery = Discovery::new(client.clone()).run_aggregated().await?;
-        let mut known = Known::new();
+        let mut known = KnownKinds::new();
         for group in discovery.groups() {
             for version in group.versions() {
                 for (resource, capabilities) in group.versioned_resources(version) {

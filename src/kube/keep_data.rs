@@ -22,6 +22,7 @@ use super::{Kube, ObjectRef, api_error, merge_params};
 use crate::{
     error::{Result, failed, timed_out},
     names::{FIELD_MANAGER, INSTANCE_ROLE},
+    poll::Tries,
 };
 
 const FINALIZER: &str = "stackctl/keep-volumes";
@@ -250,11 +251,10 @@ impl Release<'_> {
     }
 
     async fn pause(&self, late: &str) -> Result<()> {
-        if Instant::now() + PAUSE >= self.deadline {
-            return Err(timed_out(late).remedy("run the same command again: it goes on where it stopped").into());
+        if Tries::until(self.deadline, PAUSE).another().await {
+            return Ok(());
         }
-        tokio::time::sleep(PAUSE).await;
-        Ok(())
+        Err(timed_out(late).remedy("run the same command again: it goes on where it stopped").into())
     }
 }
 

@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Whose logs.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct LogSource {
     /// The pods' namespace.
     pub namespace: String,
     /// Which pods, as a label selector.
@@ -34,7 +34,7 @@ pub struct Source {
 /// No pod matches, or the API server refuses.
 pub async fn print(
     kube: &Kube,
-    source: &Source,
+    source: &LogSource,
     tail: i64,
     follow: bool,
     on_line: &mut (dyn FnMut(&str, &str) + Send),
@@ -86,7 +86,7 @@ pub async fn print(
 }
 
 /// The pods that have a log, with the id of the container that writes it.
-async fn containers(api: &Api<Pod>, source: &Source) -> Result<Vec<(String, String)>> {
+async fn containers(api: &Api<Pod>, source: &LogSource) -> Result<Vec<(String, String)>> {
     let pods = api.list(&ListParams::default().labels(&source.selector)).await?.items;
     let mut found = Vec::new();
     for pod in pods {

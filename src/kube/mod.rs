@@ -24,6 +24,7 @@ mod live;
 pub mod logs;
 pub mod metrics;
 mod object;
+pub mod operator;
 mod params;
 pub mod pods;
 mod proxy;

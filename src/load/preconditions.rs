@@ -61,7 +61,7 @@ pub async fn ensure_sendable(cx: &Context, plan: &LoadPlan) -> Result<()> {
 async fn ensure_metrics_of_pods(cx: &Context, namespace: &str) -> Result<()> {
     let (kube, selector) = (cx.kube().await?, selector(WEB));
     let late = "the metrics API tells nothing of the web app's pods";
-    let answers = async || {
+    let answers = || async {
         if !metrics::cpu_of_pods(kube, namespace, &selector).await?.is_empty() {
             return Ok(Some(()));
         }

@@ -192,7 +192,7 @@ async fn ask_to_end(pods: &Api<Pod>) -> Result<()> {
 }
 
 async fn wait_until_gone(pods: &Api<Pod>) -> Result<()> {
-    let gone = async || Ok(pods.get_opt(NAME).await?.is_none().then_some(()));
+    let gone = || async { Ok(pods.get_opt(NAME).await?.is_none().then_some(())) };
     poll::until(END, PAUSE, &format!("pod {NAME} does not go"), gone).await
 }
 

@@ -1,6 +1,6 @@
 //! metrics-server, on clusters that serve no resource metrics yet.
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::{Need, Phase, part};
 use crate::{assets::Part, context::Context, error::Result, kube::metrics::api_service, ui::PhaseId};
@@ -21,7 +21,7 @@ impl Phase for Autoscaling {
         &[PhaseId::Claim]
     }
 
-    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+    fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async {
             let Some(service) = cx.kube().await?.get(&api_service()).await? else { return Ok(Need::Run) };
             let labels = service.metadata.labels.unwrap_or_default();
@@ -30,7 +30,7 @@ impl Phase for Autoscaling {
         })
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
             let applied = part::apply(cx, self.id(), Part::Autoscaling).await?;
             part::wait(cx, self.id(), &applied).await?;
@@ -38,7 +38,7 @@ impl Phase for Autoscaling {
         })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(part::plan(cx, Part::Autoscaling))
     }
 }

@@ -1,19 +1,21 @@
 //! Backups: the plugin that the database's Cluster names, and the store. They come before the database, which the
 //! operator leaves alone while it names a plugin that does not answer; the store itself need not be ready by then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::{Need, Phase, bucket, part};
 use crate::{
     assets::Part,
-    backup::{PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, STORE, secrets::Side},
+    backup::{STORE, secrets::Side},
     config::BackupStore,
     context::Context,
     desired::backup::{describe, wanted},
     error::Result,
     kube::ObjectRef,
+    names::OPERATOR_NAMESPACE,
+    poll,
     ui::{Event, PhaseId},
 };
 
@@ -36,12 +38,12 @@ impl Phase for Backups {
         &[PhaseId::Claim]
     }
 
-    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+    fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         let asked = cx.config.backup.is_some();
         Box::pin(async move { Ok(if asked { Need::Run } else { Need::Skip("as asked".into()) }) })
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
             let Some(backup) = wanted(cx) else {
                 let text = "backups are left out: the bundle does not hold what they need".into();
@@ -52,8 +54,10 @@ impl Phase for Backups {
             let moved = bucket::is_new(cx).await?;
             namespace(cx).await?;
             let mut applied = part::apply(cx, ID, Part::Backup).await?;
-            applied.refs.retain(|object| object.name == PLUGIN_DEPLOYMENT);
-            applied.ready.retain(|(object, _)| object.name == PLUGIN_DEPLOYMENT);
+            // The store need not be ready by then; a plugin of somebody else's is waited for all the same.
+            let plugin = cx.kube().await?.operator().await?.plugin_reference();
+            applied.refs = vec![plugin.clone()];
+            applied.ready.retain(|(object, _)| *object == plugin);
             part::wait(cx, ID, &applied).await?;
             if moved {
                 bucket::begin_anew(cx).await?;
@@ -62,7 +66,7 @@ impl Phase for Backups {
         })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async {
             let mut steps = part::plan(cx, Part::Backup).await?;
             let wait = steps.pop();
@@ -70,7 +74,8 @@ impl Phase for Backups {
                 steps.insert(0, format!("ask whether {} can be used, if it is new to the stack", describe(backup)));
             }
             for side in Side::ALL {
-                steps.push(format!("make {}, unless it is there", side.reference()));
+                let namespace = cx.known_operator().map_or(OPERATOR_NAMESPACE, |operator| &operator.namespace);
+                steps.push(format!("make {}, unless it is there", side.reference(namespace)));
             }
             if wanted(cx).is_some_and(|backup| matches!(backup.store, BackupStore::InCluster { .. })) {
                 let namespace = &cx.config.stack.namespace;
@@ -84,13 +89,12 @@ impl Phase for Backups {
 
 /// Waits for the operator's namespace.
 async fn namespace(cx: &Context) -> Result<()> {
-    let namespace = ObjectRef::cluster("v1", "Namespace", PLUGIN_NAMESPACE);
-    let appears = async {
-        while cx.kube().await?.get(&namespace).await?.is_none() {
-            cx.doing(ID, "waiting for the operator's namespace");
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok(())
-    };
-    cx.until_deadline("the operator's namespace", appears).await
+    let namespace = &cx.kube().await?.operator().await?.namespace;
+    let namespace = ObjectRef::cluster("v1", "Namespace", namespace);
+    let limit = cx.deadline.saturating_duration_since(Instant::now());
+    poll::until(limit, LOOK_EVERY, "the operator's namespace does not appear", || async {
+        cx.doing(ID, "waiting for the operator's namespace");
+        Ok(cx.kube().await?.get(&namespace).await?.map(drop))
+    })
+    .await
 }

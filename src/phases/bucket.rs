@@ -8,7 +8,7 @@ use kube::api::Patch;
 use serde_json::json;
 
 use crate::{
-    backup::{KEY_ID, OBJECT_STORE, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, SECRET_KEY, Store, base, store},
+    backup::{KEY_ID, OBJECT_STORE, SECRET_KEY, Store, base, store},
     config::{Backup, BackupStore},
     context::Context,
     database,
@@ -58,7 +58,7 @@ pub async fn is_new(cx: &Context) -> Result<bool> {
         return Ok(false);
     };
     let moved = used.describe() != wanted.describe();
-    let plugin = ObjectRef::namespaced("apps/v1", "Deployment", PLUGIN_NAMESPACE, PLUGIN_DEPLOYMENT);
+    let plugin = kube.operator().await?.plugin_reference();
     if (moved || used.secret != wanted.secret) && kube.get(&plugin).await?.is_some() {
         ask(cx, &wanted).await?;
     }

@@ -1,12 +1,23 @@
 //! The stack's namespace, and the lock in it: from here on no other `up` or `down` works on this stack.
 
-use futures::future::BoxFuture;
+use anyhow::Context as _;
+use futures::future::LocalBoxFuture;
 
 use super::{Phase, part};
-use crate::{assets::Part, context::Context, error::Result, ui::PhaseId};
+use crate::{
+    assets::{self, Part},
+    context::Context,
+    error::Result,
+    kube::operator::Version,
+    ui::PhaseId,
+};
 
 /// Makes the namespace and takes the lock.
-pub struct Claim;
+pub struct Claim {
+    /// What is done first of all under the lock. The command gives it: what a drill has left is undone here, and phases
+    /// know nothing of drills.
+    pub first: fn(&Context) -> LocalBoxFuture<'_, Result<()>>,
+}
 
 impl Phase for Claim {
     fn id(&self) -> PhaseId {
@@ -21,19 +32,35 @@ impl Phase for Claim {
         &[PhaseId::Cluster]
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
+            refuse_foreign_operator(cx).await?;
             let applied = part::apply(cx, self.id(), Part::Base).await?;
             cx.lock().await?;
+            (self.first)(cx).await?;
             Ok(part::describe_changes(applied.changed))
         })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async {
+            refuse_foreign_operator(cx).await?;
             let mut steps = part::plan(cx, Part::Base).await?;
             steps.insert(steps.len() - 1, "take the lock, so that no other stackctl works on this stack".into());
             Ok(steps)
         })
+    }
+}
+
+/// Looks, before anything is changed, whether the cluster has an operator of somebody else's that cannot serve the stack.
+async fn refuse_foreign_operator(cx: &Context) -> Result<()> {
+    let components = assets::components()?;
+    let pinned = components.get("cnpg-operator").and_then(|one| Version::parse(&one.version));
+    let pinned = pinned.context("the operator's pinned version cannot be read")?;
+    let kube = cx.kube().await?;
+    let operator = kube.operator().await?;
+    match operator.unfit(&cx.config.stack.namespace, pinned) {
+        Some(refusal) => Err(refusal.into()),
+        None => operator.refuse_remnants(kube).await,
     }
 }

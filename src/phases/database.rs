@@ -1,9 +1,16 @@
 //! The PostgreSQL cluster: one primary, synchronous standbys.
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::{Phase, part, sidecar};
-use crate::{assets::Part, context::Context, database, error::Result, kube::keep_data, ui::PhaseId};
+use crate::{
+    assets::Part,
+    context::Context,
+    database::{self, settings},
+    error::Result,
+    kube::{cnpg::ClusterStatus, keep_data},
+    ui::PhaseId,
+};
 
 /// Installs the database and waits for every instance.
 pub struct Database {
@@ -24,13 +31,14 @@ impl Phase for Database {
         &[PhaseId::Operator, PhaseId::Backup]
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
             // An interrupted `down --keep-data` leaves it stopped and half removed.
             let kube = cx.kube().await?;
             let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
             keep_data::wake(kube, namespace, &cluster, cx.deadline).await?;
             let mut applied = part::apply(cx, self.id(), Part::Database).await?;
+            look_again(cx, &applied, &cluster).await?;
             part::wait(cx, self.id(), &applied).await?;
             if sidecar::settle(cx, self.id(), &cluster).await? {
                 applied.ready.clear();
@@ -41,7 +49,20 @@ impl Phase for Database {
         })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(part::plan(cx, Part::Database))
+    }
+}
+
+/// Has the operator look again at a database that it has given up on: what it lacked may be there now.
+async fn look_again(cx: &Context, applied: &part::Applied, cluster: &str) -> Result<()> {
+    let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
+    let reference = database::reference(namespace, cluster);
+    if applied.ready.iter().any(|(object, _)| *object == reference) {
+        return Ok(());
+    }
+    match kube.get(&reference).await? {
+        Some(live) if ClusterStatus::of(&live).is_stuck() => settings::touch(kube, namespace, cluster).await,
+        _ => Ok(()),
     }
 }

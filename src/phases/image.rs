@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::{LocalBoxFuture, try_join_all};
 
 use super::{Need, Phase};
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     tools::{
         docker,
         image::Identity,
-        node::{self, Source},
+        node::{self, ImageSource},
         profile::{self, Found},
     },
     ui::{Event, PhaseId, State},
@@ -43,7 +43,7 @@ impl Phase for Build {
         &[PhaseId::Preflight]
     }
 
-    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+    fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async move {
             reference(&cx.config)?;
             let image = assets::image_context().image();
@@ -57,11 +57,11 @@ impl Phase for Build {
         })
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(cx.until_deadline("building the web image", build(cx)))
     }
 
-    fn plan<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, _: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         let image = assets::image_context().image();
         Box::pin(async move { Ok(vec![format!("docker build --tag {image} from the embedded build context")]) })
     }
@@ -103,7 +103,7 @@ impl Phase for Image {
         &[PhaseId::Build, PhaseId::Cluster]
     }
 
-    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+    fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async move {
             let image = reference(&cx.config)?;
             let nodes = match nodes(cx)? {
@@ -111,18 +111,18 @@ impl Phase for Image {
                 // Whether a registry still has an image is known by pushing it: what it has is not sent again.
                 _ => return Ok(Need::Run),
             };
-            let Some(made) = Made::find(cx, &image).await? else { return Ok(Need::Run) };
+            let Some(made) = BuiltImage::find(cx, &image).await? else { return Ok(Need::Run) };
             let there = try_join_all(nodes.iter().map(|name| node::image(name, &image))).await?;
             let all = there.iter().all(|there| there.as_ref() == Some(&made.identity));
             Ok(if all { Need::Skip(format!("{image} is in {}", count(nodes.len()))) } else { Need::Run })
         })
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(cx.until_deadline("bringing the web image into the cluster", bring(cx)))
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async move {
             let image = reference(&cx.config)?;
             Ok(vec![match &cx.config.target {
@@ -134,24 +134,24 @@ impl Phase for Image {
 }
 
 /// The image as it is on this machine.
-struct Made {
+struct BuiltImage {
     identity: Identity,
     file: Option<PathBuf>,
 }
 
-impl Made {
-    async fn find(cx: &Context, image: &str) -> Result<Option<Made>> {
+impl BuiltImage {
+    async fn find(cx: &Context, image: &str) -> Result<Option<BuiltImage>> {
         let Some((bundle, path)) = cx
             .bundle
             .clone()
             .and_then(|bundle| bundle.web_image(image).map(|file| file.path.clone()).map(|p| (bundle, p)))
         else {
-            return Ok(docker::image(image).await?.map(|identity| Made { identity, file: None }));
+            return Ok(docker::image(image).await?.map(|identity| BuiltImage { identity, file: None }));
         };
         let image = image.to_owned();
         let read = move || {
             let file = bundle.verified(&path)?;
-            Ok(Some(Made { identity: Identity::of_saved_image(&file, &image)?, file: Some(file) }))
+            Ok(Some(BuiltImage { identity: Identity::of_saved_image(&file, &image)?, file: Some(file) }))
         };
         tokio::task::spawn_blocking(read).await.context("stopped")?
     }
@@ -175,8 +175,8 @@ async fn bring(cx: &Context) -> Result<String> {
 }
 
 async fn load(cx: &Context, image: &str, nodes: &[String]) -> Result<String> {
-    let made = Made::find(cx, image).await?.with_context(|| format!("{image} was not built"))?;
-    let source = made.file.as_deref().map_or(Source::Engine, Source::File);
+    let made = BuiltImage::find(cx, image).await?.with_context(|| format!("{image} was not built"))?;
+    let source = made.file.as_deref().map_or(ImageSource::Engine, ImageSource::File);
     let loads = nodes.iter().map(|name| {
         let made = &made;
         async move {
@@ -202,7 +202,7 @@ async fn load(cx: &Context, image: &str, nodes: &[String]) -> Result<String> {
 async fn push(cx: &Context, reference: &str) -> Result<String> {
     let image = assets::image_context().image();
     if docker::image(&image).await?.is_none()
-        && let Some(Made { file: Some(file), .. }) = Made::find(cx, &image).await?
+        && let Some(BuiltImage { file: Some(file), .. }) = BuiltImage::find(cx, &image).await?
     {
         docker::load(&file, Duration::from_secs(300)).await?;
     }

@@ -22,7 +22,7 @@ pub mod web;
 
 pub use runner::{plan, run};
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use crate::{context::Context, error::Result, ui::PhaseId};
 
@@ -47,14 +47,14 @@ pub trait Phase: Send + Sync {
     fn after(&self) -> &'static [PhaseId];
 
     /// Whether there is anything to do. Asked when its turn comes.
-    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+    fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         let _ = cx;
         Box::pin(async { Ok(Need::Run) })
     }
 
     /// Does it and waits until it holds; the text is the outcome in one line.
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>>;
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>>;
 
     /// What [`Phase::run`] would do, one line a step, changing nothing.
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>>;
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>>;
 }

@@ -1,6 +1,6 @@
 //! Prometheus, kube-state-metrics and Grafana. Installed last and not waited for: what users came for is ready before.
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::{Need, Phase, part};
 use crate::{
@@ -37,7 +37,7 @@ impl Phase for Monitoring {
         &[PhaseId::Verify]
     }
 
-    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+    fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async move {
             let Installable { ours, operator } = installable(cx).await?;
             Ok(match (ours, operator) {
@@ -47,7 +47,7 @@ impl Phase for Monitoring {
         })
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
             if let Err(why) = installable(cx).await?.ours {
                 tell(cx, format!("only monitors and rules for the cluster's own Prometheus are installed: {why}"));
@@ -59,7 +59,7 @@ impl Phase for Monitoring {
         })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async {
             let mut steps = Vec::new();
             for object in

@@ -1,8 +1,8 @@
 //! The CloudNativePG operator, until its webhook answers.
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
-use super::{Phase, part};
+use super::{Need, Phase, part};
 use crate::{assets::Part, context::Context, error::Result, ui::PhaseId};
 
 /// Installs upstream's release manifest.
@@ -21,7 +21,17 @@ impl Phase for Operator {
         &[PhaseId::Claim]
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
+        Box::pin(async {
+            let operator = cx.kube().await?.operator().await?;
+            Ok(match operator.is_foreign {
+                true => Need::Skip(format!("the cluster has its own: {}", operator.describe())),
+                false => Need::Run,
+            })
+        })
+    }
+
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
             let applied = part::apply(cx, self.id(), Part::Operator).await?;
             part::wait(cx, self.id(), &applied).await?;
@@ -29,7 +39,7 @@ impl Phase for Operator {
         })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(part::plan(cx, Part::Operator))
     }
 }

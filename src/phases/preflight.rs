@@ -1,6 +1,6 @@
 //! Before anything is changed: the checks that could stop `up`.
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::Phase;
 use crate::{
@@ -32,7 +32,7 @@ impl Phase for Preflight {
         &[]
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async move {
             // A cluster that the user already has needs a registry; that is known without looking.
             web_image::reference(&cx.config)?;
@@ -49,7 +49,7 @@ impl Phase for Preflight {
         })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async move { Ok(chosen(cx)?.iter().map(|check| format!("check {}", check.what)).collect()) })
     }
 }

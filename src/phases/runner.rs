@@ -99,7 +99,7 @@ pub async fn plan(cx: &Context, phases: &[Box<dyn Phase>]) -> Result<()> {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use futures::future::BoxFuture;
+    use futures::future::LocalBoxFuture;
 
     use super::*;
     use crate::ui::Reporter;
@@ -126,11 +126,11 @@ mod tests {
         fn after(&self) -> &'static [PhaseId] {
             self.after
         }
-        fn needed<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Need>> {
+        fn needed<'a>(&'a self, _: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
             let need = if self.skip { Need::Skip("it is there".into()) } else { Need::Run };
             Box::pin(async { Ok(need) })
         }
-        fn run<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<String>> {
+        fn run<'a>(&'a self, _: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
             Box::pin(async {
                 self.log.lock().unwrap().push(format!("+{}", self.id));
                 tokio::task::yield_now().await;
@@ -141,7 +141,7 @@ mod tests {
                 Ok("fine".into())
             })
         }
-        fn plan<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+        fn plan<'a>(&'a self, _: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
             Box::pin(async { Ok(vec![format!("do {}", self.id)]) })
         }
     }

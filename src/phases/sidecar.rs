@@ -1,25 +1,22 @@
 //! The backup plugin's container in each instance. What it runs with is no part of the Cluster, so the operator does
 //! not see that it is to be another one; it replaces the instances, one by one, when it next looks for another reason.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use kube::{
-    Api,
-    api::{ListParams, Patch},
-};
+use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
 use crate::{
     assets::{self, Part},
-    backup::SIDECAR,
+    backup::{SIDECAR, SIDECAR_IMAGE},
     context::Context,
-    database,
+    database::{self, settings},
     desired::{self, backup},
     error::Result,
-    kube::merge_params,
-    names::FIELD_MANAGER,
+    kube::{Kube, ObjectRef},
+    poll::Tries,
     ui::{Event, PhaseId},
 };
 
@@ -28,8 +25,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// So long after the last instance was replaced the operator is taken to be content: something else, such as a policy of
 /// the cluster's, may have changed what the pods are given.
 const CONTENT_AFTER: Duration = Duration::from_secs(180);
-/// Makes the operator look at a Cluster, as every change of it does.
-const LOOKED_AT: &str = "stackctl/looked-at";
 
 /// What it is to run with.
 #[derive(Debug)]
@@ -60,7 +55,7 @@ pub async fn settle(cx: &Context, phase: PhaseId, cluster: &str) -> Result<bool>
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
     let instances = ListParams::default().labels(&database::instances(cluster));
-    let (mut asked, mut since, mut before) = (false, Instant::now(), usize::MAX);
+    let (mut asked, mut before, mut tries) = (false, usize::MAX, Tries::within(CONTENT_AFTER, LOOK_EVERY));
     loop {
         let found = pods.list(&instances).await.context("cannot list the instances")?.items;
         let stale = found.iter().filter(|pod| !fits(pod, wanted.as_ref())).count();
@@ -68,27 +63,22 @@ pub async fn settle(cx: &Context, phase: PhaseId, cluster: &str) -> Result<bool>
             return Ok(asked);
         }
         if stale != before {
-            (since, before) = (Instant::now(), stale);
-        }
-        if since.elapsed() > CONTENT_AFTER {
-            let text = format!("{stale} instances go on with another backup sidecar than the one that was asked for");
-            cx.reporter.send(Event::Warning { phase, text });
-            return Ok(asked);
+            before = stale;
+            tries.begin_again(CONTENT_AFTER);
         }
         cx.doing(
             phase,
             format!("{stale} of {} instances are yet to be replaced: their sidecar is another", found.len()),
         );
         if !asked {
-            let reference = database::reference(namespace, cluster);
-            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs().to_string();
-            let look = Patch::Merge(json!({"metadata": {"annotations": {LOOKED_AT: now}}}));
-            let params = merge_params(FIELD_MANAGER);
-            let patched = kube.api(&reference).await?.patch(cluster, &params, &look).await;
-            patched.with_context(|| format!("cannot annotate {reference}"))?;
+            settings::touch(kube, namespace, cluster).await?;
             asked = true;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        if !tries.another().await {
+            let text = format!("{stale} instances go on with another backup sidecar than the one that was asked for");
+            cx.reporter.send(Event::Warning { phase, text });
+            return Ok(asked);
+        }
     }
 }
 
@@ -102,12 +92,24 @@ async fn wanted(cx: &Context) -> Result<Option<Wanted>> {
         let found = objects.iter().filter(|object| assets::kind(object) == kind).find_map(|one| one.data.pointer(path));
         found.cloned().with_context(|| format!("the manifests have no {kind} with {path}"))
     };
-    let env = of("Deployment", "/spec/template/spec/containers/0/env")?;
-    let image = env.as_array().into_iter().flatten().find(|variable| variable["name"] == "SIDECAR_IMAGE");
+    // A plugin of somebody else's chooses the image.
+    let plugin = cx.kube().await?.operator().await?;
+    let env = match plugin.plugin_is_foreign {
+        true => live_env(cx.kube().await?, &plugin.plugin_reference()).await?,
+        false => of("Deployment", "/spec/template/spec/containers/0/env")?,
+    };
+    let image = env.as_array().into_iter().flatten().find(|variable| variable["name"] == SIDECAR_IMAGE);
     let image = image.map(|variable| variable["value"].clone()).unwrap_or_default();
     let resources = of("ObjectStore", "/spec/instanceSidecarConfiguration/resources")?;
     let env = of("ObjectStore", "/spec/instanceSidecarConfiguration/env")?;
     Ok(Some(Wanted { image, resources, env: env.as_array().cloned().unwrap_or_default() }))
+}
+
+/// The variables of a Deployment's first container.
+async fn live_env(kube: &Kube, deployment: &ObjectRef) -> Result<Value> {
+    let found = kube.get(deployment).await?;
+    let env = found.and_then(|found| found.data.pointer("/spec/template/spec/containers/0/env").cloned());
+    env.with_context(|| format!("{deployment} has no variables"))
 }
 
 /// Whether a pod's sidecar is the wanted one; one that is on its way out is not.

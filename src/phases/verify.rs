@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::{Phase, bucket};
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
         self,
         settings::{self, SynchronousSetting},
     },
-    error::{Result, failed, timed_out},
+    error::{Failure, Result, failed, timed_out},
+    poll::{self, Tries},
     ui::PhaseId,
 };
 
@@ -40,7 +41,7 @@ impl Phase for Verify {
         &[PhaseId::Web, PhaseId::Database, PhaseId::Autoscaling]
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
             let kube = cx.kube().await?;
             let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
@@ -61,7 +62,7 @@ impl Phase for Verify {
         })
     }
 
-    fn plan<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, _: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async {
             Ok(vec![
                 "ask the app for its list of users through its Service".into(),
@@ -81,37 +82,29 @@ async fn cure(cx: &Context, namespace: &str, cluster: &str) -> Result<bool> {
     }
     cx.doing(PhaseId::Verify, format!("having {primary} read its configuration again"));
     settings::refresh(kube, namespace, cluster, &primary).await?;
-    let until = Instant::now() + KNOWS_WITHIN;
-    loop {
+    let late = || late("no standby confirms commits, though the configuration asks for it");
+    poll::until_or(KNOWS_WITHIN, LOOK_EVERY, late, || async {
         let setting = SynchronousSetting::read(kube, namespace, &primary).await?;
         let confirming = database::Replication::read(kube, namespace, cluster).await?.synchronous();
-        if !setting.is_stale() && (confirming > 0 || setting.file.is_empty()) {
-            return Ok(true);
-        }
-        if Instant::now() > until {
-            let why = "no standby confirms commits, though the configuration asks for it";
-            return Err(timed_out(format!("{why}: that did not change within {KNOWS_WITHIN:?}"))
-                .remedy("stackctl logs operator and stackctl logs database say why")
-                .into());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+        Ok((!setting.is_stale() && (confirming > 0 || setting.file.is_empty())).then_some(true))
+    })
+    .await
+}
+
+/// The failure of a wait for the primary or the operator to know of its standbys.
+fn late(why: &str) -> Failure {
+    timed_out(format!("{why}: that did not change within {KNOWS_WITHIN:?}"))
+        .remedy("stackctl logs operator and stackctl logs database say why")
 }
 
 /// Waits until the operator would promote a standby, were the primary lost now.
 async fn promotable(cx: &Context, namespace: &str, cluster: &str) -> Result<()> {
-    let (kube, until) = (cx.kube().await?, Instant::now() + KNOWS_WITHIN);
-    let mut touched = Instant::now();
+    let kube = cx.kube().await?;
+    let (mut tries, mut touched) = (Tries::within(KNOWS_WITHIN, LOOK_EVERY), Instant::now());
     loop {
         let primary = database::primary(kube, namespace, cluster).await?;
         if database::quorum_is_known(kube, namespace, cluster, &primary).await? {
             return Ok(());
-        }
-        if Instant::now() > until {
-            let why = "the operator does not know which standbys confirm commits, and would promote nobody";
-            return Err(timed_out(format!("{why}: that did not change within {KNOWS_WITHIN:?}"))
-                .remedy("stackctl logs operator and stackctl logs database say why")
-                .into());
         }
         // Whoever writes it down may have missed the last change: it is made to look again.
         if touched.elapsed() > TOUCH_EVERY {
@@ -119,7 +112,10 @@ async fn promotable(cx: &Context, namespace: &str, cluster: &str) -> Result<()> 
             touched = Instant::now();
         }
         cx.doing(PhaseId::Verify, "the operator is yet to know which standbys confirm commits");
-        tokio::time::sleep(LOOK_EVERY).await;
+        if !tries.another().await {
+            let why = "the operator does not know which standbys confirm commits, and would promote nobody";
+            return Err(late(why).into());
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! operator has made the Secrets that they mount. Without those the kubelet would try again only after pauses
 //! that double each time.
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 use super::{Phase, part};
 use crate::{
@@ -33,7 +33,7 @@ impl Phase for Web {
         &[PhaseId::Operator, PhaseId::Image]
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
             cx.doing(self.id(), "waiting for the database's Secrets");
             let namespace = &cx.config.stack.namespace;
@@ -47,7 +47,7 @@ impl Phase for Web {
         })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(part::plan(cx, Part::Web))
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     error::{Failure, Result, failed},
     kube::{
         ObjectRef,
-        forward::{self, ForwardEvent, Forwarder, Target},
+        forward::{self, ForwardEvent, ForwardTarget, Forwarder},
         wait_ready,
     },
     progress,
@@ -95,8 +95,8 @@ pub fn close(cx: &Context, site: &Site, session: OpenSession) {
 }
 
 /// The Service, or why it is not there.
-async fn find(cx: &Context, site: &Site) -> Result<Target> {
-    let found = Target::find(cx.kube().await?, &site.namespace, site.service, site.port).await?;
+async fn find(cx: &Context, site: &Site) -> Result<ForwardTarget> {
+    let found = ForwardTarget::find(cx.kube().await?, &site.namespace, site.service, site.port).await?;
     match found {
         Some(target) => Ok(target),
         None => Err(absent(cx, site).await?.into()),

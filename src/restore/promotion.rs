@@ -128,7 +128,7 @@ async fn until_stopped(cx: &Context, cluster: &str, deadline: Instant) -> Result
         timed_out(format!("{cluster}, which the app uses, does not stop"))
             .remedy("stackctl logs operator says why; run the same command again: it goes on where it stopped")
     };
-    poll::until_or(deadline.saturating_duration_since(Instant::now()), LOOK_EVERY, late, async || {
+    poll::until_or(deadline.saturating_duration_since(Instant::now()), LOOK_EVERY, late, || async {
         let left = pods.list(&instances).await.context("cannot list the pods of the former database")?;
         Ok(left.items.is_empty().then_some(()))
     })

@@ -10,7 +10,7 @@ use super::{SERVES, verify_end_of_wal};
 use crate::{
     assets::{self, Part},
     backup::{
-        Server, Store, Target,
+        RecoveryTarget, Server, Store,
         restored::{RecoverySpec, recovery_manifest},
     },
     context::Context,
@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone)]
 pub struct Order {
     /// What to restore.
-    pub target: Target,
+    pub target: RecoveryTarget,
     /// Whose backups; `None`: those of the database that the app uses.
     pub server: Option<String>,
     /// The new Cluster's name.
@@ -59,7 +59,7 @@ pub async fn restore(cx: &Context, phase: PhaseId, order: &Order) -> Result<Dura
     let store = Store::required(kube, namespace).await?;
     let current = cx.database().await?;
     let server = order.server.as_ref().unwrap_or(&current);
-    if !matches!(order.target, Target::Backup(_))
+    if !matches!(order.target, RecoveryTarget::Backup(_))
         && *server == current
         && let Err(error) = archive_now(cx, phase).await
     {
@@ -74,7 +74,7 @@ pub async fn restore(cx: &Context, phase: PhaseId, order: &Order) -> Result<Dura
             .into());
     }
     let held = find(&catalog.servers, server)?;
-    let (latest, gap) = (matches!(order.target, Target::Latest), held.gap());
+    let (latest, gap) = (matches!(order.target, RecoveryTarget::Latest), held.gap());
     if latest && gap > 0 {
         let text = format!(
             "after the newest base backup of {server}, WAL is missing in the store: what was written after that is not \
@@ -192,7 +192,7 @@ pub async fn archive_now(cx: &Context, phase: PhaseId) -> Result<()> {
         failed(format!("segment {segment} is not archived after {} s", ARCHIVED_WITHIN.as_secs()))
             .remedy("stackctl status tells what is wrong with the archive")
     };
-    poll::until_or(ARCHIVED_WITHIN, LOOK_EVERY, late, async || {
+    poll::until_or(ARCHIVED_WITHIN, LOOK_EVERY, late, || async {
         let last = database::query(kube, namespace, &cluster, "select last_archived_wal from pg_stat_archiver").await?;
         // Names of one timeline sort by age; a history file of a new timeline sorts after them.
         Ok((last >= segment).then_some(()))

@@ -10,15 +10,15 @@ use kube::{
 };
 use serde::Deserialize;
 
-use super::{Health, Verdict};
+use super::{Health, PartHealth};
 use crate::{
     backup::{
-        Cause, PLUGIN_DEPLOYMENT, PLUGIN_NAMESPACE, Store, cause,
+        Cause, Store, cause,
         secrets::{self, Side},
     },
     database::{self, Overview},
     error::Result,
-    kube::{Kube, ObjectRef},
+    kube::{Kube, ObjectRef, operator::Operator},
     ui::human,
 };
 
@@ -51,12 +51,13 @@ struct Noted {
     last_failed_backup_time: Option<Timestamp>,
 }
 
-pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
+pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> PartHealth {
     let Some(store) = Store::read(kube, namespace).await? else {
         return Ok((Health::Healthy, "none are taken".into()));
     };
-    if !plugin_answers(kube).await? {
-        return Ok((Health::Unhealthy, without_plugin()));
+    let operator = kube.operator().await?;
+    if !plugin_answers(kube, operator).await? {
+        return Ok((Health::Unhealthy, without_plugin(operator)));
     }
     let text = database::query(kube, namespace, cluster, QUERY).await?;
     let archiver: Archiver = serde_json::from_str(&text).context("the database's answer cannot be read")?;
@@ -72,7 +73,7 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
     let first = noted.last_successful_backup_time.is_none() && under_way(kube, namespace).await?;
     let mut days = None;
     for side in Side::ALL {
-        let secret = kube.get(&side.reference()).await?;
+        let secret = kube.get(&side.reference(&operator.namespace)).await?;
         let end = secret.as_ref().and_then(secrets::not_after);
         days = days.into_iter().chain(end.map(|end| secrets::days(Timestamp::now(), end))).min();
     }
@@ -80,16 +81,17 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
 }
 
 /// Whether a pod of the plugin is ready. Asked first: without one there may be no primary that could be asked.
-async fn plugin_answers(kube: &Kube) -> Result<bool> {
-    let plugins: Api<Deployment> = Api::namespaced(kube.client(), PLUGIN_NAMESPACE);
-    let plugin = plugins.get_opt(PLUGIN_DEPLOYMENT).await.context("cannot read the plugin's Deployment")?;
+async fn plugin_answers(kube: &Kube, operator: &Operator) -> Result<bool> {
+    let plugins: Api<Deployment> = Api::namespaced(kube.client(), &operator.namespace);
+    let plugin = plugins.get_opt(&operator.plugin).await.context("cannot read the plugin's Deployment")?;
     Ok(plugin.and_then(|plugin| plugin.status?.ready_replicas).unwrap_or(0) > 0)
 }
 
-fn without_plugin() -> String {
+fn without_plugin(operator: &Operator) -> String {
+    let Operator { namespace, plugin, .. } = operator;
     format!(
         "no pod of the backup plugin is ready: until one is, the operator does nothing for the database, a failover \
-         included; kubectl -n {PLUGIN_NAMESPACE} describe deployment {PLUGIN_DEPLOYMENT} shows why"
+         included; kubectl -n {namespace} describe deployment {plugin} shows why"
     )
 }
 

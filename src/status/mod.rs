@@ -125,9 +125,9 @@ pub async fn read(cx: &Context) -> Result<Report> {
     Ok(Report { target: cx.config.target.describe(), parts, instances })
 }
 
-type Verdict = Result<(Health, String)>;
+type PartHealth = Result<(Health, String)>;
 
-async fn database(cx: &Context, cluster: &str) -> (Verdict, Vec<Member>) {
+async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
     let namespace = &cx.config.stack.namespace;
     let read = async {
         let kube = cx.kube().await?;

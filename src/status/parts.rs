@@ -7,12 +7,12 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::ListParams};
 
-use super::{Health, Verdict};
+use super::{Health, PartHealth};
 use crate::{
     database,
     error::Result,
     kube::{Kube, Readiness, metrics::api_service, readiness},
-    monitoring::Overview,
+    monitoring::MonitoringOverview,
 };
 
 /// A database instance's pod.
@@ -22,7 +22,7 @@ pub struct InstancePod {
     pub ready: bool,
 }
 
-pub async fn cluster(kube: &Kube) -> Verdict {
+pub async fn cluster(kube: &Kube) -> PartHealth {
     let api: Api<Node> = Api::all(kube.client());
     let all = ListParams::default();
     let (version, nodes) = tokio::join!(kube.version(), api.list(&all));
@@ -35,12 +35,17 @@ pub async fn cluster(kube: &Kube) -> Verdict {
     Ok((health, format!("Kubernetes {}, {ready}/{} nodes ready", version?, nodes.len())))
 }
 
-pub async fn operator(kube: &Kube) -> Verdict {
-    let api: Api<Deployment> = Api::namespaced(kube.client(), "cnpg-system");
-    Ok(deployment(api.get_opt("cnpg-controller-manager").await?))
+pub async fn operator(kube: &Kube) -> PartHealth {
+    let operator = kube.operator().await?;
+    let api: Api<Deployment> = Api::namespaced(kube.client(), &operator.namespace);
+    let (health, mut detail) = deployment(api.get_opt(&operator.deployment).await?);
+    if operator.is_foreign {
+        detail.push_str(&format!(", somebody else's: {}", operator.describe()));
+    }
+    Ok((health, detail))
 }
 
-pub async fn metrics(kube: &Kube) -> Verdict {
+pub async fn metrics(kube: &Kube) -> PartHealth {
     let Some(service) = kube.get(&api_service()).await? else {
         return Ok((Health::Unhealthy, "nothing serves the metrics API: the autoscaler is blind".into()));
     };
@@ -51,7 +56,7 @@ pub async fn metrics(kube: &Kube) -> Verdict {
     })
 }
 
-pub async fn web(kube: &Kube, namespace: &str) -> Verdict {
+pub async fn web(kube: &Kube, namespace: &str) -> PartHealth {
     let deployments: Api<Deployment> = Api::namespaced(kube.client(), namespace);
     let autoscalers: Api<HorizontalPodAutoscaler> = Api::namespaced(kube.client(), namespace);
     let (app, autoscaler) = tokio::join!(deployments.get_opt("user-app"), autoscalers.get_opt("user-app"));
@@ -63,7 +68,7 @@ pub async fn web(kube: &Kube, namespace: &str) -> Verdict {
     Ok((health, detail))
 }
 
-pub async fn volumes(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
+pub async fn volumes(kube: &Kube, namespace: &str, cluster: &str) -> PartHealth {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(kube.client(), namespace);
     let selector = ListParams::default().labels(&format!("cnpg.io/cluster={cluster}"));
     let claims = api.list(&selector).await?.items;
@@ -73,8 +78,8 @@ pub async fn volumes(kube: &Kube, namespace: &str, cluster: &str) -> Verdict {
     Ok((health, format!("{bound}/{} bound", claims.len())))
 }
 
-pub async fn monitoring(kube: &Kube) -> Verdict {
-    Ok(match Overview::read(kube).await? {
+pub async fn monitoring(kube: &Kube) -> PartHealth {
+    Ok(match MonitoringOverview::read(kube).await? {
         // It is the only part that may be left out.
         None => (Health::Healthy, "not installed".into()),
         Some(overview) => {

@@ -3,7 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use super::{docker, image::Identity};
-use crate::error::{Result, failed};
+use crate::{
+    error::{Result, failed},
+    poll::Tries,
+};
 
 /// How long an import may take; an image of a few megabytes takes a second.
 const IMPORT: Duration = Duration::from_secs(300);
@@ -12,7 +15,7 @@ const SETTLE: Duration = Duration::from_secs(10);
 
 /// Where an image is taken from.
 #[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
+pub enum ImageSource<'a> {
     /// The host's engine.
     Engine,
     /// A file that `docker save` wrote.
@@ -42,25 +45,24 @@ pub async fn image(node: &str, name: &str) -> Result<Option<Identity>> {
 ///
 /// # Errors
 /// The import's failure, or another image in the node afterwards.
-pub async fn load(node: &str, name: &str, source: Source<'_>, expected: &Identity) -> Result<()> {
+pub async fn load(node: &str, name: &str, source: ImageSource<'_>, expected: &Identity) -> Result<()> {
     let import = docker::exec(node, ["ctr", "--namespace", "k8s.io", "images", "import", "-"]).timeout(IMPORT);
     match source {
-        Source::Engine => docker::save(name, IMPORT).pipe_to(import).await?,
-        Source::File(path) => import.stdin_file(path)?.run().await.map(drop)?,
+        ImageSource::Engine => docker::save(name, IMPORT).pipe_to(import).await?,
+        ImageSource::File(path) => import.stdin_file(path)?.run().await.map(drop)?,
     }
-    let deadline = tokio::time::Instant::now() + SETTLE;
+    let mut tries = Tries::within(SETTLE, Duration::from_millis(200));
     loop {
         let there = image(node, name).await?;
         if there.as_ref() == Some(expected) {
             return Ok(());
         }
-        if tokio::time::Instant::now() >= deadline {
+        if !tries.another().await {
             let what = if there.is_some() { "another image of that name" } else { "no image of that name" };
             return Err(failed(format!("{name} was loaded into the node {node}, which has {what} all the same"))
                 .remedy(format!("docker exec {node} crictl rmi {}, then run the same command again", full_name(name)))
                 .into());
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Profile {
     #[serde(default, deserialize_with = "or_empty")]
     nodes: Vec<Node>,
     /// What minikube was told of Kubernetes.
-    pub kubernetes_config: Kubernetes,
+    pub kubernetes_config: ProfileKubernetes,
     /// Whether more than one node was asked for.
     #[serde(default)]
     pub multi_node_requested: bool,
@@ -36,7 +36,7 @@ struct Node {
 /// The Kubernetes part of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Kubernetes {
+pub struct ProfileKubernetes {
     /// E.g. `v1.35.4`.
     pub kubernetes_version: String,
     /// E.g. `containerd`.

@@ -16,7 +16,7 @@ use super::{
 /// How many resources a running phase lists; the rest is counted.
 const LISTED: usize = 4;
 
-struct Running {
+struct RunningPhase {
     bar: ProgressBar,
     title: String,
     doing: String,
@@ -28,7 +28,7 @@ struct Running {
 pub struct Terminal {
     style: Style,
     screen: MultiProgress,
-    phases: HashMap<PhaseId, Running>,
+    phases: HashMap<PhaseId, RunningPhase>,
 }
 
 impl Terminal {
@@ -57,7 +57,7 @@ impl Terminal {
             ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
         bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
         bar.enable_steady_tick(Duration::from_millis(100));
-        let running = Running {
+        let running = RunningPhase {
             bar,
             title: title.to_owned(),
             doing: String::new(),

@@ -13,6 +13,7 @@ mod prose;
 mod rooms;
 mod source;
 mod tokens;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +25,20 @@ use krate::Crate;
 const MOST_LINES: usize = 400;
 /// How many type names a crate defines more than once, by its root. The numbers may only go down.
 const MOST_DUPLICATES: [(&str, usize); 4] =
-    [("src/lib.rs", 18), ("protocol/src/lib.rs", 0), ("web/src/main.rs", 0), ("xtask/src/main.rs", 0)];
+    [("src/lib.rs", 0), ("protocol/src/lib.rs", 0), ("web/src/main.rs", 0), ("xtask/src/main.rs", 0)];
+
+/// Loops with a pause that wait for nothing, and what they do instead.
+const LOOPS_THAT_ARE_NO_WAITS: [(&str, &str); 9] = [
+    ("src/commands/status.rs", "shows the state anew until the user ends it"),
+    ("src/drills/observer.rs", "follows the operator's log for as long as the drill lasts"),
+    ("src/drills/scenarios/nodes.rs", "tries to write for as long as the fault lasts"),
+    ("src/drills/scenarios/storage.rs", "asks for new segments for a fixed time"),
+    ("src/fetch.rs", "downloads in a thread of its own, at most some attempts"),
+    ("src/kube/forward/mod.rs", "accepts connections until the forward is closed"),
+    ("src/kube/lease.rs", "takes the lock in at most some attempts"),
+    ("src/load/sender.rs", "follows the sender's log until its pod has ended"),
+    ("src/phases/cluster/watch.rs", "watches over another program"),
+];
 
 /// The workspace's root. Cargo says where it is when the test runs: the program may be another checkout's.
 fn root() -> PathBuf {
@@ -101,6 +115,22 @@ fn no_file_is_longer_than_can_be_read_in_one_sitting() {
     let long = files().into_iter().map(|file| (lines(&file), file)).filter(|(lines, _)| *lines > MOST_LINES);
     let long: Vec<String> = long.map(|(lines, file)| format!("{}: {lines} lines", file.display())).collect();
     none(&format!("files of more than {MOST_LINES} lines"), &long);
+}
+
+#[test]
+fn only_poll_waits_in_a_loop_of_its_own() {
+    let sources = files().into_iter().filter(|file| file.starts_with("src") && !file.ends_with("runner_tests.rs"));
+    let (mut found, mut allowed) = (Vec::new(), Vec::new());
+    for file in sources.filter(|file| file != Path::new("src/poll.rs")) {
+        let lines = waits::by_hand(&fs::read_to_string(root().join(&file)).unwrap());
+        match LOOPS_THAT_ARE_NO_WAITS.iter().find(|(name, _)| Path::new(name) == file) {
+            Some((name, _)) if !lines.is_empty() => allowed.push(*name),
+            _ => found.extend(lines.iter().map(|line| format!("{}:{line}", file.display()))),
+        }
+    }
+    none("loops that wait by hand, where src/poll.rs does", &found);
+    let names = LOOPS_THAT_ARE_NO_WAITS.iter().map(|(name, _)| *name).filter(|name| !allowed.contains(name));
+    none("exceptions that are none any more", &names.map(str::to_owned).collect::<Vec<_>>());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    backup::{Store, Target, stamp},
+    backup::{RecoveryTarget, Store, stamp},
     cli::Global,
     commands::interruptible,
     config::{Config, Options},
@@ -47,7 +47,7 @@ select json_build_object('tables', counted.tables, 'rows', counted.rows,
 
 /// What was found in the scratch database.
 #[derive(Debug, Serialize, Deserialize)]
-struct Found {
+struct ScratchContent {
     tables: u64,
     rows: u64,
     indexes: u64,
@@ -61,7 +61,7 @@ struct Found {
 pub async fn run(global: &Global, style: Style) -> Result<u8> {
     let config = Config::load(global, &Options::default())?;
     let order = Order {
-        target: Target::Latest,
+        target: RecoveryTarget::Latest,
         server: None,
         name: format!("{DATABASE}-verify-{}", stamp()),
         instances: Some(1),
@@ -90,7 +90,7 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     if style.mode == ui::Mode::Json {
         ui::out(&json!({"restored_seconds": seconds, "found": found}).to_string());
     } else {
-        let Found { tables, rows, indexes, .. } = found;
+        let ScratchContent { tables, rows, indexes, .. } = found;
         ui::out(&format!(
             "the backups are sound: restored in {seconds:.0} s, {rows} rows of {tables} tables read, {indexes} indexes \
              checked"
@@ -99,14 +99,15 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     Ok(0)
 }
 
-async fn verify(cx: &Context, order: &Order) -> Result<(Duration, Found)> {
+async fn verify(cx: &Context, order: &Order) -> Result<(Duration, ScratchContent)> {
     is_complete(cx, order).await?;
     let recovered = recovery::restore(cx, ID, order).await?;
     cx.doing(ID, "reading all of it");
     let left = cx.deadline.saturating_duration_since(Instant::now());
     let pod = format!("{}-1", order.name);
     let text = database::query_on(cx.kube().await?, &cx.config.stack.namespace, &pod, CHECKS, left).await?;
-    let found: Found = serde_json::from_str(&text).context("what the scratch database answers cannot be read")?;
+    let found: ScratchContent =
+        serde_json::from_str(&text).context("what the scratch database answers cannot be read")?;
     if found.damaged > 0 {
         return Err(failed(format!("the restored tables hold {} damaged rows", found.damaged))
             .remedy("stackctl restore --to an earlier moment, and look with stackctl psql --cluster")

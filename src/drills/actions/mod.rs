@@ -22,10 +22,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(300);
 ///
 /// # Errors
 /// It does not hold within the time, or can't be asked for.
-pub(crate) async fn wait_until(
+pub(crate) async fn wait_until<Asked: Future<Output = Result<bool>>>(
     limit: Duration,
     late: &str,
-    mut holds: impl AsyncFnMut() -> Result<bool>,
+    mut holds: impl FnMut() -> Asked,
 ) -> Result<()> {
-    poll::until(limit, LOOK_EVERY, late, async || Ok(holds().await?.then_some(()))).await
+    let holds = || {
+        let asked = holds();
+        async { Ok(asked.await?.then_some(())) }
+    };
+    poll::until(limit, LOOK_EVERY, late, holds).await
 }

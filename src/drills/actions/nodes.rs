@@ -37,7 +37,7 @@ pub async fn cordon(target: &DrillTarget, node: &str, unschedulable: bool) -> Re
 pub async fn drain(target: &DrillTarget, node: &str) -> Result<()> {
     let pods = target.api::<Pod>();
     let here = ListParams::default().fields(&format!("spec.nodeName={node}"));
-    wait_until(DRAINED, &format!("the node {node} is not drained"), async || {
+    wait_until(DRAINED, &format!("the node {node} is not drained"), || async {
         let mut left = 0;
         for pod in pods.list(&here).await?.items.iter().filter(|pod| !belongs_to_the_node(pod)) {
             left += 1;

@@ -11,7 +11,7 @@ use crate::{
     drills::target::DrillTarget,
     error::Result,
     kube::{self as cluster, ObjectRef},
-    names::{DRILL_MANAGER, OPERATOR, OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, selector},
+    names::{DRILL_MANAGER, OPERATOR, selector},
 };
 
 /// How long the operator's pod may take to go.
@@ -22,8 +22,9 @@ const GONE: Duration = Duration::from_secs(60);
 /// # Errors
 /// The Deployment can't be read.
 pub async fn replicas(target: &DrillTarget) -> Result<i32> {
-    let deployments: Api<Deployment> = Api::namespaced(target.kube.client(), OPERATOR_NAMESPACE);
-    let operator = deployments.get(OPERATOR_DEPLOYMENT).await.context("cannot read the operator's Deployment")?;
+    let there = target.kube.operator().await?;
+    let deployments: Api<Deployment> = Api::namespaced(target.kube.client(), &there.namespace);
+    let operator = deployments.get(&there.deployment).await.context("cannot read the operator's Deployment")?;
     Ok(operator.spec.and_then(|spec| spec.replicas).unwrap_or(1).max(1))
 }
 
@@ -32,10 +33,12 @@ pub async fn replicas(target: &DrillTarget) -> Result<i32> {
 /// # Errors
 /// The API's refusal, or a pod that does not go.
 pub async fn stop(target: &DrillTarget) -> Result<()> {
-    scale(target, OPERATOR_NAMESPACE, OPERATOR_DEPLOYMENT, 0).await?;
-    let pods: Api<Pod> = Api::namespaced(target.kube.client(), OPERATOR_NAMESPACE);
+    let there = target.kube.operator().await?;
+    scale(target, &there.namespace, &there.deployment, 0).await?;
+    let pods: Api<Pod> = Api::namespaced(target.kube.client(), &there.namespace);
     let operator = ListParams::default().labels(&selector(OPERATOR));
-    wait_until(GONE, "the operator's pod does not go", async || Ok(pods.list(&operator).await?.items.is_empty())).await
+    wait_until(GONE, "the operator's pod does not go", || async { Ok(pods.list(&operator).await?.items.is_empty()) })
+        .await
 }
 
 /// Brings the operator back.
@@ -43,7 +46,8 @@ pub async fn stop(target: &DrillTarget) -> Result<()> {
 /// # Errors
 /// The API's refusal.
 pub async fn start(target: &DrillTarget) -> Result<()> {
-    scale(target, OPERATOR_NAMESPACE, OPERATOR_DEPLOYMENT, 1).await
+    let there = target.kube.operator().await?;
+    scale(target, &there.namespace, &there.deployment, 1).await
 }
 
 /// Scales a Deployment.

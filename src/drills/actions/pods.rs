@@ -60,7 +60,7 @@ pub async fn replace_web_pods(target: &DrillTarget, on_delete: impl Fn(&str)) ->
     for pod in &before {
         on_delete(&pod.name_any());
         pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
-        wait_until(WEB_POD_READY, "the web app's new pod is not ready", async || {
+        wait_until(WEB_POD_READY, "the web app's new pod is not ready", || async {
             let now = pods.list(&app).await?.items;
             let ready = now.iter().filter(|pod| is_ready(pod)).count();
             Ok(ready >= before.len())

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::loss::{self, LossState, RecordedDatabase, live_volumes};
 use crate::{
-    backup::{Store, Target, base},
+    backup::{RecoveryTarget, Store, base},
     config::Config,
     context::Context,
     drills::target::DrillTarget,
@@ -95,7 +95,7 @@ pub async fn restore(
     if kube.get(&reference(namespace, name)).await?.is_none() {
         on_step(format!("restoring the latest moment into {name}"));
         let order = Order {
-            target: Target::Latest,
+            target: RecoveryTarget::Latest,
             server: Some(database.to_owned()),
             name: name.to_owned(),
             instances: None,

@@ -47,11 +47,9 @@ pub async fn promote(target: &DrillTarget, instance: &str) -> Result<()> {
 pub async fn make_primary(target: &DrillTarget, instance: &str) -> Result<()> {
     promote(target, instance).await?;
     let late = format!("{instance} does not become the primary");
-    wait_until(
-        INSTANCE_CHANGE,
-        &late,
-        async || Ok(target.status().await?.current_primary.as_deref() == Some(instance)),
-    )
+    wait_until(INSTANCE_CHANGE, &late, || async {
+        Ok(target.status().await?.current_primary.as_deref() == Some(instance))
+    })
     .await?;
     wait_until_drillable(target).await.context(late)?;
     Ok(())
@@ -100,7 +98,7 @@ pub async fn force_failover(target: &DrillTarget, lost: &LostPrimary<'_>) -> Res
     let (_, chosen) = most.context("there is no standby")?;
     promote(target, &chosen).await?;
     let late = format!("{chosen} does not become the primary");
-    wait_until(ANSWERED, &late, async || has_moved(target, primary).await).await
+    wait_until(ANSWERED, &late, || async { has_moved(target, primary).await }).await
 }
 
 async fn has_moved(target: &DrillTarget, primary: &str) -> Result<bool> {

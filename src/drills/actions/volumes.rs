@@ -127,7 +127,7 @@ impl BoundedVolume {
         let uid = claim.metadata.uid.context("a volume claim has no UID")?;
         self.replace_instance(target, &uid).await?;
         let late = format!("{} does not come up on the volume of bounded size", self.instance);
-        wait_until(INSTANCE_CHANGE, &late, async || self.is_in_use(target).await).await?;
+        wait_until(INSTANCE_CHANGE, &late, || async { self.is_in_use(target).await }).await?;
         wait_until_drillable(target).await.context(late)?;
         make_primary(target, &self.instance).await
     }
@@ -169,15 +169,17 @@ impl BoundedVolume {
             self.replace_instance(target, &uid).await?;
         }
         let late = "the volume of bounded size stays in use";
-        wait_until(INSTANCE_CHANGE, late, async || Ok(!self.is_in_use(target).await?)).await?;
+        wait_until(INSTANCE_CHANGE, late, || async { Ok(!self.is_in_use(target).await?) }).await?;
         let volumes: Api<PersistentVolume> = Api::all(target.kube.client());
         match volumes.delete(VOLUME, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             other => drop(other.context("cannot remove the volume of bounded size")?),
         }
         // The container that used it may end a moment after its pod.
-        wait_until(Duration::from_secs(30), late, async || Ok(faults::unmount(&self.node, &self.folder).await.is_ok()))
-            .await?;
+        wait_until(Duration::from_secs(30), late, || async {
+            Ok(faults::unmount(&self.node, &self.folder).await.is_ok())
+        })
+        .await?;
         wait_until_drillable(target).await.map(drop)
     }
 

@@ -13,12 +13,8 @@ use crate::{
     drills::target::DrillTarget,
     error::Result,
     kube::{merge_params, post_params},
-    names::DRILL_MANAGER,
+    names::{DRILL_MANAGER, DRILL_RECORD as NAME, DRILL_RECORD_KEY as KEY},
 };
-
-use crate::names::DRILL_RECORD as NAME;
-/// The record's key in it.
-const KEY: &str = "drill";
 
 /// Reads the cluster's UID: that of its namespace `kube-system`, which lives as long as the cluster.
 ///

@@ -140,7 +140,7 @@ impl Journal {
         // First what may be the reason why the API does not answer.
         let found = if self.local.undo_without_api_server().await? {
             let late = "the record of the drill can't be looked for";
-            until_ok(PATIENCE, TRY_EVERY, late, async || self.read().await).await?
+            until_ok(PATIENCE, TRY_EVERY, late, || async { self.read().await }).await?
         } else {
             self.read().await?
         };
@@ -150,7 +150,7 @@ impl Journal {
         };
         let patience = if record.undo.iter().any(Undo::is_slow) { PATIENCE * 5 } else { PATIENCE };
         let cleared =
-            until_ok(patience, TRY_EVERY, "not everything is undone", async || self.clear(&record).await).await;
+            until_ok(patience, TRY_EVERY, "not everything is undone", || async { self.clear(&record).await }).await;
         cleared.map_err(|error| {
             failed(format!("the drill {} can't be undone: {error:#}", record.run))
                 .remedy("stackctl failover-drill tries again before it does anything else")

@@ -11,6 +11,8 @@ pub struct ClusterCapabilities {
     pub nodes_are_containers: bool,
     /// The database is backed up: what is lost can be restored.
     pub has_backups: bool,
+    /// The operator is somebody else's, and serves other people's databases.
+    pub operator_is_foreign: bool,
 }
 
 /// What a scenario needs of the cluster.
@@ -26,6 +28,8 @@ pub enum Requirement {
     NodesInContainers,
     /// Backups: what is lost is to be restored.
     Backups,
+    /// An operator of stackctl's own: it is stopped, for every database that it serves.
+    OwnOperator,
 }
 
 /// The least number of nodes of which one may go: with two, one of them may hold two of three instances.
@@ -40,6 +44,7 @@ impl Requirement {
             Requirement::Nodes => "any cluster of 3 nodes or more",
             Requirement::NodesInContainers => "minikube with 3 nodes or more",
             Requirement::Backups => "any cluster, with backups",
+            Requirement::OwnOperator => "any cluster whose operator stackctl installed",
         }
     }
 
@@ -55,6 +60,9 @@ impl Requirement {
         }
         if self == Requirement::Backups && !cluster.has_backups {
             return Some("the stack takes no backups".into());
+        }
+        if self == Requirement::OwnOperator && cluster.operator_is_foreign {
+            return Some("the operator is somebody else's, and other databases need it".into());
         }
         None
     }
@@ -76,6 +84,7 @@ mod tests {
             control_plane: vec!["n".into()],
             nodes_are_containers: containers,
             has_backups: false,
+            operator_is_foreign: true,
         };
         for (requirement, fits) in [
             (Requirement::Nothing, [true, true, true]),
@@ -83,6 +92,7 @@ mod tests {
             (Requirement::Nodes, [false, true, true]),
             (Requirement::NodesInContainers, [false, false, true]),
             (Requirement::Backups, [false, false, false]),
+            (Requirement::OwnOperator, [false, false, false]),
         ] {
             let clusters = [cluster(1, true), cluster(3, false), cluster(3, true)];
             assert_eq!(clusters.map(|cluster| requirement.unmet(&cluster).is_none()), fits, "{requirement:?}");

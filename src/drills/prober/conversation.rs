@@ -31,6 +31,7 @@ use crate::{
     },
     error::{Result, failed, timed_out},
     kube::Kube,
+    poll::Tries,
 };
 
 /// Questions for the time at once when a connection is new.
@@ -183,7 +184,7 @@ struct ClockQuestions {
 impl Conversation {
     /// Connects again and again until all is done, or the prober does not come back.
     async fn run(mut self) -> Result<()> {
-        let mut give_up = Instant::now() + GIVE_UP;
+        let mut tries = Tries::within(GIVE_UP, Duration::from_millis(300));
         loop {
             let began = Instant::now();
             let Err(error) = self.converse().await else { return Ok(()) };
@@ -193,12 +194,11 @@ impl Conversation {
             tracing::debug!("the connection to the prober broke: {error:#}");
             // It worked for a while: the time to give up starts anew.
             if began.elapsed() > SILENCE {
-                give_up = Instant::now() + GIVE_UP;
+                tries.begin_again(GIVE_UP);
             }
-            if Instant::now() > give_up {
+            if !tries.another().await {
                 return Err(error).context("the connection to the prober can't be made again");
             }
-            tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }
 

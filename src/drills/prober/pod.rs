@@ -103,7 +103,7 @@ pub async fn delete(target: &DrillTarget) -> Result<()> {
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
         Err(error) => return Err(error).context("cannot remove the prober"),
     }
-    poll::until(PATIENCE, Duration::from_millis(300), "the prober's pod does not go", async || {
+    poll::until(PATIENCE, Duration::from_millis(300), "the prober's pod does not go", || async {
         Ok(pods.get_opt(NAME).await?.is_none().then_some(()))
     })
     .await

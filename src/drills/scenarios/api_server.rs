@@ -79,5 +79,5 @@ async fn bring_back(run: &RunContext<'_>) -> Result<()> {
     run.found("the API server is away", away, format!("asked for its version after {} s", AWAY.as_secs()));
     undo_without_api_server(&Undo::ApiServer { node: node(run)?.into() }).await?;
     run.note("the API server's manifest is back");
-    wait_until(BACK, "the API server does not answer", async || Ok(kube.version().await.is_ok())).await
+    wait_until(BACK, "the API server does not answer", || async { Ok(kube.version().await.is_ok()) }).await
 }

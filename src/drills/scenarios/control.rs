@@ -82,13 +82,13 @@ impl Fault for Control {
 async fn weaken_and_destroy(run: &RunContext<'_>) -> Result<()> {
     let (target, primary) = (run.target, &run.primary);
     postgres::set_synchronous(target, &Value::Null).await?;
-    wait_until(IN_EFFECT, "replication stays synchronous", async || {
+    wait_until(IN_EFFECT, "replication stays synchronous", || async {
         Ok(target.psql(primary, "SHOW synchronous_standby_names").await?.trim().is_empty())
     })
     .await?;
     run.note("replication is asynchronous");
     postgres::fence(target, &run.standbys).await?;
-    wait_until(IN_EFFECT, "the standbys do not stop", async || {
+    wait_until(IN_EFFECT, "the standbys do not stop", || async {
         Ok(target.psql(primary, "SELECT count(*) FROM pg_stat_replication").await?.trim() == "0")
     })
     .await?;
@@ -110,5 +110,5 @@ async fn fail_over(run: &RunContext<'_>) -> Result<()> {
         _ => None,
     });
     let lost = LostPrimary { instance: &run.primary, recorded, begun: true };
-    until_ok(TAKEN_OVER, Duration::from_secs(1), late, async || force_failover(run.target, &lost).await).await
+    until_ok(TAKEN_OVER, Duration::from_secs(1), late, || async { force_failover(run.target, &lost).await }).await
 }

@@ -21,7 +21,7 @@ use crate::{
         undo::Undo,
     },
     error::{Result, failed},
-    names::{OPERATOR, OPERATOR_NAMESPACE, POSTGRES, selector},
+    names::{OPERATOR, POSTGRES, selector},
     tools::{docker, faults},
 };
 
@@ -81,7 +81,7 @@ pub static PARTITION: Scenario = Scenario {
 async fn move_primary_to_worker(setup: &Setup<'_>) -> Result<()> {
     let target = setup.target;
     let mut kept = setup.cluster.control_plane.clone();
-    kept.extend(nodes_of(target, OPERATOR_NAMESPACE, &selector(OPERATOR)).await?);
+    kept.extend(nodes_of(target, &target.kube.operator().await?.namespace, &selector(OPERATOR)).await?);
     let primary = ensure_drillable(target).await?;
     if !kept.contains(&node_of(target, &primary).await?) {
         return Ok(());

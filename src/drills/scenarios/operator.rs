@@ -7,16 +7,13 @@ use super::{
     fault::{Fault, FaultStep, RunContext},
     pods,
 };
-use crate::{
-    drills::{
-        actions::operator,
-        model::{
-            expectation::{Expectation, PrimaryRole},
-            requirement::Requirement,
-        },
-        undo::Undo,
+use crate::drills::{
+    actions::operator,
+    model::{
+        expectation::{Expectation, PrimaryRole},
+        requirement::Requirement,
     },
-    names::{OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE},
+    undo::Undo,
 };
 
 /// How long the operator is away after the primary was lost.
@@ -30,7 +27,7 @@ pub static OPERATOR_DOWN: Scenario = Scenario {
         must: "a standby is promoted once the operator is back",
         undone: "the operator is scaled back",
     },
-    requires: Requirement::Nothing,
+    requires: Requirement::OwnOperator,
     workload: Workload::DEFAULT,
     expect: Expectation { primary: PrimaryRole::Moves, ..Expectation::DEFAULT },
     fault: &OperatorDown,
@@ -42,7 +39,8 @@ impl Fault for OperatorDown {
     fn undo_plan<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
         Box::pin(async move {
             let replicas = operator::replicas(run.target).await?;
-            Ok(vec![Undo::Scale { namespace: OPERATOR_NAMESPACE.into(), name: OPERATOR_DEPLOYMENT.into(), replicas }])
+            let there = run.target.kube.operator().await?;
+            Ok(vec![Undo::Scale { namespace: there.namespace.clone(), name: there.deployment.clone(), replicas }])
         })
     }
 

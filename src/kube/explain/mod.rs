@@ -14,6 +14,7 @@ use kube::{
 use serde::Serialize;
 use serde_json::Value;
 
+use watchlist::STUCK;
 pub(super) use watchlist::Watchlist;
 
 use super::{
@@ -214,13 +215,19 @@ fn creation_problem(object: &ObjectRef, live: &DynamicObject, events: &Events) -
 
 /// What the CloudNativePG operator itself says, or that it says nothing.
 fn operator_problem(object: &ObjectRef, live: &DynamicObject) -> Option<Problem> {
-    let ClusterStatus { phase, phase_reason: reason, .. } = ClusterStatus::of(live);
+    let status = ClusterStatus::of(live);
+    let stuck = status.is_stuck();
+    let ClusterStatus { phase, phase_reason: reason, .. } = status;
     let age = live.metadata.creation_timestamp.as_ref().map_or(0, age_seconds);
     if phase.is_empty() && age > SILENCE {
         return Some(
             Problem::new(object.clone(), "OperatorSilent", "the operator has not looked at it yet")
-                .remedy("kubectl -n cnpg-system logs deployment/cnpg-controller-manager shows what it does"),
+                .remedy("stackctl logs operator shows what it does"),
         );
+    }
+    if stuck {
+        let problem = Problem::new(object.clone(), STUCK, format!("{phase}: {reason}"));
+        return Some(problem.remedy("stackctl logs operator says why"));
     }
     let in_trouble = phase.starts_with("Unable to") || phase.starts_with("Cluster cannot");
     in_trouble.then(|| Problem::new(object.clone(), "ClusterBlocked", format!("{phase}: {reason}")))

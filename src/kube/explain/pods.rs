@@ -11,7 +11,7 @@ use crate::kube::ObjectRef;
 const STARTING: u64 = 15;
 
 /// A pod's problem and whose log tells more.
-pub(super) struct Found {
+pub(super) struct PodFinding {
     pub problem: Problem,
     /// The container.
     pub log_of: Option<String>,
@@ -19,14 +19,14 @@ pub(super) struct Found {
     pub previous: bool,
 }
 
-impl Found {
+impl PodFinding {
     fn without_log(problem: Problem) -> Self {
-        Found { problem, log_of: None, previous: false }
+        PodFinding { problem, log_of: None, previous: false }
     }
 }
 
 /// The first problem of a pod; `None` when it is well, ends, or just needs time.
-pub(super) fn pod_problem(namespace: &str, pod: &Pod, events: &Events) -> Option<Found> {
+pub(super) fn pod_problem(namespace: &str, pod: &Pod, events: &Events) -> Option<PodFinding> {
     let object = ObjectRef::namespaced("v1", "Pod", namespace, pod.metadata.name.as_deref()?);
     let status = pod.status.as_ref()?;
     let phase = status.phase.as_deref().unwrap_or("");
@@ -37,7 +37,7 @@ pub(super) fn pod_problem(namespace: &str, pod: &Pod, events: &Events) -> Option
     let mut found = if phase == "Failed" {
         let reason = status.reason.clone().unwrap_or_else(|| "Failed".into());
         let mut found =
-            Found::without_log(Problem::new(object.clone(), reason, status.message.clone().unwrap_or_default()));
+            PodFinding::without_log(Problem::new(object.clone(), reason, status.message.clone().unwrap_or_default()));
         if let Some((container, end)) = containers(pod).find_map(|c| Some((c, ended(c.state.as_ref()?)?))) {
             if found.problem.message.is_empty() {
                 found.problem.message = format!("container {} {}", container.name, exit(end));
@@ -46,7 +46,7 @@ pub(super) fn pod_problem(namespace: &str, pod: &Pod, events: &Events) -> Option
         }
         found
     } else if let Some(found) = unschedulable(&object, pod) {
-        Found::without_log(found)
+        PodFinding::without_log(found)
     } else {
         containers(pod).find_map(|container| container_problem(&object, container))?.or_event(last_event, pod)?
     };
@@ -56,13 +56,13 @@ pub(super) fn pod_problem(namespace: &str, pod: &Pod, events: &Events) -> Option
 
 /// A container either has a definite problem, or may have one that only the pod's events can tell.
 enum Suspect {
-    Definite(Found),
+    Definite(PodFinding),
     /// Not running, or not ready, for longer than a start takes.
-    Slow(Found),
+    Slow(PodFinding),
 }
 
 impl Suspect {
-    fn or_event(self, event: Option<&super::events::Warning>, pod: &Pod) -> Option<Found> {
+    fn or_event(self, event: Option<&super::events::Warning>, pod: &Pod) -> Option<PodFinding> {
         match self {
             Suspect::Definite(found) => Some(found),
             Suspect::Slow(mut found) => {
@@ -116,20 +116,20 @@ fn container_problem(object: &ObjectRef, container: &ContainerStatus) -> Option<
         return match reason {
             "ContainerCreating" | "PodInitializing" | "" => {
                 let text = format!("container {name} does not start");
-                Some(Suspect::Slow(Found::without_log(Problem::new(object.clone(), "SlowStart", text))))
+                Some(Suspect::Slow(PodFinding::without_log(Problem::new(object.clone(), "SlowStart", text))))
             }
             "CrashLoopBackOff" => {
                 let end = container.last_state.as_ref().and_then(ended);
                 Some(Suspect::Definite(crash(object, container, end, "CrashLoopBackOff")))
             }
             _ if is_image(reason) => {
-                Some(Suspect::Definite(Found::without_log(image_problem(object, container, reason, &message))))
+                Some(Suspect::Definite(PodFinding::without_log(image_problem(object, container, reason, &message))))
             }
-            "CreateContainerConfigError" => Some(Suspect::Definite(Found::without_log(
+            "CreateContainerConfigError" => Some(Suspect::Definite(PodFinding::without_log(
                 Problem::new(object.clone(), reason, format!("container {name}: {message}"))
                     .remedy("what the message names (a Secret or ConfigMap) must exist in the pod's namespace"),
             ))),
-            _ => Some(Suspect::Definite(Found::without_log(Problem::new(
+            _ => Some(Suspect::Definite(PodFinding::without_log(Problem::new(
                 object.clone(),
                 reason,
                 format!("container {name}: {message}"),
@@ -154,7 +154,7 @@ fn container_problem(object: &ObjectRef, container: &ContainerStatus) -> Option<
     (since >= STARTING).then(|| {
         let text = format!("container {name} has been running for {since} s and is not ready");
         let problem = Problem::new(object.clone(), "NotReady", text);
-        Suspect::Slow(Found { problem, log_of: Some(name.clone()), previous: false })
+        Suspect::Slow(PodFinding { problem, log_of: Some(name.clone()), previous: false })
     })
 }
 
@@ -198,7 +198,7 @@ fn crash(
     container: &ContainerStatus,
     end: Option<&ContainerStateTerminated>,
     reason: &str,
-) -> Found {
+) -> PodFinding {
     let name = &container.name;
     let times = container.restart_count;
     let message = end.map_or_else(
@@ -212,7 +212,7 @@ fn crash(
     }
     // While it waits or runs again, the log with the cause is that of the run before.
     let running_again = container.state.as_ref().is_some_and(|state| state.terminated.is_none());
-    Found { problem, log_of: Some(name.clone()), previous: running_again }
+    PodFinding { problem, log_of: Some(name.clone()), previous: running_again }
 }
 
 fn ended(state: &ContainerState) -> Option<&ContainerStateTerminated> {

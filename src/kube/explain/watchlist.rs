@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 use super::Problem;
 use crate::kube::ObjectRef;
 
+/// The reason of a database that its operator says it can do nothing for. It said so once: a cause that has gone since is
+/// seen when it looks again, which it does within half a minute.
+pub(super) const STUCK: &str = "ClusterStuck";
+
 /// A problem that has not been seen for so long is over; crash loops and pulls come and go.
 const FORGET: Duration = Duration::from_secs(45);
 
 #[derive(Debug)]
-struct Entry {
+struct WatchedProblem {
     of: ObjectRef,
     problem: Problem,
     first: Instant,
@@ -19,7 +23,7 @@ struct Entry {
 
 /// The problems of one wait.
 #[derive(Debug, Default)]
-pub(in crate::kube) struct Watchlist(Vec<Entry>);
+pub(in crate::kube) struct Watchlist(Vec<WatchedProblem>);
 
 impl Watchlist {
     /// Takes in what was found for the object `of`, and returns what is to be told: what is new, and has lasted
@@ -33,7 +37,7 @@ impl Watchlist {
             });
             let at = known.unwrap_or_else(|| {
                 let problem = problem.clone();
-                self.0.push(Entry { of: of.clone(), problem, first: now, last: now, told: false });
+                self.0.push(WatchedProblem { of: of.clone(), problem, first: now, last: now, told: false });
                 self.0.len() - 1
             });
             let entry = &mut self.0[at];
@@ -80,6 +84,8 @@ fn family(reason: &str) -> &str {
         "CrashLoopBackOff" | "Error" | "OOMKilled" | "StartError" | "BackOff" => "crash",
         "NotReady" | "Unhealthy" | "SlowStart" => "probe",
         "Unschedulable" | "FailedScheduling" => "schedule",
+        "MissingEndpoints" | "FailedDiscoveryCheck" | "EndpointsNotFound" => "api",
+        STUCK | "ClusterBlocked" => "operator",
         other => other,
     }
 }
@@ -90,6 +96,9 @@ fn family(reason: &str) -> &str {
 fn settles(reason: &str) -> Duration {
     match family(reason) {
         "schedule" => Duration::from_secs(6),
+        // Usual for seconds in every start: a probe before the server listens, an API before its pods answer, an operator
+        // that has not seen its plugin yet.
+        "probe" | "api" | "operator" => Duration::from_secs(20),
         "FailedGetResourceMetric" => Duration::from_secs(50),
         _ => Duration::ZERO,
     }
@@ -101,6 +110,7 @@ fn patience(reason: &str) -> Option<Duration> {
         "ErrImagePull" | "ImagePullBackOff" => 45,
         "FailedCreate" => 45,
         "CreateContainerConfigError" => 60,
+        STUCK => 60,
         "CrashLoopBackOff" => 120,
         "Unschedulable" => 150,
         _ => return None,
@@ -136,6 +146,17 @@ mod tests {
         list.0[0].first -= Duration::from_secs(7);
         assert_eq!(list.update(&of, vec![problem("FailedScheduling")]).len(), 1, "it lasts");
         assert_eq!(list.update(&of, vec![problem("Unschedulable")]).len(), 0, "it was told");
+    }
+
+    #[test]
+    fn a_database_that_its_operator_has_given_up_on_is_believed_when_that_lasts() {
+        let of = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", "a", "b");
+        let mut list = Watchlist::default();
+        assert_eq!(list.update(&of, vec![problem(STUCK)]).len(), 0, "it may be of before the last change");
+        assert!(list.fatal(Duration::from_secs(600)).is_none());
+        list.0[0].first -= Duration::from_secs(61);
+        assert_eq!(list.update(&of, vec![problem(STUCK)]).len(), 1, "it lasts");
+        assert!(list.fatal(Duration::from_secs(61)).is_some());
     }
 
     #[test]

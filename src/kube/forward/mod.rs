@@ -23,9 +23,9 @@ use tokio::{
     time::timeout,
 };
 
-pub use target::Target;
+pub use target::ForwardTarget;
 
-use crate::error::Result;
+use crate::{error::Result, poll::Tries};
 
 /// For how long a connection waits for a pod to become ready.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -106,7 +106,7 @@ type OnForward = dyn Fn(ForwardEvent) + Send + Sync;
 /// # Errors
 /// The listener has no address, which does not happen to one that listens.
 pub fn forward(
-    target: Target,
+    target: ForwardTarget,
     listener: TcpListener,
     on: impl Fn(ForwardEvent) + Send + Sync + 'static,
 ) -> Result<Forwarder> {
@@ -118,7 +118,7 @@ pub fn forward(
 }
 
 struct Way {
-    target: Target,
+    target: ForwardTarget,
     counts: Arc<Counts>,
     opening: Semaphore,
     on: Box<OnForward>,
@@ -211,21 +211,19 @@ impl Way {
 
     /// A connection to a ready pod; waits for one.
     async fn connect(&self) -> std::result::Result<(String, u16, Portforwarder), String> {
-        let give_up = Instant::now() + PATIENCE;
-        let mut told = false;
+        let (mut told, mut tries) = (false, Tries::within(PATIENCE, PAUSE));
         loop {
             let why = match self.try_connect().await {
                 Ok(connected) => return Ok(connected),
                 Err(why) => why,
             };
-            if Instant::now() + PAUSE >= give_up {
-                return Err(why);
-            }
             if !told {
-                (self.on)(ForwardEvent::Waiting(why));
+                (self.on)(ForwardEvent::Waiting(why.clone()));
                 told = true;
             }
-            tokio::time::sleep(PAUSE).await;
+            if !tries.another().await {
+                return Err(why);
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
 const FRESH: Duration = Duration::from_millis(250);
 
 /// Where connections lead to: a port of a Service.
-pub struct Target {
+pub struct ForwardTarget {
     kube: Kube,
     namespace: String,
     service: String,
@@ -38,12 +38,12 @@ pub struct Target {
 type Pods = Vec<(String, u16)>;
 type Known = (Instant, Pods);
 
-impl Target {
+impl ForwardTarget {
     /// Looks the Service up; `None` when there is none of that name.
     ///
     /// # Errors
     /// It has no such port, or the API server refuses.
-    pub async fn find(kube: &Kube, namespace: &str, service: &str, port: u16) -> Result<Option<Target>> {
+    pub async fn find(kube: &Kube, namespace: &str, service: &str, port: u16) -> Result<Option<ForwardTarget>> {
         let api: Api<Service> = Api::namespaced(kube.client(), namespace);
         let doing = format!("read Service {namespace}/{service}");
         let Some(found) = kube.call(&doing, || api.get_opt(service)).await? else { return Ok(None) };
@@ -54,7 +54,7 @@ impl Target {
                 .remedy(format!("it has these: {}", there.join(", ")))
                 .into());
         };
-        Ok(Some(Target {
+        Ok(Some(ForwardTarget {
             kube: kube.clone(),
             namespace: namespace.to_owned(),
             service: service.to_owned(),

@@ -1,7 +1,9 @@
 //! CloudNativePG's kinds.
 //!
 //! A `Cluster` has no `observedGeneration`, and a fresh one no conditions at all: it is ready only when
-//! every sign says so, and the counts are compared with what the spec asks for now.
+//! every sign says so, and the counts are compared with what the spec asks for now. Nor does a phase say what spec or
+//! what plugins it is about: one that the operator calls final may be of before, so none ends a wait at once (the
+//! problem that `explain` makes of it does, once it has lasted).
 
 use kube::api::DynamicObject;
 use serde_json::Value;
@@ -17,9 +19,6 @@ pub(super) fn cluster(object: &DynamicObject) -> Readiness {
     let count = format!("{}/{} instances ready", status.ready, status.wanted);
     if status.phase.is_empty() {
         return progressing("waiting for the operator");
-    }
-    if status.is_stuck() {
-        return failed(&status.phase, &status.phase_reason);
     }
     if status.phase != HEALTHY {
         return progressing(format!("{count}: {}", lower_first(&status.phase)));

@@ -6,7 +6,7 @@ use super::{
     state::refuse_foreign,
 };
 use crate::{
-    config::{Minikube as Wanted, Target},
+    config::{MinikubeTarget as Wanted, Target},
     context::Context,
     error::{Result, usage},
     tools::profile::{self, Found},

@@ -4,7 +4,7 @@
 //! A kubelet renews its Lease every quarter of the Lease's length, which is 40 s by default and can be set in
 //! its configuration file only: minikube's `--extra-config` does not reach it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::kube::{
     Api, ResourceExt as _,
@@ -13,11 +13,7 @@ use ::kube::{
 use anyhow::Context as _;
 use k8s_openapi::api::coordination::v1::Lease;
 
-use crate::{
-    error::{Result, timed_out},
-    kube::Kube,
-    tools::node,
-};
+use crate::{error::Result, kube::Kube, poll, tools::node};
 
 /// Where the nodes' Leases are.
 const NAMESPACE: &str = "kube-node-lease";
@@ -58,14 +54,9 @@ pub async fn quicken(kube: &Kube, nodes: &[String]) -> Result<()> {
             other => drop(other.with_context(|| format!("cannot remove the Lease of the node {name}"))?),
         }
     }
-    let deadline = Instant::now() + PATIENCE;
-    while !slow(kube, nodes).await?.is_empty() {
-        if Instant::now() > deadline {
-            return Err(
-                timed_out(format!("the kubelets do not renew their Leases after {} s", PATIENCE.as_secs())).into()
-            );
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    Ok(())
+    let late = "the kubelets do not renew their Leases as they are told";
+    poll::until(PATIENCE, Duration::from_millis(500), late, || async {
+        Ok(slow(kube, nodes).await?.is_empty().then_some(()))
+    })
+    .await
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{bundle::cannot_write, config::Minikube as Wanted, context::Context, error::Result};
+use crate::{bundle::cannot_write, config::MinikubeTarget as Wanted, context::Context, error::Result};
 
 /// The file that is there while a profile is made for the first time: what an interrupted run leaves is then known to be
 /// ours and empty.

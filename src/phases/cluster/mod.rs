@@ -12,13 +12,13 @@ mod watch;
 
 use std::collections::HashMap;
 
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 
 pub use self::delete::{delete, deletion_plan};
-use self::state::{State, Step, look};
+use self::state::{ClusterState, ClusterStep, look};
 use super::{Need, Phase};
 use crate::{
-    config::{Minikube as Wanted, Target},
+    config::{MinikubeTarget as Wanted, Target},
     context::Context,
     error::{Result, failed},
     ui::PhaseId,
@@ -44,7 +44,7 @@ impl Phase for Cluster {
         &[PhaseId::Preflight]
     }
 
-    fn needed<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Need>> {
+    fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async move {
             match &cx.config.target {
                 Target::Context(name) => {
@@ -59,7 +59,7 @@ impl Phase for Cluster {
         })
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<String>> {
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async move {
             match &cx.config.target {
                 Target::Context(name) => Ok(format!("context {name}")),
@@ -68,7 +68,7 @@ impl Phase for Cluster {
         })
     }
 
-    fn plan<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Result<Vec<String>>> {
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async move {
             match &cx.config.target {
                 Target::Context(name) => Ok(vec![format!("use context {name}")]),
@@ -84,9 +84,9 @@ impl Phase for Cluster {
 /// Looks, does the first thing that is to be done, and looks again, until nothing is: an interruption at
 /// any point leaves a state that the next run goes on from.
 async fn converge(cx: &Context, wanted: &Wanted) -> Result<String> {
-    let mut done: HashMap<Step, u32> = HashMap::new();
+    let mut done: HashMap<ClusterStep, u32> = HashMap::new();
     loop {
-        let state: State = look(cx, wanted).await?;
+        let state: ClusterState = look(cx, wanted).await?;
         let Some(step) = state.todo.first() else {
             marker::clear(cx, wanted);
             return Ok(state.summary());
@@ -94,7 +94,7 @@ async fn converge(cx: &Context, wanted: &Wanted) -> Result<String> {
         let times = done.entry(step.clone()).or_default();
         *times += 1;
         // Nodes are added one by one; everything else has to work the first time.
-        let limit = if *step == Step::AddNode { wanted.nodes } else { 1 };
+        let limit = if *step == ClusterStep::AddNode { wanted.nodes } else { 1 };
         if *times > limit {
             return Err(failed(format!(
                 "the cluster does not become complete: after it was done, this is still to be done: {}",

@@ -9,10 +9,11 @@ use std::{
 use super::{ID, marker};
 use crate::{
     bundle::cannot_write,
-    config::Minikube as Wanted,
+    config::MinikubeTarget as Wanted,
     context::Context,
     error::{Result, failed},
     kube::{ClusterRef, contexts},
+    poll::Tries,
     tools::{
         docker::{self, Made},
         minikube::Minikube,
@@ -100,7 +101,7 @@ pub async fn clear(cx: &Context, wanted: &Wanted) -> Result<()> {
 /// Removes what there is, again and again for a while: the engine may still be ending what an interrupted
 /// start has asked it for, and what is in use by that goes only afterwards. Returns what is left.
 async fn remove_all(cx: &Context, profile: &str) -> Result<Vec<Remnant>> {
-    let deadline = cx.deadline.min(Instant::now() + PATIENCE);
+    let mut tries = Tries::until(cx.deadline.min(Instant::now() + PATIENCE), Duration::from_millis(500));
     loop {
         let found = find(cx, profile).await?;
         // The kubeconfig is the user's: it is minikube's to change, and if that fails theirs.
@@ -119,11 +120,11 @@ async fn remove_all(cx: &Context, profile: &str) -> Result<Vec<Remnant>> {
             };
             refused = refused.or(removed.err());
         }
-        match refused {
-            Some(error) if Instant::now() >= deadline => return Err(error),
-            Some(_) => tokio::time::sleep(Duration::from_millis(500)).await,
-            None if Instant::now() >= deadline => return find(cx, profile).await,
-            None => {}
+        if !tries.another().await {
+            return match refused {
+                Some(error) => Err(error),
+                None => find(cx, profile).await,
+            };
         }
     }
 }

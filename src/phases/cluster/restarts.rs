@@ -6,7 +6,7 @@
 //! seven in a row redundancy was not back for minutes. The limit is a setting of the kubelet's configuration file,
 //! `crashLoopBackOff.maxContainerRestartPeriod`, from Kubernetes 1.35 on (KEP 5593); 1 s is the least it takes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::future::join_all;
 use serde_json::Value;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::{
     error::{Result, timed_out},
     kube::Kube,
+    poll,
     tools::node,
 };
 
@@ -37,19 +38,16 @@ pub async fn quicken(kube: &Kube, nodes: &[String]) -> Result<()> {
     for name in nodes {
         node::configure_kubelet(name, "crashLoopBackOff", &format!("{{maxContainerRestartPeriod: {LONGEST}}}")).await?;
     }
-    let deadline = Instant::now() + PATIENCE;
     for name in nodes {
-        while is_slow(kube, name).await != Some(false) {
-            if Instant::now() > deadline {
-                return Err(timed_out(format!(
-                    "the kubelet of {name} does not answer with its new configuration after {} s",
-                    PATIENCE.as_secs()
-                ))
-                .remedy(format!("docker exec {name} journalctl -u kubelet -n 50 shows why"))
-                .into());
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
+        let late = || {
+            timed_out(format!(
+                "the kubelet of {name} does not answer with its new configuration after {} s",
+                PATIENCE.as_secs()
+            ))
+            .remedy(format!("docker exec {name} journalctl -u kubelet -n 50 shows why"))
+        };
+        let is_quick = || async { Ok((is_slow(kube, name).await == Some(false)).then_some(())) };
+        poll::until_or(PATIENCE, Duration::from_millis(300), late, is_quick).await?;
     }
     Ok(())
 }

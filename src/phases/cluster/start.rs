@@ -8,13 +8,14 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{ID, heartbeat, marker, remnants, restarts, state::Step, watch::Watch};
+use super::{ID, heartbeat, marker, remnants, restarts, state::ClusterStep, watch::Watch};
 use crate::{
     assets,
     bundle::Bundle,
-    config::Minikube as Wanted,
+    config::MinikubeTarget as Wanted,
     context::Context,
     error::{Result, failed, timed_out},
+    poll::Tries,
     tools::{
         docker,
         minikube::{Minikube, Said},
@@ -27,23 +28,25 @@ use crate::{
 const STORAGE_ADDON: &str = "storage-provisioner-rancher";
 
 /// What a step does, for the plan.
-pub fn describe(cx: &Context, wanted: &Wanted, step: &Step) -> String {
+pub fn describe(cx: &Context, wanted: &Wanted, step: &ClusterStep) -> String {
     let profile = &wanted.profile;
     match step {
-        Step::Delete(why) => format!("delete the minikube profile {profile} ({why})"),
-        Step::Make => match making(cx, wanted) {
+        ClusterStep::Delete(why) => format!("delete the minikube profile {profile} ({why})"),
+        ClusterStep::Make => match making(cx, wanted) {
             Ok(arguments) => format!("minikube start {}", arguments.join(" ")),
             Err(error) => format!("make the minikube profile {profile}: {error:#}"),
         },
-        Step::Start(why) => format!("start the minikube profile {profile} ({why})"),
-        Step::Wait(nodes) => format!("wait for {}", nodes.join(", ")),
-        Step::Heartbeats(nodes) => format!("have the kubelets of {} renew their Leases every 1.5 s", nodes.join(", ")),
-        Step::Restarts(nodes) => {
+        ClusterStep::Start(why) => format!("start the minikube profile {profile} ({why})"),
+        ClusterStep::Wait(nodes) => format!("wait for {}", nodes.join(", ")),
+        ClusterStep::Heartbeats(nodes) => {
+            format!("have the kubelets of {} renew their Leases every 1.5 s", nodes.join(", "))
+        }
+        ClusterStep::Restarts(nodes) => {
             format!("have the kubelets of {} restart a container after a second at most", nodes.join(", "))
         }
-        Step::AddNode => format!("add a node to the minikube profile {profile}"),
-        Step::Storage => format!("enable minikube's addon {STORAGE_ADDON}"),
-        Step::UseContext => format!("make {profile} the current context of the kubeconfig"),
+        ClusterStep::AddNode => format!("add a node to the minikube profile {profile}"),
+        ClusterStep::Storage => format!("enable minikube's addon {STORAGE_ADDON}"),
+        ClusterStep::UseContext => format!("make {profile} the current context of the kubeconfig"),
     }
 }
 
@@ -51,19 +54,19 @@ pub fn describe(cx: &Context, wanted: &Wanted, step: &Step) -> String {
 ///
 /// # Errors
 /// What minikube, docker or the API say.
-pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
-    if let Step::Wait(nodes) = step {
+pub async fn perform(cx: &Context, wanted: &Wanted, step: &ClusterStep) -> Result<()> {
+    if let ClusterStep::Wait(nodes) = step {
         return wait_for_nodes(cx, nodes).await;
     }
-    if let Step::Heartbeats(nodes) = step {
+    if let ClusterStep::Heartbeats(nodes) = step {
         cx.doing(ID, "making dead nodes be noticed in seconds");
         return heartbeat::quicken(cx.kube().await?, nodes).await;
     }
-    if let Step::Restarts(nodes) = step {
+    if let ClusterStep::Restarts(nodes) = step {
         cx.doing(ID, "making ended containers be restarted in a second");
         return restarts::quicken(cx.kube().await?, nodes).await;
     }
-    if let Step::Delete(why) = step {
+    if let ClusterStep::Delete(why) = step {
         cx.doing(ID, format!("deleting the profile {} ({why})", wanted.profile));
         // minikube alone would leave the helpers of an interrupted start.
         return remnants::clear(cx, wanted).await;
@@ -71,31 +74,31 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &Step) -> Result<()> {
     let minikube = Minikube::locate(cx, ID).await?;
     let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID, line: line.into() });
     match step {
-        Step::Wait(_) | Step::Heartbeats(_) | Step::Restarts(_) | Step::Delete(_) => Ok(()),
-        Step::Make => {
+        ClusterStep::Wait(_) | ClusterStep::Heartbeats(_) | ClusterStep::Restarts(_) | ClusterStep::Delete(_) => Ok(()),
+        ClusterStep::Make => {
             if let Some(bundle) = &cx.bundle {
                 unpack(cx, bundle).await?;
             }
             marker::set(cx, wanted)?;
             start(cx, &minikube, &wanted.profile, &making(cx, wanted)?).await
         }
-        Step::Start(why) => {
+        ClusterStep::Start(why) => {
             cx.doing(ID, format!("starting the profile {} ({why})", wanted.profile));
             if let Found::Profile(profile) = profile::read(&profile::minikube_home()?, &wanted.profile)? {
                 docker::unpause(&profile.containers()).await?;
             }
             start(cx, &minikube, &wanted.profile, &starting(wanted)).await
         }
-        Step::AddNode => {
+        ClusterStep::AddNode => {
             cx.doing(ID, "adding a node");
             minikube.add_node(&wanted.profile, left(cx), &mut verbose).await
         }
-        Step::Storage => {
+        ClusterStep::Storage => {
             cx.doing(ID, "enabling the storage provisioner");
             let images = cx.bundle.as_deref().map(storage_images).transpose()?;
             minikube.enable_addon(&wanted.profile, STORAGE_ADDON, images.as_deref(), &mut verbose).await
         }
-        Step::UseContext => minikube.use_context(&wanted.profile).await,
+        ClusterStep::UseContext => minikube.use_context(&wanted.profile).await,
     }
 }
 
@@ -221,7 +224,7 @@ async fn wait_for_nodes(cx: &Context, unready: &[String]) -> Result<()> {
     for name in unready {
         shown(name, Shown::Waiting, "not ready");
     }
-    let mut waiting = unready.to_vec();
+    let (mut waiting, mut tries) = (unready.to_vec(), Tries::until(deadline, Duration::from_millis(300)));
     loop {
         let nodes = cx.kube().await?.nodes().await?;
         waiting.retain(|name| {
@@ -234,12 +237,11 @@ async fn wait_for_nodes(cx: &Context, unready: &[String]) -> Result<()> {
         if waiting.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if !tries.another().await {
             return Err(timed_out(format!("not ready: node {}", waiting.join(", ")))
                 .remedy(format!("docker exec {} journalctl -u kubelet -n 50 shows why", waiting[0]))
                 .into());
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What there is of the minikube cluster, and what is to be done about it.
 
 use crate::{
-    config::Minikube as Wanted,
+    config::MinikubeTarget as Wanted,
     context::Context,
     error::{Result, failed},
     kube::{ClusterRef, contexts},
@@ -17,7 +17,7 @@ const INTERRUPTED: &str = "an earlier run was interrupted while it was made";
 
 /// Something to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Step {
+pub enum ClusterStep {
     /// Delete what an interrupted run left; it never held anything.
     Delete(String),
     /// Make the profile.
@@ -40,14 +40,14 @@ pub enum Step {
 
 /// The state of the cluster.
 #[derive(Debug, PartialEq, Eq)]
-pub struct State {
+pub struct ClusterState {
     /// What is to be done.
-    pub todo: Vec<Step>,
+    pub todo: Vec<ClusterStep>,
     kubernetes: String,
     nodes: usize,
 }
 
-impl State {
+impl ClusterState {
     /// One line on a cluster that is up.
     pub fn summary(&self) -> String {
         let nodes = if self.nodes == 1 { "1 node".into() } else { format!("{} nodes", self.nodes) };
@@ -59,20 +59,20 @@ impl State {
 ///
 /// # Errors
 /// A profile of that name that is not one of ours, an engine that does not answer.
-pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
-    let mut making = vec![Step::Make, Step::Storage];
-    making.extend(wanted.use_context.then_some(Step::UseContext));
-    let absent = |mut todo: Vec<Step>| {
+pub async fn look(cx: &Context, wanted: &Wanted) -> Result<ClusterState> {
+    let mut making = vec![ClusterStep::Make, ClusterStep::Storage];
+    making.extend(wanted.use_context.then_some(ClusterStep::UseContext));
+    let absent = |mut todo: Vec<ClusterStep>| {
         todo.extend(making.clone());
-        State { todo, kubernetes: String::new(), nodes: 0 }
+        ClusterState { todo, kubernetes: String::new(), nodes: 0 }
     };
     let profile = match profile::read(&profile::minikube_home()?, &wanted.profile)? {
         Found::Absent => {
             // A helper of an interrupted start can outlive it, and would be in the way of the next.
             let left = marker::is_set(cx, wanted) && remnants::is_anything_left(cx, wanted).await?;
-            return Ok(absent(if left { vec![Step::Delete(INTERRUPTED.into())] } else { Vec::new() }));
+            return Ok(absent(if left { vec![ClusterStep::Delete(INTERRUPTED.into())] } else { Vec::new() }));
         }
-        Found::HalfMade(why) => return Ok(absent(vec![Step::Delete(why)])),
+        Found::HalfMade(why) => return Ok(absent(vec![ClusterStep::Delete(why)])),
         Found::Profile(profile) => profile,
     };
     refuse_foreign(&profile)?;
@@ -90,25 +90,25 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
         // Nothing was ever in a cluster whose control plane did not come up in the run that began to make it.
         let unfinished = marker::is_set(cx, wanted) && !in_kubeconfig(cx, wanted)?;
         if unfinished {
-            return Ok(absent(vec![Step::Delete(INTERRUPTED.into())]));
+            return Ok(absent(vec![ClusterStep::Delete(INTERRUPTED.into())]));
         }
-        let mut todo = vec![Step::Start(why)];
-        todo.extend(wanted.use_context.then_some(Step::UseContext));
-        return Ok(State { todo, kubernetes, nodes });
+        let mut todo = vec![ClusterStep::Start(why)];
+        todo.extend(wanted.use_context.then_some(ClusterStep::UseContext));
+        return Ok(ClusterState { todo, kubernetes, nodes });
     }
 
     let mut todo = Vec::new();
     let kube = cx.kube().await?;
     let slow = restarts::slow(kube, &containers).await;
-    todo.extend((!slow.is_empty()).then_some(Step::Restarts(slow)));
+    todo.extend((!slow.is_empty()).then_some(ClusterStep::Restarts(slow)));
     if nodes > 1 {
         let slow = heartbeat::slow(kube, &containers).await?;
-        todo.extend((!slow.is_empty()).then_some(Step::Heartbeats(slow)));
+        todo.extend((!slow.is_empty()).then_some(ClusterStep::Heartbeats(slow)));
     }
     let unready = kube.nodes().await?.into_iter().filter(|(_, ready)| !ready).map(|(name, _)| name);
     let unready: Vec<String> = unready.collect();
     if !unready.is_empty() {
-        todo.push(Step::Wait(unready));
+        todo.push(ClusterStep::Wait(unready));
     }
     let missing = (wanted.nodes as usize).saturating_sub(nodes);
     if missing > 0 && profile.kubernetes_config.cni == "bridge" {
@@ -119,14 +119,14 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<State> {
         .remedy(format!("make it anew: stackctl down --cluster, then stackctl up --nodes {}", wanted.nodes))
         .into());
     }
-    todo.extend(std::iter::repeat_n(Step::AddNode, missing));
+    todo.extend(std::iter::repeat_n(ClusterStep::AddNode, missing));
     if kube.default_storage_class().await?.is_none() {
-        todo.push(Step::Storage);
+        todo.push(ClusterStep::Storage);
     }
     if wanted.use_context && contexts(&kubeconfig(cx))?.1.as_deref() != Some(&wanted.profile) {
-        todo.push(Step::UseContext);
+        todo.push(ClusterStep::UseContext);
     }
-    Ok(State { todo, kubernetes, nodes })
+    Ok(ClusterState { todo, kubernetes, nodes })
 }
 
 /// # Errors

@@ -29,9 +29,9 @@ const CONTROL_PLANE: [&str; 7] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "etcd", "coredns", "pause"];
 
 /// What minikube is doing.
-pub struct Watch(Mutex<Step>);
+pub struct Watch(Mutex<StartStep>);
 
-struct Step {
+struct StartStep {
     name: String,
     since: Instant,
     note: String,
@@ -41,14 +41,19 @@ struct Step {
 impl Watch {
     /// At the beginning.
     pub fn new() -> Self {
-        Watch(Mutex::new(Step { name: "starting".into(), since: Instant::now(), note: String::new(), warned: false }))
+        Watch(Mutex::new(StartStep {
+            name: "starting".into(),
+            since: Instant::now(),
+            note: String::new(),
+            warned: false,
+        }))
     }
 
     /// minikube goes on to this step.
     pub fn step(&self, name: &str) {
         let mut step = self.lock();
         if step.name != name {
-            *step = Step { name: name.to_owned(), since: Instant::now(), note: String::new(), warned: false };
+            *step = StartStep { name: name.to_owned(), since: Instant::now(), note: String::new(), warned: false };
         }
     }
 
@@ -105,7 +110,7 @@ impl Watch {
         ["pull", "transferring", "internet connection"].iter().any(|word| note.contains(word))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Step> {
+    fn lock(&self) -> MutexGuard<'_, StartStep> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
