@@ -9,7 +9,7 @@ use crate::{
     bundle::Bundle,
     config::Config,
     error::{Result, failed, timed_out},
-    kube::{ClusterRef, Inventory, Kube, Lock, operator::Operator},
+    kube::{ClusterRef, Inventory, Kube, Lock, operator::CnpgOperator},
     names::DATABASE,
     ui::{Event, PhaseId, Reporter},
 };
@@ -100,7 +100,7 @@ impl Context {
     }
 
     /// The operator that serves the cluster's databases, as far as it is known without asking.
-    pub fn known_operator(&self) -> Option<&Operator> {
+    pub fn known_operator(&self) -> Option<&CnpgOperator> {
         self.kube.get().and_then(Kube::known_operator)
     }
 

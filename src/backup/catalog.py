@@ -11,7 +11,8 @@ import botocore.exceptions
 from botocore.config import Config
 
 SEGMENT = re.compile(r"^([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.\w+)?$")
-KEPT = ("backup_name", "begin_time", "end_time", "begin_wal", "end_wal", "timeline", "status", "error")
+KEPT = ("backup_name", "begin_time", "end_time", "begin_wal", "end_wal", "timeline", "status", "error",
+        "systemid")
 
 
 def main():

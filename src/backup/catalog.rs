@@ -45,6 +45,9 @@ pub struct BaseBackup {
     pub ended: Option<Timestamp>,
     /// The first segment that it needs.
     pub begin_wal: Option<String>,
+    /// The identifier of the database that it is of: PostgreSQL gives each its own when it is made.
+    #[serde(rename(deserialize = "systemid"), default)]
+    pub system_id: Option<String>,
     /// Bytes in the store.
     pub stored: u64,
     /// Why it failed.

@@ -24,6 +24,12 @@ pub struct Cli {
     pub global: Global,
 }
 
+/// The names of the commands.
+pub fn command_names() -> Vec<String> {
+    use clap::CommandFactory as _;
+    Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 something is missing on this machine, \
 4 a drill's verdict is \"fail\", 5 timed out, 130 interrupted.\n\
 Configuration: flags, then STACKCTL_* variables, then ~/.config/stackctl/config.toml, then defaults.";
@@ -113,6 +119,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// Restore a backup, or any moment since, into a new database beside the one that runs.
     Restore(RestoreArgs),
+    /// Write an archive for a bug report: states, events, logs and drills, without secrets and addresses.
+    Support(SupportArgs),
     /// Print a shell completion script.
     Completions {
         /// The shell.
@@ -132,6 +140,17 @@ pub struct SourceArgs {
     /// Take tools, manifests and images from this bundle: no network is needed.
     #[arg(long, value_name = "DIR", env = "STACKCTL_BUNDLE")]
     pub bundle: Option<PathBuf>,
+}
+
+/// Arguments of `support`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct SupportArgs {
+    /// The archive; it must not be there yet [default: stackctl-support-TIME.tar].
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Where tools, manifests and images come from.
+    #[command(flatten)]
+    pub source: SourceArgs,
 }
 
 /// Arguments of `failover-drill`.
@@ -212,7 +231,7 @@ pub enum Optional {
 }
 
 /// Arguments of `up`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct UpArgs {
     /// What the stack looks like.
     #[command(flatten)]
@@ -232,6 +251,9 @@ pub struct UpArgs {
     /// Take over fields that another field manager owns.
     #[arg(long)]
     pub force_conflicts: bool,
+    /// Change a stack that a newer stackctl has made.
+    #[arg(long)]
+    pub allow_downgrade: bool,
     /// Print the plan and change nothing.
     #[arg(long)]
     pub dry_run: bool,

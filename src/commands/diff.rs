@@ -23,7 +23,7 @@ pub async fn run(global: &Global, args: &StackArgs, style: Style) -> Result<u8> 
     let mut objects = Vec::new();
     for part in Part::ALL {
         let wanted = desired::desired(&cx, part).await?;
-        objects.extend(cx.inventory().await?.marked(part.name(), &wanted));
+        objects.extend(cx.inventory().await?.marked(part.name(), &wanted).await?);
     }
     let kube = cx.kube().await?;
     let differences =

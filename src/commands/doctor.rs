@@ -23,9 +23,10 @@ pub async fn run(global: &Global, args: &SourceArgs, style: Style) -> Result<u8>
     let target = cx.config.target.describe();
     if style.mode == Mode::Json {
         let ok = !findings.iter().any(|finding| finding.outcome.stops());
-        ui::out(&json!({ "target": target, "ok": ok, "checks": findings }).to_string());
+        let report = json!({ "target": target, "ok": ok, "checks": findings }).to_string();
+        ui::out(&ui::json_with_target(&report));
     } else {
-        ui::out(&text(&target, &findings));
+        ui::out(&ui::with_target(&text(&target, &findings)));
     }
     Ok(exit_code(&findings))
 }

@@ -97,7 +97,11 @@ async fn plan(cx: &Context, args: &DownArgs) -> Result<Vec<DownStep>> {
     if args.keep_data && !inventory.entries(Part::Restored.name()).is_empty() {
         refuse_to_lose(cx).await?;
     }
-    let others = OtherStacks::read(cx.kube().await?, &cx.config.stack.namespace).await?;
+    let mut others = OtherStacks::read(cx.kube().await?, &cx.config.stack.namespace).await?;
+    for part in Part::ALL {
+        let objects: Vec<ObjectRef> = deletable(inventory, part, args).collect();
+        others.read_marks(cx.kube().await?, objects.iter()).await?;
+    }
     let mut steps = Vec::new();
     for part in Part::ALL.into_iter().rev().filter(|part| !(args.keep_data && *part == Part::Base)) {
         let mut step = DownStep { part: part.name().into(), lines: Vec::new(), kept: Vec::new() };

@@ -19,12 +19,14 @@ mod psql;
 mod render;
 mod restore;
 mod status;
+mod support;
 mod up;
 
 use serde_json::json;
 
 use crate::{
-    cli::{Cli, Command, Global, OutputFormat},
+    cli::{self, Cli, Command, Global, OutputFormat},
+    config,
     error::{self, Failure, Kind, Result},
     ui::{self, Style, Verbosity, log},
 };
@@ -35,6 +37,7 @@ pub async fn run(cli: Cli) -> u8 {
     if let Some(level) = cli.global.log {
         log::start(level);
     }
+    ui::set_target_flags(&config::target_flags(&cli.global), cli::command_names());
     let outcome = dispatch(cli, style).await.and_then(|code| match ui::write_failure() {
         Some(reason) if code == 0 => Err(error::failed(format!("the output could not be written: {reason}")).into()),
         _ => Ok(code),
@@ -73,6 +76,7 @@ async fn dispatch(cli: Cli, style: Style) -> Result<u8> {
         Command::Backup(args) => backup::run(global, &args.command, style).await,
         // They give the lock back when they are interrupted.
         Command::Restore(args) => restore::run(global, &args, style).await,
+        Command::Support(args) => interruptible(support::run(global, &args, style)).await,
         Command::Completions { shell } => completions::run(shell),
         Command::Man { dir } => man::run(&dir),
     }
@@ -126,7 +130,7 @@ fn show(error: &anyhow::Error, style: Style) {
         let line = json!({
             "event": "error", "kind": kind.name(), "exit_code": kind.exit_code(), "message": message, "remedies": remedies,
         });
-        ui::out(&line.to_string());
+        ui::out(&ui::json_with_target(&line.to_string()));
         return;
     }
     ui::err(&format!("error: {message}"));

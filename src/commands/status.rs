@@ -33,7 +33,7 @@ pub async fn run(global: &Global, args: &StatusArgs, style: Style) -> Result<u8>
     loop {
         let text = match read(&cx).await {
             Ok(report) if style.mode == ui::Mode::Json => serde_json::to_string(&report)?,
-            Ok(report) => report.text(style.color),
+            Ok(report) => ui::with_target(&report.text(style.color)).into_owned(),
             // A watch goes on through an API server that is away for a while.
             Err(error) => format!("no answer: {}\n", crate::error::one_line(&error)),
         };
@@ -64,8 +64,8 @@ async fn read(cx: &Context) -> Result<Report> {
 fn print(report: &Report, style: Style) {
     if style.mode == ui::Mode::Json {
         // A report is made of strings, numbers and booleans: it always serialises.
-        ui::out(&serde_json::to_string_pretty(report).unwrap_or_default());
+        ui::out(&ui::json_with_target(&serde_json::to_string_pretty(report).unwrap_or_default()));
     } else {
-        ui::out(&report.text(style.color));
+        ui::out(&ui::with_target(&report.text(style.color)));
     }
 }

@@ -113,7 +113,8 @@ async fn finish(cx: &Context, began: Instant, error: Option<&anyhow::Error>) {
                 ("stackctl logs web -f", "what the app is doing"),
                 ("stackctl down", "remove it again"),
             ]
-            .map(|(command, what)| (command.to_owned(), what.to_owned()))
+            // Here already: the second column stands where the longest command ends.
+            .map(|(command, what)| (ui::with_target(command).into_owned(), what.to_owned()))
             .to_vec();
         }
         Some(error) if kind_of(error) == crate::error::Kind::Interrupted => {

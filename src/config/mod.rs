@@ -18,6 +18,37 @@ use crate::{
     error::{Result, usage},
 };
 
+/// The flags by which a plain command would act on the stack that `global` names, and not on the one that it acts on by the
+/// configuration file and the defaults alone. Empty for a configuration that cannot be read: the command tells that.
+pub fn target_flags(global: &Global) -> Vec<String> {
+    let plain = Global { config: global.config.clone(), ..Global::default() };
+    let (Ok(asked), Ok(plain)) = (Config::load(global, &Options::default()), Config::load(&plain, &Options::default()))
+    else {
+        return Vec::new();
+    };
+    let mut flags = Vec::new();
+    let mut add = |flag: &str, value: String| flags.extend([flag.to_owned(), value]);
+    if let Some(file) = &global.config {
+        add("--config", file.display().to_string());
+    }
+    if asked.kubeconfig != plain.kubeconfig
+        && let Some(file) = &asked.kubeconfig
+    {
+        add("--kubeconfig", file.display().to_string());
+    }
+    if asked.target.describe() != plain.target.describe() {
+        let flag = match &asked.target {
+            Target::Context(_) => "--context",
+            Target::Minikube(_) => "--profile",
+        };
+        add(flag, asked.target.context().to_owned());
+    }
+    if asked.stack.namespace != plain.stack.namespace {
+        add("--namespace", asked.stack.namespace);
+    }
+    flags
+}
+
 /// Where the stack runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -101,6 +132,8 @@ pub struct Config {
     pub without: Vec<Optional>,
     /// Take over fields that another manager owns.
     pub force_conflicts: bool,
+    /// Change a stack that a newer stackctl has made.
+    pub allow_downgrade: bool,
     /// The whole command's deadline.
     pub timeout: Duration,
     /// The folders.
@@ -207,6 +240,7 @@ impl Config {
             registry,
             without,
             force_conflicts: up.is_some_and(|up| up.force_conflicts),
+            allow_downgrade: up.is_some_and(|up| up.allow_downgrade),
             timeout: parse_duration("--timeout", &timeout)?,
             folders: Folders { cache: xdg("XDG_CACHE_HOME", ".cache")?, state: xdg("XDG_STATE_HOME", ".local/state")? },
         })

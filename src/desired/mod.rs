@@ -3,8 +3,10 @@
 
 pub mod backup;
 mod current;
+pub mod major;
 pub mod monitoring;
 mod operator;
+pub mod origin;
 pub mod render;
 pub mod web_image;
 
@@ -13,6 +15,7 @@ use kube::core::DynamicObject;
 
 use current::of_cluster;
 pub use current::redirect;
+use major::KeptImage;
 use render::{Images, render};
 
 use crate::{
@@ -84,10 +87,14 @@ async fn database(cx: &Context) -> Result<Vec<DynamicObject>> {
     for object in &mut objects {
         let reference = ObjectRef::of(object)?;
         if reference.kind == "Cluster"
-            && reference.name != DATABASE
             && let Some(live) = cx.kube().await?.get(&reference).await?
         {
-            restored::keep_origin(object, &live);
+            if reference.name != DATABASE {
+                restored::keep_origin(object, &live);
+            }
+            if let Some(kept) = KeptImage::of(object, &live) {
+                kept.put_into(object);
+            }
         }
     }
     Ok(objects)

@@ -27,6 +27,9 @@ use crate::{
 /// The component of Grafana, and what the names of its objects begin with.
 pub const GRAFANA: (&str, &str) = ("grafana", "monitoring-grafana");
 
+/// The ConfigMap with Prometheus' configuration.
+const PROMETHEUS_CONFIG: &str = "monitoring-prometheus";
+
 /// The annotation of pods that changes with the files that they read when they start.
 const CONFIGURATION_DIGEST: &str = "stackctl/configuration";
 
@@ -77,12 +80,27 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
             objects.push(object);
         }
     }
+    watch_others(cx, &mut objects).await?;
     if ours.is_ok() && bundle_has_image(cx, GRAFANA.0) {
         let login = ObjectRef::namespaced("v1", "Secret", NAMESPACE, GRAFANA_LOGIN);
         let there = cx.kube().await?.get(&login).await?;
         objects.extend(labelled(cx, Part::Monitoring, grafana_login(there.as_ref(), password)?)?);
     }
     Ok(objects)
+}
+
+/// Has the monitoring watch the other stacks that it is of, too: it is one for all of them.
+async fn watch_others(cx: &Context, objects: &mut [DynamicObject]) -> Result<()> {
+    let config = ObjectRef::namespaced("v1", "ConfigMap", NAMESPACE, PROMETHEUS_CONFIG);
+    let ours = cx.config.stack.namespace.as_str();
+    let mut all = cx.inventory().await?.others().await?.users(&config);
+    all.insert(ours);
+    if all.len() > 1 {
+        let all: Vec<&str> = all.into_iter().collect();
+        watch_all(objects, ours, &all);
+        mark_configuration(objects);
+    }
+    Ok(())
 }
 
 /// Whether an object can be installed where there is no Prometheus operator: its kind is known then, and its image to be
@@ -99,19 +117,31 @@ fn is_operators(object: &DynamicObject) -> bool {
 /// Sets what differs between installations: the namespace that is watched, the volume's class, and a mark of the
 /// configuration, so that pods are replaced when the files change that they read only when they start.
 pub(super) fn finish(objects: &mut [DynamicObject], stack: &Stack) {
+    watch_all(objects, WRITTEN_FOR, &[&stack.namespace]);
     for object in objects.iter_mut() {
+        let claims = object.data.pointer_mut("/spec/volumeClaimTemplates").and_then(Value::as_array_mut);
+        if let Some(class) = &stack.storage_class {
+            claims.into_iter().flatten().for_each(|claim| claim["spec"]["storageClassName"] = json!(class));
+        }
+    }
+    mark_configuration(objects);
+}
+
+/// Has everything that watches the namespace `from` watch `to` in its place.
+fn watch_all(objects: &mut [DynamicObject], from: &str, to: &[&str]) {
+    for object in objects {
         match kind(object) {
-            "ConfigMap" => watch(&mut object.data["data"], &stack.namespace),
+            "ConfigMap" => watch(&mut object.data["data"], from, to),
             "Deployment" | "StatefulSet" => {
-                watch(&mut object.data["spec"]["template"]["spec"]["containers"], &stack.namespace);
-                let claims = object.data.pointer_mut("/spec/volumeClaimTemplates").and_then(Value::as_array_mut);
-                if let Some(class) = &stack.storage_class {
-                    claims.into_iter().flatten().for_each(|claim| claim["spec"]["storageClassName"] = json!(class));
-                }
+                watch(&mut object.data["spec"]["template"]["spec"]["containers"], from, to);
             }
             _ => {}
         }
     }
+}
+
+/// Marks the pods with the configuration that they read when they start.
+fn mark_configuration(objects: &mut [DynamicObject]) {
     let digests: BTreeMap<String, String> = objects
         .iter()
         .filter(|object| kind(object) == "ConfigMap")
@@ -133,17 +163,17 @@ pub(super) fn finish(objects: &mut [DynamicObject], stack: &Stack) {
     }
 }
 
-/// Puts the stack's namespace where the files name it: in lists of namespaces and as one of several in a pattern.
-fn watch(value: &mut Value, namespace: &str) {
+/// Puts namespaces where the files name one: in lists of namespaces and as one of several in a pattern.
+fn watch(value: &mut Value, from: &str, to: &[&str]) {
     match value {
         Value::String(text) => {
             *text = text
-                .replace(&format!("names: [{WRITTEN_FOR}]"), &format!("names: [{namespace}]"))
-                .replace(&format!("({WRITTEN_FOR}|"), &format!("({namespace}|"))
-                .replace(&format!("--namespaces={WRITTEN_FOR}"), &format!("--namespaces={namespace}"));
+                .replace(&format!("names: [{from}]"), &format!("names: [{}]", to.join(", ")))
+                .replace(&format!("({from}|"), &format!("({}|", to.join("|")))
+                .replace(&format!("--namespaces={from}"), &format!("--namespaces={}", to.join(",")));
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| watch(item, namespace)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| watch(field, namespace)),
+        Value::Array(items) => items.iter_mut().for_each(|item| watch(item, from, to)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| watch(field, from, to)),
         _ => {}
     }
 }
@@ -228,6 +258,25 @@ mod tests {
         }
         let prometheus = named(&objects, "StatefulSet", "monitoring-prometheus");
         assert_eq!(prometheus.data["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"], "fast");
+    }
+
+    #[test]
+    fn one_monitoring_watches_every_stack_that_it_is_of() {
+        let joined = |ours: &str| {
+            let mut objects = rendered(ours);
+            watch_all(&mut objects, ours, &["team-a", "team-b"]);
+            mark_configuration(&mut objects);
+            named(&objects, "StatefulSet", "monitoring-prometheus").data.clone()
+        };
+        assert_eq!(joined("team-a"), joined("team-b"), "whoever runs last");
+        let mut objects = rendered("team-b");
+        watch_all(&mut objects, "team-b", &["team-a", "team-b"]);
+        let config = named(&objects, "ConfigMap", PROMETHEUS_CONFIG).data["data"]["prometheus.yml"].as_str().unwrap();
+        assert_eq!(config.matches("names: [team-a, team-b]").count(), 2, "{config}");
+        assert_eq!(config.matches("(team-a|team-b|").count(), 2, "{config}");
+        let state = named(&objects, "Deployment", "monitoring-kube-state-metrics");
+        let args = state.data["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
+        assert!(args.contains(&json!("--namespaces=team-a,team-b")), "{args:?}");
     }
 
     #[test]

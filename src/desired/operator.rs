@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::{
     assets::{Part, kind},
-    kube::operator::Operator,
+    kube::operator::CnpgOperator,
     names::OPERATOR_NAMESPACE,
 };
 
 /// Makes the rendered `objects` of `part` those for a cluster with this operator.
-pub fn adapt(part: Part, objects: &mut Vec<DynamicObject>, operator: &Operator) {
+pub fn adapt(part: Part, objects: &mut Vec<DynamicObject>, operator: &CnpgOperator) {
     if !operator.is_foreign {
         return;
     }
@@ -52,19 +52,19 @@ fn move_to(object: &mut DynamicObject, namespace: &str) {
 mod tests {
     use super::*;
 
-    fn adapted(part: Part, operator: &Operator) -> Vec<DynamicObject> {
+    fn adapted(part: Part, operator: &CnpgOperator) -> Vec<DynamicObject> {
         let mut objects = part.embedded().unwrap();
         adapt(part, &mut objects, operator);
         objects
     }
 
-    fn foreign() -> Operator {
-        Operator { namespace: "cnpg".into(), is_foreign: true, ..Operator::default() }
+    fn foreign() -> CnpgOperator {
+        CnpgOperator { namespace: "cnpg".into(), is_foreign: true, ..CnpgOperator::default() }
     }
 
     #[test]
     fn our_own_operator_changes_nothing() {
-        let objects = adapted(Part::Backup, &Operator::default());
+        let objects = adapted(Part::Backup, &CnpgOperator::default());
         assert_eq!(
             serde_json::to_value(objects).unwrap(),
             serde_json::to_value(Part::Backup.embedded().unwrap()).unwrap()
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_plugin_that_is_there_is_used() {
-        let operator = Operator { plugin_is_foreign: true, ..foreign() };
+        let operator = CnpgOperator { plugin_is_foreign: true, ..foreign() };
         let kinds: Vec<_> = adapted(Part::Backup, &operator).iter().map(|object| kind(object).to_owned()).collect();
         assert!(kinds.iter().any(|kind| kind == "ObjectStore"), "{kinds:?}");
         assert!(

@@ -75,7 +75,7 @@ struct Done {
 impl Notes {
     fn write(&self, kind: EventKind, text: impl Into<String>) {
         let at = self.clock.now();
-        let again = matches!(kind, EventKind::Note | EventKind::RedundancyRestored);
+        let again = matches!(kind, EventKind::Note | EventKind::RedundancyRestored | EventKind::RedundancyLost);
         {
             let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
             if !done.kinds.insert(kind) && !again {

@@ -262,6 +262,7 @@ async fn wait_for_redundancy(target: &DrillTarget, observer: &Observer) -> bool 
             if !wait(&mut seen, REDUNDANCY_HOLD, |now| !now.is_healthy()).await {
                 return true;
             }
+            observer.note(EventKind::RedundancyLost, "an instance or its stream is gone again");
         }
         if !tries.another().await {
             observer.note(EventKind::Note, format!("no full redundancy after {} s", RECOVERY.as_secs()));

@@ -24,7 +24,7 @@ use super::{
     deadline::Deadline,
     discovery::{Kinds, Resolved},
     kubeconfig::{self, ClusterRef},
-    operator::Operator,
+    operator::CnpgOperator,
 };
 use crate::{
     error::{Failure, Result, failed, timed_out},
@@ -49,7 +49,7 @@ pub struct Kube {
     requests: Arc<AtomicU64>,
     kinds: Arc<Kinds>,
     server: Arc<str>,
-    operator: Arc<OnceCell<Operator>>,
+    pub(super) operator: Arc<OnceCell<CnpgOperator>>,
 }
 
 impl Kube {
@@ -82,16 +82,8 @@ impl Kube {
         }
     }
 
-    /// The operator that serves the cluster's databases, or as stackctl would install it; looked for when first asked for.
-    ///
-    /// # Errors
-    /// The API server does not answer.
-    pub async fn operator(&self) -> Result<&Operator> {
-        self.operator.get_or_try_init(|| Operator::find(self)).await
-    }
-
-    /// The same, as far as it is known without asking.
-    pub fn known_operator(&self) -> Option<&Operator> {
+    /// The operator that serves the cluster's databases, if it was looked for already.
+    pub fn known_operator(&self) -> Option<&CnpgOperator> {
         self.operator.get()
     }
 

@@ -47,6 +47,10 @@ pub struct ClusterStatus {
     pub image: String,
     /// Whether WAL archiving works; `None` before it was tried.
     pub archives_wal: Option<bool>,
+    /// PostgreSQL's identifier of the database, which no other has; empty before it is made.
+    pub system_id: String,
+    /// The major version of the database's files; `None` before they are made.
+    pub major: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -61,6 +65,15 @@ struct RawStatus {
     instance_names: Option<Vec<String>>,
     image: Option<String>,
     conditions: Option<Vec<ClusterCondition>>,
+    #[serde(rename = "systemID")]
+    system_id: Option<String>,
+    pg_data_image_info: Option<ImageInfo>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ImageInfo {
+    major_version: u64,
 }
 
 #[derive(Deserialize)]
@@ -94,6 +107,8 @@ impl ClusterStatus {
             instance_names: status.instance_names.unwrap_or_default(),
             image: status.image.unwrap_or_default(),
             archives_wal: archiving.map(|one| one.status == "True"),
+            system_id: status.system_id.unwrap_or_default(),
+            major: status.pg_data_image_info.map(|info| info.major_version),
         }
     }
 

@@ -1,12 +1,12 @@
 //! Reading kubeconfigs as kubectl does: a list of files of which some may be missing, a context, and from both the
 //! connection's settings.
 
-use std::path::PathBuf;
+use std::{io::IsTerminal as _, path::PathBuf};
 
 use k8s_openapi::ByteString;
 use kube::{
     client::AuthError,
-    config::{AuthInfo, Cluster, ExecAuthCluster, ExecConfig, Kubeconfig, KubeconfigError},
+    config::{AuthInfo, Cluster, ExecAuthCluster, ExecConfig, ExecInteractiveMode, Kubeconfig, KubeconfigError},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::Value;
@@ -40,6 +40,11 @@ pub fn read(cluster: &ClusterRef) -> Result<Kubeconfig> {
             Err(KubeconfigError::ReadConfig(io, _)) if io.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(failure(error).into()),
         };
+        if file.kind.as_deref().is_some_and(|kind| !kind.is_empty() && kind != "Config") {
+            return Err(usage(format!("{} is no kubeconfig: its kind is another", path.display()))
+                .remedy("name another file with --kubeconfig or KUBECONFIG")
+                .into());
+        }
         merged = Some(match merged {
             Some(before) => before.merge(file).map_err(failure)?,
             None => file,
@@ -90,6 +95,10 @@ pub fn configure(cluster: &ClusterRef) -> Result<kube::Config> {
     let user = context.user.as_ref().and_then(|user| file.auth_infos.iter().find(|named| named.name == *user));
     let mut user =
         user.and_then(|named| named.auth_info.clone()).map(without_line_breaks).transpose()?.unwrap_or_default();
+    prefer_token_file(&mut user);
+    if let Some(exec) = &user.exec {
+        check_plugin(exec, std::io::stdin().is_terminal())?;
+    }
     if let Some(exec) = user.exec.as_mut().filter(|exec| exec.provide_cluster_info) {
         exec.cluster = Some(ExecAuthCluster::try_from(entry).map_err(failure)?);
     }
@@ -106,6 +115,15 @@ pub fn configure(cluster: &ClusterRef) -> Result<kube::Config> {
     config.disable_compression = entry.disable_compression.unwrap_or(false);
     config.tls_server_name = entry.tls_server_name.clone().filter(|name| !name.is_empty());
     config.root_cert = authority(entry)?;
+    if config.accept_invalid_certs && config.root_cert.is_some() {
+        return Err(usage(format!(
+            "the kubeconfig's cluster {} has a certificate-authority and insecure-skip-tls-verify: one of them alone \
+             has a meaning",
+            context.cluster
+        ))
+        .remedy("take insecure-skip-tls-verify out")
+        .into());
+    }
     config.proxy_url = match entry.proxy_url.as_deref().map(str::trim).filter(|proxy| !proxy.is_empty()) {
         // What the kubeconfig says of this very cluster is not overruled by the environment, NO_PROXY included.
         Some(proxy) => Some(proxy::parse(proxy, "the kubeconfig's proxy-url")?),
@@ -113,6 +131,44 @@ pub fn configure(cluster: &ClusterRef) -> Result<kube::Config> {
     };
     config.auth_info = user;
     Ok(config)
+}
+
+/// Makes the token in a file the user's, where there is one: it comes before a token in the kubeconfig. One that ends with a
+/// line break, as many that were written by hand do, is read once; one without is read anew when it has been replaced.
+fn prefer_token_file(user: &mut AuthInfo) {
+    let Some(path) = user.token_file.as_ref().filter(|path| !path.is_empty()) else { return };
+    user.token = None;
+    // One that cannot be read is told where it is used.
+    if let Ok(text) = std::fs::read_to_string(path)
+        && text.trim() != text
+    {
+        user.token = Some(text.trim().to_owned().into());
+        user.token_file = None;
+    }
+}
+
+/// Refuses a credential plugin that kubectl would not run either.
+fn check_plugin(exec: &ExecConfig, on_terminal: bool) -> Result<()> {
+    let name = exec.command.as_deref().unwrap_or("which is not named");
+    let fault = match (exec.api_version.as_deref().and_then(|version| version.rsplit_once('/')), &exec.interactive_mode)
+    {
+        (Some(("client.authentication.k8s.io", "v1")), None) => {
+            return Err(usage(format!("the kubeconfig's credential plugin {name} has no interactiveMode"))
+                .remedy("write interactiveMode: IfAvailable beside its command")
+                .into());
+        }
+        (Some(("client.authentication.k8s.io", "v1" | "v1beta1")), mode) => {
+            let needs_terminal = matches!(mode, Some(ExecInteractiveMode::Always));
+            (needs_terminal && !on_terminal).then_some("needs a terminal, and standard input is none")
+        }
+        _ => Some("is for no version of client.authentication.k8s.io that is known (v1, v1beta1)"),
+    };
+    match fault {
+        None => Ok(()),
+        Some(fault) => Err(failed(format!("the kubeconfig's credential plugin {name} {fault}"))
+            .remedy("mend the kubeconfig's user, or name another context with --context")
+            .into()),
+    }
 }
 
 /// An address with a scheme, as client-go completes one that has none.
@@ -124,11 +180,14 @@ fn with_scheme(text: &str, scheme: &str) -> String {
 fn authority(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>> {
     let data = cluster.certificate_authority_data.as_deref().filter(|data| !data.trim().is_empty());
     let pem = match (data, cluster.certificate_authority.as_deref().filter(|path| !path.is_empty())) {
-        (Some(data), _) => base64(data).ok_or_else(|| {
-            usage("the kubeconfig's certificate-authority-data is not base64").remedy("mend the kubeconfig")
-        })?,
-        (None, Some(path)) => std::fs::read(path)
-            .map_err(|error| missing(format!("cannot read the kubeconfig's certificate-authority {path}: {error}")))?,
+        (Some(data), path) => {
+            // It is not used, and kubectl wants it to be there all the same.
+            path.map(authority_file).transpose()?;
+            base64(data).ok_or_else(|| {
+                usage("the kubeconfig's certificate-authority-data is not base64").remedy("mend the kubeconfig")
+            })?
+        }
+        (None, Some(path)) => authority_file(path)?,
         (None, None) => return Ok(None),
     };
     let certificates: std::result::Result<Vec<Vec<u8>>, _> =
@@ -137,6 +196,11 @@ fn authority(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>> {
         Ok(certificates) if !certificates.is_empty() => Ok(Some(certificates)),
         _ => Err(usage("the kubeconfig's certificate authority holds no certificate in PEM").remedy("mend it").into()),
     }
+}
+
+fn authority_file(path: &str) -> Result<Vec<u8>> {
+    let read = std::fs::read(path);
+    read.map_err(|error| missing(format!("cannot read the kubeconfig's certificate-authority {path}: {error}")).into())
 }
 
 fn base64(text: &str) -> Option<Vec<u8>> {

@@ -13,6 +13,9 @@ use crate::{error::Result, names::FIELD_MANAGER};
 /// The annotation of an object that existed before stackctl came: it is never deleted, whatever the inventory says.
 pub(super) const ADOPTED: &str = "stackctl/adopted";
 
+/// What the annotation of a shared object begins with that names a stack, by its namespace, that uses it.
+pub(super) const USED_BY: &str = "stackctl-used-by/";
+
 /// Requests at the same time.
 const CONCURRENCY: usize = 8;
 
@@ -38,6 +41,8 @@ pub(super) struct Live {
     own: Option<(Option<Time>, Option<FieldsV1>)>,
     /// Whether it carries the mark of what existed before stackctl came.
     pub adopted: bool,
+    /// The stacks that it says use it, by their namespaces.
+    pub used_by: Vec<String>,
 }
 
 impl Live {
@@ -53,6 +58,12 @@ impl Live {
             generation: metadata.generation,
             own: own.map(|entry| (entry.time.clone(), entry.fields_v1.clone())),
             adopted: metadata.annotations.as_ref().is_some_and(|all| all.contains_key(ADOPTED)),
+            used_by: metadata
+                .annotations
+                .iter()
+                .flatten()
+                .filter_map(|(key, _)| key.strip_prefix(USED_BY).map(str::to_owned))
+                .collect(),
         }
     }
 
@@ -174,6 +185,7 @@ mod tests {
             generation: Some(generation),
             own: Some((Some(time), None)),
             adopted: false,
+            used_by: Vec::new(),
         }
     }
 

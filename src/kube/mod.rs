@@ -25,6 +25,7 @@ pub mod logs;
 pub mod metrics;
 mod object;
 pub mod operator;
+mod operator_search;
 mod params;
 pub mod pods;
 mod proxy;

@@ -3,16 +3,13 @@
 
 use std::fmt;
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{ConfigMap, Container, Service},
-};
-use kube::{Api, ResourceExt as _, api::ListParams};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Container};
+use kube::ResourceExt as _;
 
-use super::{Kube, ObjectRef, live};
+use super::object::ObjectRef;
 use crate::{
-    error::{Failure, Result, failed},
-    names::{FIELD_MANAGER, MANAGED_BY, OPERATOR, OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE, selector},
+    error::{Failure, failed},
+    names::{FIELD_MANAGER, MANAGED_BY, OPERATOR_DEPLOYMENT, OPERATOR_NAMESPACE},
 };
 
 /// The plugin's name among the operator's.
@@ -21,13 +18,6 @@ pub const PLUGIN: &str = "barman-cloud.cloudnative-pg.io";
 pub const PLUGIN_DEPLOYMENT: &str = "barman-cloud";
 /// The variable by which the plugin is told the image of the containers that it puts beside PostgreSQL.
 pub const SIDECAR_IMAGE: &str = "SIDECAR_IMAGE";
-
-/// The label of a plugin's Service with the plugin's name.
-const PLUGIN_LABEL: &str = "cnpg.io/pluginName";
-/// The variable, or key of the operator's ConfigMap, with the namespaces that the operator watches; none: all.
-const WATCHED: &str = "WATCH_NAMESPACE";
-/// The CustomResourceDefinition of databases.
-const CLUSTERS: &str = "clusters.postgresql.cnpg.io";
 
 /// A version of three numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +28,9 @@ impl Version {
     pub fn parse(text: &str) -> Option<Version> {
         let text = text.trim_start_matches(['v', 'V']);
         let mut numbers = text.split(['.', '-', '+', '_']).map(|number| number.parse().ok());
-        Some(Version(numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+        let major = numbers.next()??;
+        let Some(minor) = numbers.next().flatten() else { return Some(Version(major, 0, 0)) };
+        Some(Version(major, minor, numbers.next().flatten().unwrap_or(0)))
     }
 
     /// The version that the image's tag says; an image by its digest alone says none.
@@ -57,7 +49,7 @@ impl fmt::Display for Version {
 
 /// An operator and its plugin, as they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Operator {
+pub struct CnpgOperator {
     /// The namespace of both: the operator looks for plugins in its own only.
     pub namespace: String,
     /// The operator's Deployment.
@@ -74,10 +66,10 @@ pub struct Operator {
     pub plugin_is_foreign: bool,
 }
 
-impl Default for Operator {
+impl Default for CnpgOperator {
     /// The operator and the plugin as stackctl installs them.
     fn default() -> Self {
-        Operator {
+        CnpgOperator {
             namespace: OPERATOR_NAMESPACE.into(),
             deployment: OPERATOR_DEPLOYMENT.into(),
             version: None,
@@ -89,68 +81,21 @@ impl Default for Operator {
     }
 }
 
-impl Operator {
-    /// The operator that there is, or as stackctl would install it.
-    ///
-    /// # Errors
-    /// The API server does not answer. A refusal is none: who may not look into other namespaces can have installed
-    /// nothing for the whole cluster either, and is told so when that is asked for.
-    pub(super) async fn find(kube: &Kube) -> Result<Operator> {
-        let deployments: Api<Deployment> = Api::all(kube.client());
-        let labelled = ListParams::default().labels(&selector(OPERATOR));
-        let named = ListParams::default().fields(&format!("metadata.name={OPERATOR_DEPLOYMENT}"));
-        let doing = "look for an operator of CloudNativePG";
-        let (labelled, named) = tokio::try_join!(
-            kube.attempt(doing, || deployments.list(&labelled)),
-            kube.attempt(doing, || deployments.list(&named)),
-        )?;
-        let (Ok(labelled), Ok(named)) = (labelled, named) else { return Ok(Operator::default()) };
-        let mut all: Vec<Deployment> = labelled.items;
-        all.extend(named.items);
-        let found = all.iter().find(|one| is_ours(one.labels())).or_else(|| all.first());
-        let Some(found) = found else { return Ok(Operator::default()) };
-        let mut operator = Operator::of(found);
-        if operator.is_foreign {
-            operator.watched = watched(kube, found, &operator.namespace).await?;
-            operator.find_plugin(kube).await?;
-        }
-        Ok(operator)
-    }
-
-    fn of(deployment: &Deployment) -> Operator {
+impl CnpgOperator {
+    /// The operator that a Deployment runs, as far as that says it.
+    pub(super) fn of(deployment: &Deployment) -> CnpgOperator {
         let labels = deployment.labels();
         let by_image = container(deployment).and_then(|one| Version::of_image(one.image.as_deref()?));
         let by_label = || labels.get("app.kubernetes.io/version").and_then(|text| Version::parse(text));
         // The Operator Lifecycle Manager uses digests, and says the version in its own label: `cloudnative-pg.v1.30.0`.
         let by_owner = || Version::parse(labels.get("olm.owner")?.split_once('.')?.1);
-        Operator {
+        CnpgOperator {
             namespace: deployment.namespace().unwrap_or_default(),
             deployment: deployment.name_any(),
             version: by_image.or_else(by_label).or_else(by_owner),
             is_foreign: !is_ours(labels),
-            ..Operator::default()
+            ..CnpgOperator::default()
         }
-    }
-
-    /// Looks for a plugin beside a foreign operator.
-    async fn find_plugin(&mut self, kube: &Kube) -> Result<()> {
-        let services: Api<Service> = Api::namespaced(kube.client(), &self.namespace);
-        let ours = ListParams::default().labels(&format!("{PLUGIN_LABEL}={PLUGIN}"));
-        let found = kube.attempt("look for the barman-cloud plugin", || services.list(&ours)).await?;
-        if !found.is_ok_and(|found| found.items.iter().any(|service| !is_ours(service.labels()))) {
-            return Ok(());
-        }
-        self.plugin_is_foreign = true;
-        let (deployments, all): (Api<Deployment>, _) =
-            (Api::namespaced(kube.client(), &self.namespace), ListParams::default());
-        let found = kube.call("look for the barman-cloud plugin", || deployments.list(&all)).await?;
-        let is_plugin = |one: &&Deployment| {
-            container(one).is_some_and(|it| it.env.iter().flatten().any(|variable| variable.name == SIDECAR_IMAGE))
-        };
-        if let Some(plugin) = found.items.iter().find(is_plugin) {
-            self.plugin = plugin.name_any();
-        }
-        Ok(())
     }
 
     /// The operator's Deployment.
@@ -183,7 +128,7 @@ impl Operator {
             return Some(
                 failed(format!("{there}; it watches the namespaces {watched}, and not {namespace}; {nothing}"))
                     .remedy(format!("name one of them: --namespace {}", self.watched[0]))
-                    .remedy(format!("or ask its owner to have it watch {namespace} ({WATCHED})")),
+                    .remedy(format!("or ask its owner to have it watch {namespace} (WATCH_NAMESPACE)")),
             );
         }
         let fits = self.version.is_some_and(|version| version.0 == wanted.0 && version >= wanted);
@@ -195,54 +140,16 @@ impl Operator {
                 .remedy("ask its owner to upgrade it, or use another cluster: two operators would fight over every database"),
         )
     }
-
-    /// Refuses a cluster that has the operator's kinds, and nobody that serves them: remnants of somebody's.
-    ///
-    /// # Errors
-    /// There are such remnants, or the API server does not answer.
-    pub async fn refuse_remnants(&self, kube: &Kube) -> Result<()> {
-        if self.is_foreign || self.version.is_some() {
-            return Ok(());
-        }
-        let definition = ObjectRef::cluster("apiextensions.k8s.io/v1", "CustomResourceDefinition", CLUSTERS);
-        let Some(found) = kube.get(&definition).await? else { return Ok(()) };
-        if live::Live::of(&found.metadata).is_ours() {
-            return Ok(());
-        }
-        Err(failed(format!(
-            "the cluster has somebody else's definition of databases ({definition}) and no operator of CloudNativePG \
-             that stackctl can see; nothing was changed"
-        ))
-        .remedy("if an operator runs where you may not look: ask its owner for the right to list Deployments")
-        .remedy(format!(
-            "if nobody uses it any more: kubectl get {CLUSTERS} --all-namespaces must be empty, then kubectl delete crd \
-             {CLUSTERS}"
-        ))
-        .into())
-    }
 }
 
-fn is_ours(labels: &std::collections::BTreeMap<String, String>) -> bool {
+/// Whether stackctl has made an object with these labels.
+pub(super) fn is_ours(labels: &std::collections::BTreeMap<String, String>) -> bool {
     labels.get(MANAGED_BY).is_some_and(|by| by == FIELD_MANAGER)
 }
 
-fn container(deployment: &Deployment) -> Option<&Container> {
+/// The first container of a Deployment's pods.
+pub(super) fn container(deployment: &Deployment) -> Option<&Container> {
     deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()
-}
-
-/// The namespaces that an operator is told to watch, by its environment or by the ConfigMap that it reads.
-async fn watched(kube: &Kube, deployment: &Deployment, namespace: &str) -> Result<Vec<String>> {
-    let Some(container) = container(deployment) else { return Ok(Vec::new()) };
-    let variable = container.env.iter().flatten().find(|variable| variable.name == WATCHED);
-    let mut list = variable.and_then(|variable| variable.value.clone()).unwrap_or_default();
-    let argument = container.args.iter().flatten().find_map(|argument| argument.strip_prefix("--config-map-name="));
-    if let Some(name) = argument {
-        let maps: Api<ConfigMap> = Api::namespaced(kube.client(), namespace);
-        let found = kube.attempt("read the operator's configuration", || maps.get_opt(name)).await?;
-        let value = found.ok().flatten().and_then(|map| map.data?.remove(WATCHED));
-        list = value.unwrap_or(list);
-    }
-    Ok(list.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -263,20 +170,22 @@ mod tests {
 
     #[test]
     fn a_version_is_read_from_whatever_says_it() {
-        let of = |labels, image| Operator::of(&deployment(&labels, image)).version;
+        let of = |labels, image| CnpgOperator::of(&deployment(&labels, image)).version;
         assert_eq!(of(json!({}), "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.1"), Some(Version(1, 30, 1)));
         assert_eq!(of(json!({}), "mirror:5000/cnpg:v1.29.0@sha256:ab"), Some(Version(1, 29, 0)));
         assert_eq!(of(json!({"app.kubernetes.io/version": "1.28.0"}), "cnpg@sha256:ab"), Some(Version(1, 28, 0)));
         assert_eq!(of(json!({"olm.owner": "cloudnative-pg.v1.26.0"}), "cnpg@sha256:ab"), Some(Version(1, 26, 0)));
         assert_eq!(of(json!({}), "mirror:5000/cnpg@sha256:ab"), None, "a port is no tag");
         assert_eq!(Version::parse("latest"), None);
+        assert_eq!(Version::of_image("ghcr.io/cloudnative-pg/postgresql:18-minimal"), Some(Version(18, 0, 0)));
+        assert_eq!(Version::of_image("stackctl.local/postgresql:17.5-0a1b2c"), Some(Version(17, 5, 0)));
     }
 
     #[test]
     fn only_a_foreign_operator_can_be_unfit() {
-        let ours = Operator::of(&deployment(&json!({MANAGED_BY: FIELD_MANAGER}), "cnpg:1.20.0"));
+        let ours = CnpgOperator::of(&deployment(&json!({MANAGED_BY: FIELD_MANAGER}), "cnpg:1.20.0"));
         assert!(!ours.is_foreign && ours.unfit("user-app", WANTED).is_none());
-        let foreign = |image: &str| Operator::of(&deployment(&json!({MANAGED_BY: "Helm"}), image));
+        let foreign = |image: &str| CnpgOperator::of(&deployment(&json!({MANAGED_BY: "Helm"}), image));
         for (image, fits) in
             [("c:1.30.0", true), ("c:1.31.2", true), ("c:1.29.3", false), ("c:2.0.0", false), ("c", false)]
         {
@@ -289,9 +198,9 @@ mod tests {
 
     #[test]
     fn an_operator_of_some_namespaces_serves_no_other() {
-        let watching = |watched: &[&str]| Operator {
+        let watching = |watched: &[&str]| CnpgOperator {
             watched: watched.iter().map(|&one| one.to_owned()).collect(),
-            ..Operator::of(&deployment(&json!({}), "c:1.30.0"))
+            ..CnpgOperator::of(&deployment(&json!({}), "c:1.30.0"))
         };
         assert!(watching(&["user-app", "b"]).unfit("user-app", WANTED).is_none());
         let refusal = watching(&["a", "b"]).unfit("user-app", WANTED).unwrap();

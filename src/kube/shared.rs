@@ -1,19 +1,33 @@
 //! What stacks share: who else uses an object, so that it is removed with its last user and not before.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Context as _;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Api, api::ListParams};
+use kube::{
+    Api,
+    api::{DynamicObject, ListParams, Patch},
+};
+use serde_json::json;
 
 use super::{
     Kube,
+    live::{self, USED_BY},
+    merge_params,
     object::{Entry, INVENTORY, ObjectRef},
 };
-use crate::{error::Result, names::APP_NAME};
+use crate::{
+    error::Result,
+    names::{APP_NAME, FIELD_MANAGER},
+};
 
 /// The other stacks of a cluster and what each of them has on record.
 #[derive(Debug, Default)]
 pub struct OtherStacks {
     namespace: String,
     stacks: Vec<(String, Vec<Entry>)>,
+    /// What the objects themselves say: who uses them, of the namespaces that there are.
+    marks: BTreeMap<ObjectRef, BTreeSet<String>>,
     /// Why it is not known who else there is.
     unknown: Option<String>,
 }
@@ -66,14 +80,49 @@ impl OtherStacks {
         self.stacks.push((stack, all));
     }
 
+    /// Reads who uses each of `objects` by its own word: an inventory may have been lost. A namespace that is gone has no
+    /// stack any more.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn read_marks(&mut self, kube: &Kube, objects: impl Iterator<Item = &ObjectRef>) -> Result<()> {
+        let mut known = Vec::new();
+        for object in objects.filter(|object| may_be_shared(object, &self.namespace)) {
+            // A kind that is not known any more has no objects.
+            if kube.known(object).is_some() {
+                known.push(object.clone());
+            }
+        }
+        let mut there: BTreeMap<String, bool> = BTreeMap::new();
+        for (object, found) in live::metadata(kube, &known).await? {
+            for user in found.used_by.into_iter().filter(|user| *user != self.namespace) {
+                let lives = match there.get(&user) {
+                    Some(lives) => *lives,
+                    None => kube.get(&ObjectRef::cluster("v1", "Namespace", &user)).await?.is_some(),
+                };
+                there.insert(user.clone(), lives);
+                if lives {
+                    self.marks.entry(object.clone()).or_default().insert(user);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The other stacks that use `object`, by their inventories and by what it says itself as far as that was read.
+    pub fn users(&self, object: &ObjectRef) -> BTreeSet<&str> {
+        let uses = |entries: &[Entry]| entries.iter().any(|entry| entry.object.same_object(object));
+        let by_inventory = self.stacks.iter().filter(|(_, entries)| uses(entries)).map(|(stack, _)| stack.as_str());
+        let by_mark = self.marks.iter().filter(|(marked, _)| marked.same_object(object));
+        by_inventory.chain(by_mark.flat_map(|(_, users)| users.iter().map(String::as_str))).collect()
+    }
+
     /// Why `object` is not to be removed with the stack; `None`: it is that stack's alone.
     pub fn keep(&self, object: &ObjectRef) -> Option<KeepReason> {
         if !may_be_shared(object, &self.namespace) {
             return None;
         }
-        let uses = |entries: &[Entry]| entries.iter().any(|entry| entry.object.same_object(object));
-        let users: Vec<&str> =
-            self.stacks.iter().filter(|(_, entries)| uses(entries)).map(|(stack, _)| stack.as_str()).collect();
+        let users: Vec<&str> = self.users(object).into_iter().collect();
         if !users.is_empty() {
             return Some(KeepReason::Used(match users.as_slice() {
                 [one] => format!("the stack in {one} also uses it"),
@@ -93,6 +142,25 @@ impl KeepReason {
     }
 }
 
+/// Names on an object the stacks that use it, by their namespaces.
+pub(super) fn mark_users<'a>(object: &mut DynamicObject, users: impl Iterator<Item = &'a str>) {
+    let annotations = object.metadata.annotations.get_or_insert_default();
+    annotations.extend(users.map(|user| (format!("{USED_BY}{user}"), "true".to_owned())));
+}
+
+/// Strikes a stack out of those that use an object, which stays for the others.
+///
+/// # Errors
+/// The server does not answer or forbids it.
+pub(super) async fn strike_out(kube: &Kube, object: &ObjectRef, user: &str) -> Result<()> {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {format!("{USED_BY}{user}"): null}}}));
+    let (api, params) = (kube.api(object).await?, merge_params(FIELD_MANAGER));
+    match api.patch(&object.name, &params, &patch).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        struck => struck.map(drop).with_context(|| format!("cannot write on {object} that {user} no longer uses it")),
+    }
+}
+
 /// Whether stacks beside the one in `namespace` can use the object: it is neither in its namespace nor the namespace.
 pub(super) fn may_be_shared(object: &ObjectRef, namespace: &str) -> bool {
     match &object.namespace {
@@ -103,8 +171,6 @@ pub(super) fn may_be_shared(object: &ObjectRef, namespace: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use kube::api::ObjectMeta;
 
     use super::*;
@@ -134,6 +200,17 @@ mod tests {
         assert_eq!(why(&of(&[("b", SECRET), ("c", SECRET)], None)).unwrap(), "the stacks in b, c also use it");
         let other = ObjectRef::namespaced("v1", "Secret", "cnpg-system", "other");
         assert_eq!(of(&[("b", SECRET)], None).keep(&other), None);
+    }
+
+    #[test]
+    fn an_object_says_itself_who_uses_it() {
+        let crd = ObjectRef::cluster("apiextensions.k8s.io/v1", "CustomResourceDefinition", "x");
+        let mut others = of(&[("c", SECRET)], None);
+        others.marks.insert(crd.clone(), BTreeSet::from(["b".to_owned()]));
+        assert_eq!(others.keep(&crd).unwrap().why(), "the stack in b also uses it", "though b's inventory was lost");
+        let plugin = ObjectRef::namespaced("v1", "Secret", "cnpg-system", "plugin");
+        others.marks.insert(plugin.clone(), BTreeSet::from(["b".to_owned(), "c".to_owned()]));
+        assert_eq!(others.keep(&plugin).unwrap().why(), "the stacks in b, c also use it");
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl Phase for Backups {
             applied.refs = vec![plugin.clone()];
             applied.ready.retain(|(object, _)| *object == plugin);
             part::wait(cx, ID, &applied).await?;
+            bucket::check_for_another(cx).await?;
             if moved {
                 bucket::begin_anew(cx).await?;
             }

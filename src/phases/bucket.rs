@@ -4,19 +4,23 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::api::Patch;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::{
+    Api,
+    api::{ListParams, Patch},
+};
 use serde_json::json;
 
 use crate::{
-    backup::{KEY_ID, OBJECT_STORE, SECRET_KEY, Store, base, store},
+    backup::{BaseBackup, Catalog, KEY_ID, OBJECT_STORE, SECRET_KEY, Store, base, store},
     config::{Backup, BackupStore},
     context::Context,
     database,
     desired::backup::{self, wanted_store},
     error::{Failure, Result, failed},
-    kube::{ObjectRef, merge_params},
+    kube::{ObjectRef, cnpg::ClusterStatus, merge_params},
     names::FIELD_MANAGER,
-    ui::PhaseId,
+    ui::{PhaseId, human},
 };
 
 /// For so long an instance may go by what it read of the ObjectStore: the plugin's `DefaultTTLSeconds`, and one more.
@@ -59,10 +63,57 @@ pub async fn is_new(cx: &Context) -> Result<bool> {
     };
     let moved = used.describe() != wanted.describe();
     let plugin = kube.operator().await?.plugin_reference();
-    if (moved || used.secret != wanted.secret) && kube.get(&plugin).await?.is_some() {
-        ask(cx, &wanted).await?;
+    if (moved || used.secret != wanted.secret)
+        && kube.get(&plugin).await?.is_some()
+        && let Some(held) = ask(cx, &wanted).await?
+    {
+        let cluster = cx.database().await?;
+        let live = kube.get(&database::reference(namespace, &cluster)).await?;
+        let ours = live.map(|live| ClusterStatus::of(&live).system_id);
+        refuse_another(&held, &cluster, ours.as_deref(), &wanted)?;
     }
     Ok(moved)
+}
+
+/// Looks, before a new database is made, whether the bucket has another one's backups under its name: the two would be
+/// one archive that nobody could restore.
+///
+/// # Errors
+/// It has; or as [`is_new`].
+pub async fn check_for_another(cx: &Context) -> Result<()> {
+    let (kube, namespace, cluster) = (cx.kube().await?, &cx.config.stack.namespace, cx.database().await?);
+    let Some(wanted) = wanted_store(cx).await?.filter(|wanted| !wanted.is_in_cluster()) else { return Ok(()) };
+    let volumes: Api<PersistentVolumeClaim> = Api::namespaced(kube.client(), namespace);
+    let of_database = ListParams::default().labels(&format!("cnpg.io/cluster={cluster}"));
+    // A database whose volumes were kept goes on with its own archive.
+    let is_there = kube.get(&database::reference(namespace, &cluster)).await?.is_some()
+        || !volumes.list(&of_database).await.context("cannot list the database's volumes")?.items.is_empty();
+    if is_there {
+        return Ok(());
+    }
+    let held = ask(cx, &wanted).await?.unwrap_or_default();
+    refuse_another(&held, &cluster, None, &wanted)
+}
+
+/// Refuses a store that holds what another database has archived under the name `server`. `ours`: the identifier of the
+/// stack's own, if there is one already.
+fn refuse_another(held: &Catalog, server: &str, ours: Option<&str>, store: &Store) -> Result<()> {
+    let Some(there) = held.servers.get(server) else { return Ok(()) };
+    let is_ours = |backup: &BaseBackup| ours.is_some() && backup.system_id.as_deref() == ours;
+    if !there.backups.is_empty() && there.backups.iter().all(is_ours) {
+        return Ok(());
+    }
+    let wal =
+        there.wal.as_ref().map_or_else(String::new, |wal| format!(" and WAL up to {}", human::second(wal.archived)));
+    let what = format!("{} base backups{wal}", there.backups.len());
+    Err(failed(format!(
+        "{} already has backups under the name {server}, which are not this stack's ({what}): two databases in one \
+         archive could not be restored",
+        store.describe()
+    ))
+    .remedy("name a folder of the stack's own: --backup-s3 ENDPOINT,BUCKET/FOLDER,SECRET")
+    .remedy("or remove what is there, if nobody needs it any more")
+    .into())
 }
 
 /// Asks a bucket that no WAL has been archived in yet: on a new stack nothing else tells what is wrong with it.
@@ -81,14 +132,13 @@ pub async fn check_unused(cx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The store in the cluster is not asked: it is stackctl's own, and may not run yet.
-async fn ask(cx: &Context, wanted: &Store) -> Result<()> {
+/// Asks what a bucket holds. The store in the cluster is not asked: it is stackctl's own, and may not run yet.
+async fn ask(cx: &Context, wanted: &Store) -> Result<Option<Catalog>> {
     if wanted.is_in_cluster() {
-        return Ok(());
+        return Ok(None);
     }
     cx.doing(PhaseId::Backup, format!("asking whether {} can be used", wanted.describe()));
-    wanted.catalog(cx.kube().await?, &cx.config.stack.namespace, cx.deadline).await?;
-    Ok(())
+    wanted.catalog(cx.kube().await?, &cx.config.stack.namespace, cx.deadline).await.map(Some)
 }
 
 /// Has a running database take a base backup: the WAL that it archives in its new place is of no use without one, and
@@ -118,6 +168,37 @@ pub async fn begin_anew(cx: &Context) -> Result<()> {
 mod tests {
     use super::*;
     use crate::error::remedies_of;
+
+    #[test]
+    fn a_bucket_with_another_database_under_the_same_name_is_refused() {
+        let store = Store {
+            endpoint: "https://s3".into(),
+            destination: "s3://b".into(),
+            secret: "keys".into(),
+            keep: None,
+            noted: json!({}),
+        };
+        let held = |backups: &serde_json::Value| {
+            let wal =
+                json!({"first": "0", "last": "1", "segments": [], "stored": 1, "archived": "2026-11-24T11:05:00Z"});
+            let text = json!({"servers": {"user-db": {"backups": backups, "wal": wal}}}).to_string();
+            Catalog::parse(&text, "s", "x").unwrap()
+        };
+        let of = |id: &str| json!({"id": "1", "stored": 1, "systemid": id});
+        for (backups, ours, is_refused) in [
+            (json!([of("7")]), None, true),
+            (json!([of("7")]), Some("8"), true),
+            (json!([of("7"), of("8")]), Some("8"), true),
+            (json!([of("8"), of("8")]), Some("8"), false),
+            (json!([]), Some("8"), true),
+        ] {
+            let outcome = refuse_another(&held(&backups), "user-db", ours, &store);
+            assert_eq!(outcome.is_err(), is_refused, "{backups} {ours:?}");
+        }
+        assert!(refuse_another(&held(&json!([])), "another", None, &store).is_ok());
+        let refusal = refuse_another(&held(&json!([of("7")])), "user-db", None, &store).unwrap_err().to_string();
+        assert!(refusal.contains("(1 base backups and WAL up to 2026-11-24T11:05:00Z)"), "{refusal}");
+    }
 
     #[test]
     fn a_missing_secret_is_told_from_one_that_lacks_a_key() {

@@ -7,9 +7,10 @@ use super::{Phase, part};
 use crate::{
     assets::{self, Part},
     context::Context,
+    desired::origin::Origin,
     error::Result,
     kube::operator::Version,
-    ui::PhaseId,
+    ui::{Event, PhaseId},
 };
 
 /// Makes the namespace and takes the lock.
@@ -35,9 +36,11 @@ impl Phase for Claim {
     fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
             refuse_foreign_operator(cx).await?;
+            compare_origin(cx).await?;
             let applied = part::apply(cx, self.id(), Part::Base).await?;
             cx.lock().await?;
             (self.first)(cx).await?;
+            cx.inventory().await?.note_origin(&Origin::of(cx)?.note()?).await?;
             Ok(part::describe_changes(applied.changed))
         })
     }
@@ -45,11 +48,29 @@ impl Phase for Claim {
     fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async {
             refuse_foreign_operator(cx).await?;
+            compare_origin(cx).await?;
             let mut steps = part::plan(cx, Part::Base).await?;
             steps.insert(steps.len() - 1, "take the lock, so that no other stackctl works on this stack".into());
             Ok(steps)
         })
     }
+}
+
+/// Compares what made the stack with this run: a newer stackctl's stack is refused, and what another source changes is told.
+async fn compare_origin(cx: &Context) -> Result<()> {
+    let Some(there) = cx.inventory().await?.origin().as_deref().and_then(Origin::parse) else { return Ok(()) };
+    let ours = Origin::of(cx)?;
+    if !cx.config.allow_downgrade
+        && let Some(refusal) = ours.too_old_for(&there)
+    {
+        return Err(refusal.into());
+    }
+    let changes = ours.changes_from(&there);
+    if ours.source != there.source && !changes.is_empty() {
+        let text = format!("the stack came from {}; from {} come: {}", there.source, ours.source, changes.join(", "));
+        cx.reporter.send(Event::Warning { phase: PhaseId::Claim, text });
+    }
+    Ok(())
 }
 
 /// Looks, before anything is changed, whether the cluster has an operator of somebody else's that cannot serve the stack.

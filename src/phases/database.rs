@@ -4,12 +4,13 @@ use futures::future::LocalBoxFuture;
 
 use super::{Phase, part, sidecar};
 use crate::{
-    assets::Part,
+    assets::{self, Part},
     context::Context,
     database::{self, settings},
+    desired::{self, major::KeptImage},
     error::Result,
     kube::{cnpg::ClusterStatus, keep_data},
-    ui::PhaseId,
+    ui::{Event, PhaseId},
 };
 
 /// Installs the database and waits for every instance.
@@ -37,6 +38,7 @@ impl Phase for Database {
             let kube = cx.kube().await?;
             let (namespace, cluster) = (&cx.config.stack.namespace, cx.database().await?);
             keep_data::wake(kube, namespace, &cluster, cx.deadline).await?;
+            tell_kept_image(cx, &cluster).await?;
             let mut applied = part::apply(cx, self.id(), Part::Database).await?;
             look_again(cx, &applied, &cluster).await?;
             part::wait(cx, self.id(), &applied).await?;
@@ -65,4 +67,17 @@ async fn look_again(cx: &Context, applied: &part::Applied, cluster: &str) -> Res
         Some(live) if ClusterStatus::of(&live).is_stuck() => settings::touch(kube, namespace, cluster).await,
         _ => Ok(()),
     }
+}
+
+/// Says that the database keeps the image of another major version than the manifests have.
+async fn tell_kept_image(cx: &Context, cluster: &str) -> Result<()> {
+    let Some(live) = cx.kube().await?.get(&database::reference(&cx.config.stack.namespace, cluster)).await? else {
+        return Ok(());
+    };
+    let objects = desired::embedded(cx, Part::Database).await?;
+    let manifest = objects.iter().find(|object| assets::kind(object) == "Cluster");
+    if let Some(kept) = manifest.and_then(|manifest| KeptImage::of(manifest, &live)) {
+        cx.reporter.send(Event::Warning { phase: PhaseId::Database, text: kept.describe() });
+    }
+    Ok(())
 }

@@ -18,7 +18,7 @@ use crate::{
     },
     database::{self, Overview},
     error::Result,
-    kube::{Kube, ObjectRef, operator::Operator},
+    kube::{Kube, ObjectRef, operator::CnpgOperator},
     ui::human,
 };
 
@@ -81,14 +81,14 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> PartHealth 
 }
 
 /// Whether a pod of the plugin is ready. Asked first: without one there may be no primary that could be asked.
-async fn plugin_answers(kube: &Kube, operator: &Operator) -> Result<bool> {
+async fn plugin_answers(kube: &Kube, operator: &CnpgOperator) -> Result<bool> {
     let plugins: Api<Deployment> = Api::namespaced(kube.client(), &operator.namespace);
     let plugin = plugins.get_opt(&operator.plugin).await.context("cannot read the plugin's Deployment")?;
     Ok(plugin.and_then(|plugin| plugin.status?.ready_replicas).unwrap_or(0) > 0)
 }
 
-fn without_plugin(operator: &Operator) -> String {
-    let Operator { namespace, plugin, .. } = operator;
+fn without_plugin(operator: &CnpgOperator) -> String {
+    let CnpgOperator { namespace, plugin, .. } = operator;
     format!(
         "no pod of the backup plugin is ready: until one is, the operator does nothing for the database, a failover \
          included; kubectl -n {namespace} describe deployment {plugin} shows why"

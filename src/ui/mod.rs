@@ -5,11 +5,13 @@ mod event;
 pub mod human;
 mod json;
 pub mod log;
+mod paste;
 mod phase;
 mod plain;
 pub mod prompt;
 mod terminal;
 mod text;
+pub use paste::{json_with_target, set_target_flags, with_target};
 pub use text::{Tone, paint, table};
 
 use std::{
@@ -190,5 +192,5 @@ pub async fn stdout_closed() {
 
 /// Writes a line to stderr, outside the renderers: errors before and after they run.
 pub fn err(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", with_target(line));
 }

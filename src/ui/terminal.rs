@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{
     Event, PhaseId, Renderer, State, Style, Verbosity, plain,
     text::{Tone, duration, paint, table},
+    with_target,
 };
 
 /// How many resources a running phase lists; the rest is counted.
@@ -39,7 +40,7 @@ impl Terminal {
 
     fn line(&self, text: &str) {
         // Fails only when the terminal is gone, and then there is nobody to tell.
-        let _ = self.screen.println(text);
+        let _ = self.screen.println(with_target(text).as_ref());
     }
 
     fn paint(&self, tone: Tone, text: &str) -> String {

@@ -31,7 +31,7 @@ fn no_kubeconfig_at_all() {
     -- stderr
     [preflight] Preflight checks: FAILED after [TIME]
     error: Preflight checks failed: cannot use the cluster of context prod: there is no kubeconfig at [DIR]/home/.kube/config
-      try: create the cluster first (stackctl up), or name the file with --kubeconfig or KUBECONFIG
+      try: create the cluster first (stackctl --context prod up), or name the file with --kubeconfig or KUBECONFIG
     "#);
 }
 
@@ -59,7 +59,7 @@ fn an_api_server_that_is_not_there() {
     -- stderr
     [preflight] Preflight checks: FAILED after [TIME]
     error: Preflight checks failed: cannot use the cluster of context prod: the API server at https://127.0.0.1:[PORT] is not running: Connection refused (os error 111)
-      try: start the cluster (stackctl up starts its minikube profile), or check the address in the kubeconfig
+      try: start the cluster (stackctl --context prod up starts its minikube profile), or check the address in the kubeconfig
     "#);
 }
 
@@ -105,7 +105,7 @@ fn rights_that_do_not_suffice_are_named_before_anything_is_changed() {
     -- stderr
     [preflight] Preflight checks: FAILED after [TIME]
     error: Preflight checks failed: you may not patch customresourcedefinitions.apiextensions.k8s.io, patch clusterroles.rbac.authorization.k8s.io
-      try: use credentials that may (cluster-admin has every right), or let an administrator run stackctl up
+      try: use credentials that may (cluster-admin has every right), or let an administrator run stackctl --context prod up
     "#);
     for request in requests.lock().unwrap().iter() {
         assert!(request.starts_with("GET ") || request.contains("selfsubjectaccessreviews"), "{request}");

@@ -60,7 +60,7 @@ fn something_else_answers_the_metrics_api() {
     -- stderr
     error: the metrics API, served by Service shop/adapter, does not tell what pods use: its answer is not a list of pods: {"kind":"MetricValueList","items":[]}
       try: repair what serves it: kubectl top pods must work
-      try: or have stackctl's metrics-server instead: kubectl delete apiservice v1beta1.metrics.k8s.io, then stackctl up
+      try: or have stackctl's metrics-server instead: kubectl delete apiservice v1beta1.metrics.k8s.io, then stackctl --context prod up
     "#);
     nothing_was_changed(&requests);
 }
@@ -73,7 +73,7 @@ fn nobody_answers_the_metrics_api() {
     exit code 1
     -- stderr
     error: nobody serves the metrics API: the autoscaler is blind
-      try: stackctl up installs metrics-server where there is none
+      try: stackctl --context prod up installs metrics-server where there is none
     ");
     nothing_was_changed(&requests);
 }
@@ -135,6 +135,6 @@ fn a_stack_that_is_not_installed() {
     exit code 1
     -- stderr
     error: there is no Deployment user-app/user-app on context prod
-      try: stackctl up installs it
+      try: stackctl --context prod up installs it
     ");
 }

@@ -69,7 +69,7 @@ fn a_stack_that_is_not_installed() {
     exit code 1
     -- stderr
     error: the stack is not installed on context prod
-      try: stackctl up installs it
+      try: stackctl --context prod up installs it
     ");
 }
 
@@ -81,7 +81,7 @@ fn a_stack_without_monitoring() {
     exit code 1
     -- stderr
     error: Grafana is not installed on context prod: the stack was brought up without it
-      try: stackctl up, without --without monitoring, adds it
+      try: stackctl --context prod up, without --without monitoring, adds it
     ");
     snapshot!(sandbox.run(&["prometheus", "--context", "prod", "-o", "json"]), @r#"
     exit code 1
@@ -98,7 +98,7 @@ fn monitoring_from_a_bundle_that_has_no_grafana() {
     exit code 1
     -- stderr
     error: Grafana is not there on context prod: it was deleted, or the bundle that the stack was brought up from has none
-      try: stackctl up puts it back; where the bundle has none, without --bundle (the nodes pull the image then)
+      try: stackctl --context prod up puts it back; where the bundle has none, without --bundle (the nodes pull the image then)
     ");
 }
 

@@ -61,7 +61,7 @@ fn found(path: PathBuf, what: &str) -> Result<PathBuf, String> {
     ))
 }
 
-fn binary(name: &str) -> Result<PathBuf, String> {
+pub fn binary(name: &str) -> Result<PathBuf, String> {
     found(programs()?.join(name), "a real kube-apiserver and etcd")
 }
 

@@ -6,7 +6,7 @@ use std::{
 use serde_json::json;
 use stackctl::kube::{DeleteEvent, INVENTORY, Inventory, ObjectRef};
 
-use crate::harness::{control_plane, create, options, sandbox, words};
+use crate::harness::{Sandbox, control_plane, create, options, sandbox, words};
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(15)
@@ -193,6 +193,38 @@ async fn what_another_stack_uses_goes_with_its_last_user() {
 
     of_a.delete("backup", &|_| false, soon(), &on).await.unwrap();
     assert!(a.get(&named("stackctl-test-both")).await.is_none(), "it goes with its last user");
+}
+
+#[tokio::test]
+async fn what_stacks_share_says_so_itself() {
+    let (a, b) = (sandbox("marks-a").await, sandbox("marks-b").await);
+    let name = "stackctl-test-marks";
+    let role: kube::api::DynamicObject = serde_json::from_value(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": []}))
+    .unwrap();
+    let named = ObjectRef::cluster("rbac.authorization.k8s.io/v1", "ClusterRole", name);
+    let users = async || {
+        let annotations = a.get(&named).await.unwrap().metadata.annotations.unwrap_or_default();
+        let users = annotations.keys().filter_map(|key| key.strip_prefix("stackctl-used-by/").map(str::to_owned));
+        users.collect::<Vec<_>>()
+    };
+    let apply = async |sandbox: &Sandbox| {
+        let inventory = Inventory::load(&sandbox.kube, &sandbox.namespace).await.unwrap();
+        inventory.apply("backup", std::slice::from_ref(&role), options(), &|_| {}, &|_| {}).await.unwrap();
+        inventory
+    };
+    apply(&a).await;
+    assert_eq!(users().await, [a.namespace.as_str()]);
+    let of_b = apply(&b).await;
+    assert_eq!(users().await, [a.namespace.as_str(), b.namespace.as_str()], "neither takes the other's away");
+
+    // The first one's inventory is lost: the object knows.
+    let map = a.reference("v1", "ConfigMap", INVENTORY);
+    a.kube.api(&map).await.unwrap().delete(INVENTORY, &kube::api::DeleteParams::default()).await.unwrap();
+    of_b.delete("backup", &|_| false, soon(), &|_| {}).await.unwrap();
+    assert_eq!(users().await, [a.namespace.as_str()]);
+    apply(&a).await.delete("backup", &|_| false, soon(), &|_| {}).await.unwrap();
+    assert!(a.get(&named).await.is_none(), "it goes with its last user");
 }
 
 #[tokio::test]

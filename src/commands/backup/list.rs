@@ -28,7 +28,7 @@ pub async fn run(global: &Global, style: Style) -> Result<u8> {
     if style.mode == ui::Mode::Json {
         ui::out(&serde_json::to_string_pretty(&as_json(&store, &catalog))?);
     } else {
-        ui::out(&as_text(&store, &catalog, Timestamp::now()));
+        ui::out(&ui::with_target(&as_text(&store, &catalog, Timestamp::now())));
     }
     Ok(0)
 }

@@ -39,6 +39,8 @@ pub enum EventKind {
     EndpointMoved,
     /// Every instance is ready and streams again.
     RedundancyRestored,
+    /// It was so, and did not stay so.
+    RedundancyLost,
     /// The fault was undone by the drill.
     Undone,
     /// Anything else that explains what is seen.
@@ -59,6 +61,7 @@ impl EventKind {
             EventKind::CurrentPrimary => "currentPrimary set",
             EventKind::EndpointMoved => "endpoint moved",
             EventKind::RedundancyRestored => "redundancy restored",
+            EventKind::RedundancyLost => "redundancy lost again",
             EventKind::Undone => "fault undone",
             EventKind::Note => "note",
         }

@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod criteria;
+#[cfg(test)]
+mod criteria_tests;
 pub mod events;
 pub mod expectation;
 pub mod history;

@@ -100,8 +100,9 @@ pub fn millis(micros: Micros) -> f64 {
 /// The times of a run, measured; `end` is when the writes ended.
 pub fn measure(history: &History, events: &[DrillEvent], end: Micros) -> Times {
     let injected = first(events, EventKind::Injected).unwrap_or(end);
-    let restored =
-        events.iter().filter(|e| e.kind == EventKind::RedundancyRestored && e.at >= injected).map(|e| e.at).max();
+    // What came and did not stay has not come.
+    let latest = |kind| events.iter().filter(|e| e.kind == kind && e.at >= injected).map(|e| e.at).max();
+    let restored = latest(EventKind::RedundancyRestored).filter(|at| Some(*at) > latest(EventKind::RedundancyLost));
     let after = |at: Micros| millis(at) - millis(injected);
     let begun = first(events, EventKind::Started).unwrap_or(0);
 

@@ -10,16 +10,16 @@ use crate::database::{Fork, Lsn};
 
 /// One write as it may go in a correct cluster.
 #[derive(Debug, Clone)]
-struct PlannedWrite {
-    stream: Stream,
+pub(super) struct PlannedWrite {
+    pub stream: Stream,
     /// 0 to 5: acknowledged; 6: refused; 7: answer lost, stored; 8: answer lost, absent; 9: never sent.
-    fate: u8,
-    lateness: Micros,
-    latency: Micros,
-    pause: Micros,
+    pub fate: u8,
+    pub lateness: Micros,
+    pub latency: Micros,
+    pub pause: Micros,
 }
 
-fn step() -> impl Strategy<Value = PlannedWrite> {
+pub(super) fn step() -> impl Strategy<Value = PlannedWrite> {
     let stream = prop_oneof![Just(Stream::Sql), Just(Stream::Http)];
     (stream, 0..10_u8, 0..500_u64, 1..40_000_u64, 1_000..20_000_u64)
         .prop_map(|(stream, fate, lateness, latency, pause)| PlannedWrite { stream, fate, lateness, latency, pause })
@@ -27,9 +27,9 @@ fn step() -> impl Strategy<Value = PlannedWrite> {
 
 /// A correct run: a sequence of writes, and promotions in between, after which the old timeline takes no more.
 #[derive(Debug, Clone)]
-struct Clean {
-    history: History,
-    state: FinalState,
+pub(super) struct Clean {
+    pub history: History,
+    pub state: FinalState,
 }
 
 fn clean() -> impl Strategy<Value = Clean> {
@@ -37,7 +37,11 @@ fn clean() -> impl Strategy<Value = Clean> {
         .prop_map(|(steps, promotions, timeline)| build(&steps, &promotions, timeline))
 }
 
-fn build(steps: &[PlannedWrite], promotions: &std::collections::BTreeSet<usize>, mut timeline: u32) -> Clean {
+pub(super) fn build(
+    steps: &[PlannedWrite],
+    promotions: &std::collections::BTreeSet<usize>,
+    mut timeline: u32,
+) -> Clean {
     let mut history = History::default();
     let mut rows = std::collections::BTreeMap::new();
     let mut forks = Vec::new();

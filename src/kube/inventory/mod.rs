@@ -4,6 +4,8 @@
 //! struck off after they are gone. What was there before stackctl came is marked as adopted, on record and on the
 //! object itself, and never deleted; what other stacks use too is struck off and kept.
 
+mod notes;
+
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
@@ -16,44 +18,27 @@ use kube::{
     api::{DeleteParams, DynamicObject, ObjectMeta, Patch},
 };
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use super::{
     ApplyOptions, Change, Entry, INVENTORY, Kube, ObjectRef, OnApply, api_error, apply,
     delete::{self, DeleteEvent, OnDelete},
     live, merge_params, post_params,
-    shared::{KeepReason, OtherStacks, may_be_shared},
+    shared::{self, KeepReason, OtherStacks, may_be_shared},
 };
 use crate::{
-    error::{Result, failed},
+    error::Result,
     names::{APP_NAME, FIELD_MANAGER, MANAGED_BY},
 };
-
-/// Its annotation with the name of the Cluster that the app uses, where that is not the one of the manifests.
-const DATABASE: &str = "stackctl/database";
-
-type Parts = BTreeMap<String, Vec<Entry>>;
-
-/// The parts that a ConfigMap lists, and the Cluster that the app uses.
-fn parse(found: ConfigMap, namespace: &str) -> Result<(Parts, Option<String>)> {
-    let mut parts = Parts::new();
-    for (part, text) in found.data.unwrap_or_default() {
-        let entries = serde_json::from_str(&text).map_err(|error| {
-            failed(format!("the inventory (ConfigMap {namespace}/{INVENTORY}) is damaged at {part}: {error}")).remedy(
-                "restore the ConfigMap from a copy; or delete it and run stackctl up, which makes it anew: what the \
-                         version before found there and had no mark of its own is then taken for stackctl's",
-            )
-        })?;
-        parts.insert(part, entries);
-    }
-    Ok((parts, found.metadata.annotations.and_then(|mut annotations| annotations.remove(DATABASE))))
-}
+use notes::{DATABASE, InventoryNotes, ORIGIN, Parts, parse};
 
 /// The inventory of one stack. Parts may be worked on side by side.
 pub struct Inventory {
     kube: Kube,
     namespace: String,
     parts: Mutex<Parts>,
-    database: Mutex<Option<String>>,
+    notes: Mutex<InventoryNotes>,
+    others: OnceCell<OtherStacks>,
 }
 
 impl Inventory {
@@ -64,9 +49,9 @@ impl Inventory {
     pub async fn load(kube: &Kube, namespace: &str) -> Result<Self> {
         let api: Api<ConfigMap> = Api::namespaced(kube.client(), namespace);
         let found = kube.call("read the inventory", || api.get_opt(INVENTORY)).await?;
-        let (parts, database) = parse(found.unwrap_or_default(), namespace)?;
+        let (parts, notes) = parse(found.unwrap_or_default(), namespace)?;
         let (kube, namespace) = (kube.clone(), namespace.to_owned());
-        Ok(Inventory { kube, namespace, parts: Mutex::new(parts), database: Mutex::new(database) })
+        Ok(Inventory { kube, namespace, parts: Mutex::new(parts), notes: Mutex::new(notes), others: OnceCell::new() })
     }
 
     /// Reads it once more: what was read before the lock was taken may have been changed by its former holder.
@@ -76,13 +61,33 @@ impl Inventory {
     pub async fn reload(&self) -> Result<()> {
         let now = Inventory::load(&self.kube, &self.namespace).await?;
         *self.locked() = std::mem::take(&mut *now.locked());
-        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = now.database();
+        *self.notes() = now.notes().clone();
         Ok(())
     }
 
     /// The Cluster that the app uses; `None`: the one of the manifests.
     pub fn database(&self) -> Option<String> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.notes().database.clone()
+    }
+
+    /// The note on what made the stack; `None`: a version that made none, or there is no stack yet.
+    pub fn origin(&self) -> Option<String> {
+        self.notes().origin.clone()
+    }
+
+    /// InventoryNotes what made the stack; writes nothing when that is noted already.
+    ///
+    /// # Errors
+    /// The server does not answer or forbids it, or there is no inventory.
+    pub async fn note_origin(&self, origin: &str) -> Result<()> {
+        if self.notes().origin.as_deref() == Some(origin) {
+            return Ok(());
+        }
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {ORIGIN: origin}}}));
+        let (params, api) = (merge_params(FIELD_MANAGER), self.api());
+        self.kube.call(&self.doing(), || api.patch(INVENTORY, &params, &patch)).await?;
+        self.notes().origin = Some(origin.to_owned());
+        Ok(())
     }
 
     /// Makes `new`, an object of the part `from`, the database: it is one of the part `to` from now on, and `old` one of
@@ -102,14 +107,12 @@ impl Inventory {
         let (others, database) = (moved(self.entries(from), new, old), moved(self.entries(to), old, new));
         let data = json!({from: serde_json::to_string(&others)?, to: serde_json::to_string(&database)?});
         let patch = Patch::Merge(json!({"metadata": {"annotations": {DATABASE: new.name}}, "data": data}));
-        let params = merge_params(FIELD_MANAGER);
-        let api: Api<ConfigMap> = Api::namespaced(self.kube.client(), &self.namespace);
-        let doing = format!("write the inventory (ConfigMap {}/{INVENTORY})", self.namespace);
-        self.kube.call(&doing, || api.patch(INVENTORY, &params, &patch)).await?;
+        let (params, api) = (merge_params(FIELD_MANAGER), self.api());
+        self.kube.call(&self.doing(), || api.patch(INVENTORY, &params, &patch)).await?;
         let mut parts = self.locked();
         parts.insert(from.to_owned(), others);
         parts.insert(to.to_owned(), database);
-        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = Some(new.name.clone());
+        self.notes().database = Some(new.name.clone());
         Ok(())
     }
 
@@ -147,26 +150,41 @@ impl Inventory {
         }
         let references = objects.iter().map(ObjectRef::of).collect::<Result<Vec<_>>>()?;
         self.record(part, &references).await?;
-        let changes = apply(&self.kube, &self.marked(part, objects), options, on).await?;
+        let changes = apply(&self.kube, &self.marked(part, objects).await?, options, on).await?;
         self.prune(part, &references, options.deadline, on_delete).await?;
         Ok(changes)
     }
 
-    /// The objects as they are applied: those of the part that are adopted carry the mark, and a namespace that is keeps
-    /// its labels, of which one decides what other people's pods may do.
-    pub fn marked(&self, part: &str, objects: &[DynamicObject]) -> Vec<DynamicObject> {
+    /// The objects as they are applied: those of the part that are adopted carry the mark, a namespace that is keeps its
+    /// labels, of which one decides what other people's pods may do, and what stacks share names those that use it.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn marked(&self, part: &str, objects: &[DynamicObject]) -> Result<Vec<DynamicObject>> {
         let adopted: Vec<Entry> = self.entries(part).into_iter().filter(|entry| entry.adopted).collect();
         let mut objects = objects.to_vec();
         for object in &mut objects {
-            let is = ObjectRef::of(object).is_ok_and(|it| adopted.iter().any(|entry| entry.object.same_object(&it)));
-            if is {
+            let Ok(reference) = ObjectRef::of(object) else { continue };
+            if adopted.iter().any(|entry| entry.object.same_object(&reference)) {
                 object.metadata.annotations.get_or_insert_default().insert(live::ADOPTED.into(), "true".into());
-                if object.types.as_ref().is_some_and(|types| types.api_version == "v1" && types.kind == "Namespace") {
+                if reference.is("", "Namespace") {
                     object.metadata.labels = None;
                 }
             }
+            if may_be_shared(&reference, &self.namespace) {
+                let users = self.others().await?.users(&reference).into_iter().chain([self.namespace.as_str()]);
+                shared::mark_users(object, users);
+            }
         }
-        objects
+        Ok(objects)
+    }
+
+    /// The other stacks of the cluster, as they were when they were first asked for.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn others(&self) -> Result<&OtherStacks> {
+        self.others.get_or_try_init(|| OtherStacks::read(&self.kube, &self.namespace)).await
     }
 
     /// Adds objects to a part; writes only if one is new. To be called before they are applied.
@@ -233,7 +251,13 @@ impl Inventory {
             return Ok(Vec::new());
         }
         if leaving.iter().any(|entry| may_be_shared(&entry.object, &self.namespace)) {
-            let others = OtherStacks::read(&self.kube, &self.namespace).await?;
+            let mut others = OtherStacks::read(&self.kube, &self.namespace).await?;
+            others.read_marks(&self.kube, leaving.iter().map(|entry| &entry.object)).await?;
+            for entry in &leaving {
+                if let Some(KeepReason::Used(_)) = others.keep(&entry.object) {
+                    shared::strike_out(&self.kube, &entry.object, &self.namespace).await?;
+                }
+            }
             leaving.retain(|entry| {
                 let Some(reason) = others.keep(&entry.object) else { return true };
                 on(DeleteEvent::Kept(entry.object.clone(), reason.why().to_owned()));
@@ -259,8 +283,7 @@ impl Inventory {
             }
             parts.is_empty()
         };
-        let api: Api<ConfigMap> = Api::namespaced(self.kube.client(), &self.namespace);
-        let doing = format!("write the inventory (ConfigMap {}/{INVENTORY})", self.namespace);
+        let (api, doing) = (self.api(), self.doing());
         if empty {
             let params = DeleteParams::default();
             return match self.kube.attempt(&doing, || api.delete(INVENTORY, &params)).await? {
@@ -296,7 +319,7 @@ impl Inventory {
             ..ConfigMap::default()
         };
         let params = post_params(FIELD_MANAGER);
-        let maps: Api<ConfigMap> = Api::namespaced(self.kube.client(), &self.namespace);
+        let maps = self.api();
         let mut created = self.kube.attempt(doing, || maps.create(&params, &map)).await?;
         if matches!(&created, Err(status) if status.is_not_found()) {
             // The namespace is bare; the part that has its manifest completes it.
@@ -319,36 +342,19 @@ impl Inventory {
         }
     }
 
+    fn api(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.kube.client(), &self.namespace)
+    }
+
+    fn doing(&self) -> String {
+        format!("write the inventory (ConfigMap {}/{INVENTORY})", self.namespace)
+    }
+
+    fn notes(&self) -> std::sync::MutexGuard<'_, InventoryNotes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn locked(&self) -> std::sync::MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Of a stack whose app was given a restored database.
-    #[test]
-    fn the_inventory_that_8b80009_wrote_is_read_and_written_as_it_was() {
-        let text = include_str!("../../tests/compat/8b80009/inventory.json");
-        let written: ConfigMap = serde_json::from_str(text).unwrap();
-        let data = written.data.clone().unwrap();
-        let (parts, database) = parse(written, "user-app").unwrap();
-        assert_eq!(database.as_deref(), Some("user-db-old"));
-        let cluster = |name| ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", "user-app", name);
-        assert!(parts["database"].contains(&Entry { object: cluster("user-db-old"), adopted: false }));
-        assert!(parts["restored"].iter().any(|entry| entry.object == cluster("user-db")));
-        let again = parts.iter().map(|(part, entries)| (part.clone(), serde_json::to_string(entries).unwrap()));
-        assert_eq!(again.collect::<BTreeMap<_, _>>(), data);
-    }
-
-    #[test]
-    fn what_was_adopted_is_known_by_its_mark() {
-        let text = r#"[{"apiVersion":"v1","kind":"Namespace","name":"user-app","adopted":true}]"#;
-        let data = BTreeMap::from([("base".to_owned(), text.to_owned())]);
-        let (parts, database) = parse(ConfigMap { data: Some(data), ..ConfigMap::default() }, "user-app").unwrap();
-        assert!(parts["base"][0].adopted && database.is_none());
-        assert_eq!(serde_json::to_string(&parts["base"]).unwrap(), text);
     }
 }
