@@ -86,7 +86,7 @@ fn a_stack_without_monitoring() {
     snapshot!(sandbox.run(&["prometheus", "--context", "prod", "-o", "json"]), @r#"
     exit code 1
     -- stdout
-    {"event":"error","exit_code":1,"kind":"failed","message":"Prometheus is not installed on context prod: the stack was brought up without it","remedies":["stackctl up, without --without monitoring, adds it"]}
+    {"event":"error","exit_code":1,"kind":"failed","message":"Prometheus is not installed on context prod: the stack was brought up without it","remedies":["stackctl --context prod up, without --without monitoring, adds it"]}
     "#);
 }
 
