@@ -24,8 +24,13 @@ use krate::Crate;
 /// A file of Rust is read in one sitting.
 const MOST_LINES: usize = 400;
 /// How many type names a crate defines more than once, by its root. The numbers may only go down.
-const MOST_DUPLICATES: [(&str, usize); 4] =
-    [("src/lib.rs", 0), ("protocol/src/lib.rs", 0), ("web/src/main.rs", 0), ("xtask/src/main.rs", 0)];
+const MOST_DUPLICATES: [(&str, usize); 5] = [
+    ("src/lib.rs", 0),
+    ("protocol/src/lib.rs", 0),
+    ("wal/src/lib.rs", 0),
+    ("web/src/main.rs", 0),
+    ("xtask/src/main.rs", 0),
+];
 
 /// Loops with a pause that wait for nothing, and what they do instead.
 const LOOPS_THAT_ARE_NO_WAITS: [(&str, &str); 9] = [

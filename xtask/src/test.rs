@@ -75,7 +75,7 @@ fn steps<'a>(args: &TestArgs, plan: &'a Plan) -> Vec<Step<'a>> {
         ("dependencies: bans, licences, sources", Box::new(deny)),
         ("what the tests need", Box::new(|_| requirements(plan))),
         (
-            "unit, command line, control plane and web tests",
+            "unit, command line, control plane, web and WAL tests",
             Box::new(|found| tests(found, cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]))),
         ),
     ];
@@ -136,11 +136,12 @@ fn deny(found: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// PostgreSQL, and a control plane: an API server and etcd.
+/// PostgreSQL; a control plane: an API server and etcd; an S3 store, and barman.
 fn requirements(plan: &Plan) -> Result<()> {
     let log = bundle::cache_folder()?.join("apt.log");
     install::ensure(&install::missing(&plan.packages), &log)?;
-    bundle::make_only(bundle::Only::ControlPlane).map(drop)
+    bundle::make_only(bundle::Only::ControlPlane)?;
+    bundle::make_only(bundle::Only::WalPrograms).map(drop)
 }
 
 /// Prometheus' configuration, and what its alert rules make of series that are written down with them.

@@ -5,6 +5,7 @@ pub mod digest;
 pub mod store;
 
 mod assemble;
+mod barman;
 mod certificates;
 mod debian;
 mod docker;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use self::parts::{Base, CONTROL_PLANE, GO_TOOLS, GoTool, MANIFESTS, PROMTOOL, TEST_ONLY};
+use self::parts::{Base, CONTROL_PLANE, GO_TOOLS, GoTool, MANIFESTS, PROMTOOL, TEST_ONLY, WAL_PROGRAMS};
 use self::store::Store;
 use crate::engine::runtime;
 use crate::run::Run;
@@ -49,6 +50,8 @@ pub struct Airgap {
 pub enum Only {
     /// The API server, etcd, kubectl and helm, for tests of the control plane.
     ControlPlane,
+    /// An S3 store and barman, for tests of the WAL programs.
+    WalPrograms,
 }
 
 /// Everything that the builder keeps: `$XDG_CACHE_HOME/stackctl`.
@@ -118,10 +121,14 @@ pub fn make_only(only: Only) -> Result<PathBuf> {
     let airgap = Airgap::open()?;
     let names = match only {
         Only::ControlPlane => CONTROL_PLANE,
+        Only::WalPrograms => WAL_PROGRAMS,
     };
     let tools: Vec<&GoTool> = GO_TOOLS.iter().filter(|tool| names.contains(&tool.name)).collect();
     graph::run(tools.iter().flat_map(|tool| tasks::of_tool(&airgap, tool)).collect())?;
-    copy_manifests(&airgap)?;
+    match only {
+        Only::ControlPlane => copy_manifests(&airgap)?,
+        Only::WalPrograms => link(&airgap, barman::NAME, &barman::build(&airgap)?)?,
+    }
     link_programs(&airgap, &tools)
 }
 
@@ -170,17 +177,22 @@ pub fn promtool() -> Result<String> {
 
 /// Links programs to where tests look for them.
 fn link_programs(airgap: &Airgap, tools: &[&GoTool]) -> Result<PathBuf> {
-    let folder = airgap.store.root().join("bin");
-    fs::create_dir_all(&folder)?;
     for tool in tools {
         for (_, program) in tool.programs {
-            let (link, new) = (folder.join(program), folder.join(format!(".{program}")));
-            let _ = fs::remove_file(&new);
-            std::os::unix::fs::symlink(preload::program(airgap, tool.name, program)?, &new)?;
-            fs::rename(&new, &link).with_context(|| format!("cannot link {}", link.display()))?;
+            link(airgap, program, &preload::program(airgap, tool.name, program)?)?;
         }
     }
-    Ok(folder)
+    Ok(airgap.store.root().join("bin"))
+}
+
+/// A link to something made, in place of the one that was there.
+fn link(airgap: &Airgap, name: &str, to: &Path) -> Result<()> {
+    let folder = airgap.store.root().join("bin");
+    fs::create_dir_all(&folder)?;
+    let (link, new) = (folder.join(name), folder.join(format!(".{name}")));
+    let _ = fs::remove_file(&new);
+    std::os::unix::fs::symlink(to, &new)?;
+    fs::rename(&new, &link).with_context(|| format!("cannot link {}", link.display()))
 }
 
 #[cfg(test)]

@@ -119,6 +119,9 @@ pub const GO_TOOLS: &[GoTool] = &[
 /// Programs that tests of the control plane need, and the parts that they come from.
 pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "helm"];
 
+/// The store that tests of the WAL programs run.
+pub const WAL_PROGRAMS: &[&str] = &["versitygw"];
+
 /// Tools that only tests and measurements use: no part of a bundle.
 pub const TEST_ONLY: &[&str] = &["helm"];
 

@@ -13,8 +13,9 @@ pub const ENGINE: [&str; 4] = ["docker.io", "containerd", "runc", "iptables"];
 pub const BUILDER: [&str; 4] = ["debootstrap", "debian-archive-keyring", "gcc", "libc6-dev"];
 /// What the web app runs on without a cluster.
 pub const DATABASE: [&str; 1] = ["postgresql"];
-/// What the tests need: those of the web app have a PostgreSQL and a browser of their own.
-pub const TESTS: [&str; 3] = ["postgresql", "chromium", "chromium-driver"];
+/// What the tests need: those of the web app have a PostgreSQL and a browser of their own, those of the WAL programs
+/// barman.
+pub const TESTS: [&str; 4] = ["postgresql", "chromium", "chromium-driver", "python3-pip"];
 const INSTALL_SECONDS: u64 = 900;
 
 /// Those of the packages that are not installed.
