@@ -51,7 +51,7 @@ pub struct Remote {
 /// A stored form of a WAL file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
-    /// Its key in the bucket.
+    /// The key in the bucket.
     pub key: String,
     /// The name without the suffix of a compression.
     pub name: String,
