@@ -64,7 +64,8 @@ impl Input {
         let mut all = json!({
             "apiVersion": "client.authentication.k8s.io/v1", "command": path, "interactiveMode": "IfAvailable",
         });
-        all.as_object_mut().unwrap().extend(exec.as_object().unwrap().clone());
+        let Value::Object(exec) = exec else { panic!("no object: {exec}") };
+        all.as_object_mut().unwrap().extend(exec);
         self.user(json!({"exec": all}));
     }
 

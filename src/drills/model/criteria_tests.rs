@@ -147,7 +147,7 @@ proptest! {
             .copied()
             .filter(|key| run.clean.history.attempts[key].done < newest.sent)
             .collect();
-        let mut hole = run.clone();
+        let mut hole = run;
         hole.lose(*choice.get(&earlier));
         prop_assert_eq!(hole.failed(&RESTORE), [name]);
     }
