@@ -82,3 +82,14 @@ fn podman_is_called_by_its_name() {
     let shown = Sandbox::bare().fake("docker", podman).run(&["doctor"]);
     assert!(shown.contains("Podman"), "{shown}");
 }
+
+#[test]
+fn a_command_that_is_printed_acts_on_the_stack_that_it_was_printed_for() {
+    let sandbox = Sandbox::with_docker();
+    let output = sandbox.command(&["--profile", "scratch", "--namespace", "shop", "psql"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("stackctl --profile scratch --namespace shop up"), "{said}");
+    let output = sandbox.command(&["psql"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("stackctl up"), "a plain one needs no flags: {said}");
+}

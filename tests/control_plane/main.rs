@@ -18,4 +18,5 @@ mod manifests;
 mod monitoring;
 mod operator;
 mod reach;
+mod support;
 mod wait;
