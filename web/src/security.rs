@@ -67,13 +67,15 @@ fn cookie_name(secure: bool) -> &'static str {
     if secure { "__Host-csrf" } else { "csrf" }
 }
 
-fn cookie_value<'a>(req: &'a HttpRequest, name: &str) -> Option<&'a str> {
+/// The tokens in this browser's cookies. There may be several: another program on the host, or on one above it, can set
+/// a cookie of the same name, which may come first.
+fn cookie_tokens<'a>(req: &'a HttpRequest, name: &'a str) -> impl Iterator<Item = &'a str> {
     req.headers()
         .get_all(header::COOKIE)
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(n, _)| *n == name)
+        .filter(move |(n, _)| *n == name)
         .map(|(_, value)| value)
         .filter(|value| value.len() == 32 && value.bytes().all(|b| b.is_ascii_hexdigit()))
 }
@@ -82,7 +84,7 @@ impl Csrf {
     /// The browser's token, or a new one.
     pub fn of(req: &HttpRequest, secure: bool) -> Self {
         let name = cookie_name(secure);
-        match cookie_value(req, name) {
+        match cookie_tokens(req, name).next() {
             Some(token) => Self { token: token.to_owned(), cookie: None },
             None => {
                 let token = random_id();
@@ -95,10 +97,10 @@ impl Csrf {
 
     /// Tells whether a form with this token was given to the browser that sends it.
     pub fn holds(req: &HttpRequest, secure: bool, token: &str) -> bool {
-        let cookie = cookie_value(req, cookie_name(secure)).unwrap_or_default();
         // Compared in constant time, so that nothing can be learnt from how long it takes.
-        let differ = cookie.bytes().zip(token.bytes()).fold(0, |d, (a, b)| d | (a ^ b));
-        same_origin(req) && cookie.len() == 32 && token.len() == 32 && differ == 0
+        let differ = |cookie: &str| cookie.bytes().zip(token.bytes()).fold(0, |d, (a, b)| d | (a ^ b));
+        let ours = cookie_tokens(req, cookie_name(secure)).fold(false, |ours, cookie| ours | (differ(cookie) == 0));
+        same_origin(req) && token.len() == 32 && ours
     }
 }
 

@@ -7,7 +7,7 @@ use diesel::prelude::PgTextExpressionMethods;
 use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper};
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error, QueryResult};
-use diesel::sql_types::{BigInt, Binary, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use time::OffsetDateTime;
 
@@ -45,6 +45,15 @@ pub enum WriteOutcome {
     KeyReused,
 }
 
+/// The versions that a change is tied to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// The versions of which the user must have one; `None` for any.
+    pub only: Option<Vec<OffsetDateTime>>,
+    /// The versions of which the user must have none.
+    pub unless: Vec<OffsetDateTime>,
+}
+
 /// A change of the users.
 #[derive(Debug, Clone)]
 pub enum Change {
@@ -56,13 +65,15 @@ pub enum Change {
         id: i64,
         /// The new name, address and gender.
         user: ValidUser,
-        /// The version that the client last saw: another one is not changed.
-        if_version: Option<OffsetDateTime>,
+        /// The versions that the client last saw: another one is not changed.
+        condition: Condition,
     },
     /// A removal.
     Delete {
         /// The user's number.
         id: i64,
+        /// The versions that the client last saw: another one is not removed.
+        condition: Condition,
     },
 }
 
@@ -82,10 +93,10 @@ impl Operation for Write {
         // All rows are read, to the end: only then has the transaction ended.
         let done = match &self.change {
             Change::Create(user) => Create { user, key: &self.key }.load::<User>(conn).await,
-            Change::Update { id, user, if_version } => {
-                Update { id: *id, user, if_version: *if_version, key: &self.key }.load::<User>(conn).await
+            Change::Update { id, user, condition } => {
+                Update { id: *id, user, condition, key: &self.key }.load::<User>(conn).await
             }
-            Change::Delete { id } => Delete { id: *id, key: &self.key }.load::<User>(conn).await,
+            Change::Delete { id, condition } => Delete { id: *id, condition, key: &self.key }.load::<User>(conn).await,
         };
         let taken = match done {
             Ok(users) => match users.into_iter().next() {
@@ -103,7 +114,9 @@ impl Operation for Write {
         }
         match &self.change {
             _ if taken => Ok(WriteOutcome::EmailTaken),
-            Change::Update { id, .. } if exists(conn, *id).await? => Ok(WriteOutcome::Changed),
+            Change::Update { id, .. } | Change::Delete { id, .. } if exists(conn, *id).await? => {
+                Ok(WriteOutcome::Changed)
+            }
             // The key was in the way and is gone: it aged in this very moment.
             Change::Create(_) => Ok(WriteOutcome::KeyReused),
             Change::Update { .. } | Change::Delete { .. } => Ok(WriteOutcome::Missing),
@@ -152,6 +165,17 @@ fn with_key<'b>(out: &mut AstPass<'_, 'b, Pg>, key: &'b Key, status: &str) -> Qu
     Ok(())
 }
 
+/// Writes the versions that the user may have, after `WHERE …`.
+fn with_condition<'b>(out: &mut AstPass<'_, 'b, Pg>, condition: &'b Condition) -> QueryResult<()> {
+    // Without a list the comparison is NULL, which is not false.
+    out.push_sql(" AND (updated_at = ANY (");
+    out.push_bind_param::<Nullable<Array<Timestamptz>>, _>(&condition.only)?;
+    out.push_sql(")) IS NOT FALSE AND updated_at <> ALL (");
+    out.push_bind_param::<Array<Timestamptz>, _>(&condition.unless)?;
+    out.push_sql(")");
+    Ok(())
+}
+
 type UserSqlType = (BigInt, Text, Text, Text, Timestamptz, Timestamptz);
 
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +210,7 @@ impl QueryFragment<Pg> for Create<'_> {
 struct Update<'a> {
     id: i64,
     user: &'a ValidUser,
-    if_version: Option<OffsetDateTime>,
+    condition: &'a Condition,
     key: &'a Key,
 }
 
@@ -209,9 +233,7 @@ impl QueryFragment<Pg> for Update<'_> {
         out.push_bind_param::<Text, str>(self.user.gender().as_str())?;
         out.push_sql(" WHERE id = ");
         out.push_bind_param::<BigInt, _>(&self.id)?;
-        out.push_sql(" AND updated_at = coalesce(");
-        out.push_bind_param::<Nullable<Timestamptz>, _>(&self.if_version)?;
-        out.push_sql(", updated_at)");
+        with_condition(&mut out, self.condition)?;
         with_key(&mut out, self.key, "200")
     }
 }
@@ -219,6 +241,7 @@ impl QueryFragment<Pg> for Update<'_> {
 #[derive(Debug, Clone, Copy)]
 struct Delete<'a> {
     id: i64,
+    condition: &'a Condition,
     key: &'a Key,
 }
 
@@ -235,6 +258,7 @@ impl QueryFragment<Pg> for Delete<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("WITH u AS (DELETE FROM users WHERE id = ");
         out.push_bind_param::<BigInt, _>(&self.id)?;
+        with_condition(&mut out, self.condition)?;
         with_key(&mut out, self.key, "204")
     }
 }

@@ -5,15 +5,14 @@ use actix_web::web::{Bytes, Data, Path};
 use actix_web::{Error, HttpRequest, HttpResponse};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
 
-use super::{failed, listing};
+use super::{conditions, failed, listing, media};
 use crate::app::{App, Shared};
 use crate::db::{DbError, Read};
 use crate::models::{RawUser, User, ValidUser};
 use crate::problem::Problem;
 use crate::security::{random_id, same_origin};
-use crate::store::{Change, Find, Key, List, Page, Write, WriteOutcome};
+use crate::store::{Change, Condition, Find, Key, List, Page, Write, WriteOutcome};
 
 /// The description of this API.
 pub const OPENAPI: &str = include_str!("../../static/openapi.json");
@@ -70,9 +69,13 @@ fn fresh_or_stale(mut response: actix_web::HttpResponseBuilder, stale: bool) -> 
 
 fn user_response(mut response: actix_web::HttpResponseBuilder, user: &User) -> HttpResponse {
     response
-        .insert_header((header::ETAG, format!("\"{}\"", user.version())))
+        .insert_header(etag(user))
         .content_type("application/json")
         .body(serde_json::to_string(user).unwrap_or_default())
+}
+
+fn etag(user: &User) -> (header::HeaderName, String) {
+    (header::ETAG, format!("\"{}\"", user.version()))
 }
 
 /// Answers with one user.
@@ -80,6 +83,9 @@ pub async fn read(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpRes
     let Ok(id) = id.parse() else { return missing() };
     match app.db.read(Find(id)).await {
         Ok(read) => match read.value {
+            Some(user) if conditions::has(req.headers(), user.version()) => {
+                fresh_or_stale(HttpResponse::NotModified(), read.stale).insert_header(etag(&user)).finish()
+            }
             Some(user) => user_response(fresh_or_stale(HttpResponse::Ok(), read.stale), &user),
             None => missing(),
         },
@@ -102,14 +108,7 @@ pub async fn update(app: Data<App>, req: HttpRequest, id: Path<String>, body: Re
         Ok(user) => user,
         Err(problem) => return problem.response(),
     };
-    let if_version = match req.headers().get(header::IF_MATCH) {
-        None => None,
-        Some(etag) => match etag.to_str().ok().and_then(parse_version) {
-            Some(version) => Some(version),
-            None => return changed(),
-        },
-    };
-    write(&app, &req, Change::Update { id, user, if_version }).await
+    write(&app, &req, Change::Update { id, user, condition: conditions::of_write(req.headers()) }).await
 }
 
 /// Removes a user.
@@ -118,22 +117,13 @@ pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpR
     if !same_origin(&req) {
         return Problem::new(StatusCode::FORBIDDEN, "The request comes from another site.").response();
     }
-    write(&app, &req, Change::Delete { id }).await
-}
-
-/// Reads the moment that an entity tag or a form's version stands for.
-pub fn parse_version(text: &str) -> Option<OffsetDateTime> {
-    let micros: i64 = text.trim_matches('"').parse().ok()?;
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000).ok()
+    write(&app, &req, Change::Delete { id, condition: conditions::of_write(req.headers()) }).await
 }
 
 fn parse_user(req: &HttpRequest, body: Result<Bytes, Error>) -> Result<ValidUser, Problem> {
-    let json =
-        req.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| {
-            v.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-        });
-    if !json {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Send application/json."));
+    if !media::is(req.headers(), "application/json") {
+        let detail = "Send application/json in UTF-8, not compressed.";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     if !same_origin(req) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "The request comes from another site."));
@@ -148,17 +138,26 @@ fn parse_user(req: &HttpRequest, body: Result<Bytes, Error>) -> Result<ValidUser
     ValidUser::parse(&raw).map_err(Problem::invalid)
 }
 
+/// The request's idempotency key; a new one where it has none, as the retries inside this request need one in any case.
+fn key_of(req: &HttpRequest) -> Result<String, Problem> {
+    let mut given = req.headers().get_all("idempotency-key");
+    let Some(value) = given.next() else { return Ok(random_id()) };
+    let can_be = |key: &&str| can_be_key(key) && given.next().is_none();
+    value.to_str().ok().filter(can_be).map(str::to_owned).ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, "Idempotency-Key must be one value of 1 to 128 visible ASCII characters.")
+    })
+}
+
+/// Tells whether a text can be an idempotency key: 1 to 128 visible ASCII characters or spaces. PostgreSQL takes
+/// no NUL.
+pub fn can_be_key(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+}
+
 async fn write(app: &App, req: &HttpRequest, change: Change) -> HttpResponse {
-    let key = match req.headers().get("idempotency-key") {
-        // The retries inside this request need one in any case.
-        None => random_id(),
-        Some(value) => match value.to_str().ok().filter(|key| (1..=128).contains(&key.len())) {
-            Some(key) => key.to_owned(),
-            None => {
-                let detail = "Idempotency-Key must be 1 to 128 visible ASCII characters.";
-                return Problem::new(StatusCode::BAD_REQUEST, detail).response();
-            }
-        },
+    let key = match key_of(req) {
+        Ok(key) => key,
+        Err(problem) => return problem.response(),
     };
     let created = matches!(change, Change::Create(_));
     let removed = matches!(change, Change::Delete { .. });
@@ -199,15 +198,24 @@ pub fn fingerprint(change: &Change) -> [u8; 32] {
             add(b"create");
             Some(user)
         }
-        Change::Update { id, user, if_version } => {
+        Change::Update { id, user, condition } => {
             add(b"update");
             add(&id.to_be_bytes());
-            add(&if_version.map_or(0, OffsetDateTime::unix_timestamp_nanos).to_be_bytes());
+            // One version, or none, as the program before this one counted it in: its keys are still there.
+            let only = condition.only.as_deref().unwrap_or_default();
+            let single = if let [version] = only { version.unix_timestamp_nanos() } else { 0 };
+            add(&single.to_be_bytes());
+            if condition.only.is_some() && only.len() != 1 || !condition.unless.is_empty() {
+                add(&digest_of(condition));
+            }
             Some(user)
         }
-        Change::Delete { id } => {
+        Change::Delete { id, condition } => {
             add(b"delete");
             add(&id.to_be_bytes());
+            if *condition != Condition::default() {
+                add(&digest_of(condition));
+            }
             None
         }
     };
@@ -215,6 +223,18 @@ pub fn fingerprint(change: &Change) -> [u8; 32] {
         add(user.name().as_bytes());
         add(user.email().as_bytes());
         add(user.gender().as_str().as_bytes());
+    }
+    digest.finalize().into()
+}
+
+fn digest_of(condition: &Condition) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update([u8::from(condition.only.is_some())]);
+    for (kind, versions) in [(1, condition.only.as_deref().unwrap_or_default()), (2, &condition.unless)] {
+        for version in versions {
+            digest.update([kind]);
+            digest.update(version.unix_timestamp_nanos().to_be_bytes());
+        }
     }
     digest.finalize().into()
 }

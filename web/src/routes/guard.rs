@@ -12,6 +12,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse};
 
+use super::media;
 use crate::app::{App, Shared};
 use crate::problem::Problem;
 use crate::security::{self, MAX_URI, random_id};
@@ -106,17 +107,36 @@ fn refuse(shared: &Shared, req: &ServiceRequest) -> Option<HttpResponse> {
     if is_probe(path) {
         return None;
     }
-    let writes = !matches!(*req.method(), Method::GET | Method::HEAD);
-    let client = client(req.request(), shared.config.trusted_proxies)?;
-    let wait = shared.limiter.admit(client, writes).err()?;
-    shared.metrics.rate_limited.inc();
-    if super::is_api(path) {
-        return Some(Problem::too_many(wait).response());
+    let writes = !req.method().is_safe();
+    if let Some(wait) = client(req.request(), shared.config.trusted_proxies)
+        .and_then(|client| shared.limiter.admit(client, writes).err())
+    {
+        shared.metrics.rate_limited.inc();
+        if super::is_api(path) {
+            return Some(Problem::too_many(wait).response());
+        }
+        let text = "Too many requests came from your address. Please wait a few seconds.";
+        let mut page = super::error(shared, path, StatusCode::TOO_MANY_REQUESTS, text);
+        page.headers_mut().insert(header::RETRY_AFTER, wait.into());
+        return Some(page);
     }
-    let text = "Too many requests came from your address. Please wait a few seconds.";
-    let mut page = super::error(shared, path, StatusCode::TOO_MANY_REQUESTS, text);
-    page.headers_mut().insert(header::RETRY_AFTER, wait.into());
-    Some(page)
+    let kind = content_of(req)?;
+    if media::is_acceptable(req.headers(), kind) {
+        return None;
+    }
+    let text = format!("What is here is {kind}, which this request does not accept.");
+    Some(super::error(shared, path, StatusCode::NOT_ACCEPTABLE, &text))
+}
+
+/// The media type of what a request is answered with, where it is one that the request may refuse. Who removes
+/// something gets nothing, and who sends a form is led to a page.
+fn content_of(req: &ServiceRequest) -> Option<&'static str> {
+    let route = req.match_pattern()?;
+    match *req.method() {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT if super::is_api(&route) => Some("application/json"),
+        Method::GET | Method::HEAD if route.starts_with("/users") || route == "/info" => Some("text/html"),
+        _ => None,
+    }
 }
 
 /// The client's address: the peer's, or behind proxies the one that the outermost trusted proxy saw.

@@ -14,6 +14,11 @@ use crate::store::{List, ListPosition, Page};
 /// The users of a list at most.
 pub const MAX_LIMIT: u16 = 100;
 
+/// Tells whether a form or a query, decoded, is text in UTF-8.
+pub fn is_text(encoded: &str) -> bool {
+    percent_encoding::percent_decode_str(encoded).decode_utf8().is_ok()
+}
+
 /// Reads an address's query. What can't be read is passed over, and the second value says what that is:
 /// programs are told, people get the list.
 pub fn parse(query: &str, default_limit: u16) -> (List, Option<String>) {
@@ -22,7 +27,7 @@ pub fn parse(query: &str, default_limit: u16) -> (List, Option<String>) {
         Ok(fields) => fields.into_inner(),
         Err(e) => return (list, Some(e.to_string())),
     };
-    let mut wrong = None;
+    let mut wrong = (!is_text(query)).then(|| "The query is not text in UTF-8.".to_owned());
     for (name, value) in fields {
         match (name.as_str(), value.parse::<i64>()) {
             ("q", _) => value.trim().clone_into(&mut list.search),

@@ -2,14 +2,17 @@
 
 pub mod api;
 mod assets;
+mod conditions;
 mod guard;
 mod health;
 pub mod listing;
+mod media;
 pub mod pages;
 
 use std::sync::Arc;
 
 use actix_web::dev::ServiceResponse;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, PayloadConfig, ServiceConfig};
@@ -50,43 +53,80 @@ pub fn application(
 /// Makes the metrics port's application.
 pub fn metrics_routes(shared: Data<Shared>) -> impl Fn(&mut ServiceConfig) + Clone {
     move |config| {
-        config.app_data(shared.clone()).route("/metrics", web::get().to(health::metrics));
+        config
+            .app_data(shared.clone())
+            .route("/metrics", web::get().to(health::metrics))
+            .route("/metrics", web::head().to(health::metrics));
     }
 }
 
 fn routes(config: &mut ServiceConfig) {
-    let at = |path: &str, routes: Vec<Route>| {
-        routes.into_iter().fold(web::resource(path.to_owned()), Resource::route).default_service(web::to(not_allowed))
-    };
+    use Method as M;
     config
-        .service(at("/healthz", vec![get().to(health::live)]))
-        .service(at("/readyz", vec![get().to(health::ready)]))
-        .service(at("/", vec![get().to(pages::home)]))
-        .service(at("/users", vec![get().to(pages::list), web::post().to(pages::create)]))
-        .service(at("/users/new", vec![get().to(pages::new)]))
-        .service(at("/users/{id}", vec![get().to(pages::view), web::post().to(pages::update)]))
-        .service(at("/users/{id}/edit", vec![get().to(pages::edit)]))
-        .service(at("/users/{id}/delete", vec![get().to(pages::confirm_delete), web::post().to(pages::delete)]))
-        .service(at("/info", vec![get().to(pages::info)]))
-        .service(at("/static/app-{digest}.css", vec![get().to(assets::css)]))
-        .service(at("/favicon.svg", vec![get().to(assets::icon)]))
-        .service(at(API[0].0, vec![get().to(api::list), web::post().to(api::create)]))
-        .service(at(API[1].0, vec![get().to(api::read), web::put().to(api::update), web::delete().to(api::delete)]))
-        .service(at(API[2].0, vec![get().to(api::openapi)]));
+        .service(at("/healthz", [(M::GET, web::to(health::live))]))
+        .service(at("/readyz", [(M::GET, web::to(health::ready))]))
+        .service(at("/", [(M::GET, web::to(pages::home))]))
+        .service(at("/users", [(M::GET, web::to(pages::list)), (M::POST, web::to(pages::create))]))
+        .service(at("/users/new", [(M::GET, web::to(pages::new))]))
+        .service(at("/users/{id}", [(M::GET, web::to(pages::view)), (M::POST, web::to(pages::update))]))
+        .service(at("/users/{id}/edit", [(M::GET, web::to(pages::edit))]))
+        .service(at(
+            "/users/{id}/delete",
+            [(M::GET, web::to(pages::confirm_delete)), (M::POST, web::to(pages::delete))],
+        ))
+        .service(at("/info", [(M::GET, web::to(pages::info))]))
+        .service(at("/static/app-{digest}.css", [(M::GET, web::to(assets::css))]))
+        .service(at("/favicon.svg", [(M::GET, web::to(assets::icon))]))
+        .service(at(API[0].0, [(M::GET, web::to(api::list)), (M::POST, web::to(api::create))]))
+        .service(at(
+            API[1].0,
+            [(M::GET, web::to(api::read)), (M::PUT, web::to(api::update)), (M::DELETE, web::to(api::delete))],
+        ))
+        .service(at(API[2].0, [(M::GET, web::to(api::openapi))]));
 }
 
-/// The route of `GET`; `HEAD` is answered like it, and the server leaves the body out.
-fn get() -> Route {
+/// The methods that an address answers to, as the header `Allow` tells them.
+#[derive(Debug, Clone)]
+struct Allowed(String);
+
+/// Makes the resource of a path. Where it answers to `GET` it does to `HEAD`, and the server leaves the body out.
+fn at<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Resource {
     use actix_web::guard::{Any, Get, Head};
-    web::route().guard(Any(Get()).or(Head()))
+    let mut allowed = String::new();
+    for (method, _) in &routes {
+        allowed.push_str(if *method == Method::GET { "GET, HEAD" } else { method.as_str() });
+        allowed.push_str(", ");
+    }
+    let resource = web::resource(path.to_owned()).app_data(Allowed(allowed + "OPTIONS"));
+    let add = |resource: Resource, (method, route): (Method, Route)| match method {
+        Method::GET => resource.route(route.guard(Any(Get()).or(Head()))),
+        method => resource.route(route.method(method)),
+    };
+    routes.into_iter().fold(resource, add).default_service(web::to(not_allowed))
 }
 
 async fn not_found(app: Data<App>, req: HttpRequest) -> HttpResponse {
+    if req.method() == Method::OPTIONS && req.path() == "*" {
+        return options("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+    }
     error(&app.shared, req.path(), StatusCode::NOT_FOUND, "There is nothing at this address.")
 }
 
 async fn not_allowed(app: Data<App>, req: HttpRequest) -> HttpResponse {
-    error(&app.shared, req.path(), StatusCode::METHOD_NOT_ALLOWED, "This address does not answer to this method.")
+    let allowed = req.app_data::<Allowed>().map_or("OPTIONS", |allowed| &allowed.0);
+    if req.method() == Method::OPTIONS {
+        return options(allowed);
+    }
+    let text = "This address does not answer to this method.";
+    let mut answer = error(&app.shared, req.path(), StatusCode::METHOD_NOT_ALLOWED, text);
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        answer.headers_mut().insert(header::ALLOW, allowed);
+    }
+    answer
+}
+
+fn options(allowed: &str) -> HttpResponse {
+    HttpResponse::NoContent().insert_header((header::ALLOW, allowed)).finish()
 }
 
 /// Makes an error in the form that the path's visitors understand.

@@ -11,6 +11,7 @@ mod api;
 mod browser;
 mod encryption;
 mod failover;
+mod http;
 mod migrations;
 mod openapi;
 mod pages;

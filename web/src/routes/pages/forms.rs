@@ -11,10 +11,12 @@ use crate::app::App;
 use crate::db::DbError;
 use crate::models::{FieldError, RawUser, ValidUser};
 use crate::problem::EMAIL_TAKEN;
-use crate::routes::api::{fingerprint, parse_version};
-use crate::routes::failed;
+use crate::routes::api::{can_be_key, fingerprint};
+use crate::routes::conditions::parse_version;
+use crate::routes::listing::is_text;
+use crate::routes::{failed, media};
 use crate::security::{Csrf, random_id};
-use crate::store::{Change, Find, Key, Write, WriteOutcome};
+use crate::store::{Change, Condition, Find, Key, Write, WriteOutcome};
 
 /// The words where no database answered before the deadline.
 pub const UNAVAILABLE: &str = "The database is being switched over and did not answer in time. Your input is kept: send \
@@ -46,9 +48,13 @@ pub struct Sent {
 
 impl Sent {
     /// Reads a form; the error is the status to answer with.
-    pub fn parse(body: Result<Bytes, Error>) -> Result<Self, StatusCode> {
+    pub fn parse(req: &HttpRequest, body: Result<Bytes, Error>) -> Result<Self, StatusCode> {
+        let headers = req.headers();
+        if media::is_told(headers) && !media::is(headers, "application/x-www-form-urlencoded") {
+            return Err(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        }
         let body = body.map_err(|e| e.as_response_error().status_code())?;
-        let text = std::str::from_utf8(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
+        let text = std::str::from_utf8(&body).ok().filter(|text| is_text(text)).ok_or(StatusCode::BAD_REQUEST)?;
         web::Query::from_query(text).map(web::Query::into_inner).map_err(|_| StatusCode::BAD_REQUEST)
     }
 
@@ -59,8 +65,7 @@ impl Sent {
 
     /// The form's idempotency key; a new one where it has none that can be one.
     pub fn key(&self) -> String {
-        let can_be = (1..=128).contains(&self.key.len()) && self.key.is_ascii();
-        if can_be { self.key.clone() } else { random_id() }
+        if can_be_key(&self.key) { self.key.clone() } else { random_id() }
     }
 }
 
@@ -117,7 +122,10 @@ impl Form {
         };
         let change = match self.id {
             None => Change::Create(user),
-            Some(id) => Change::Update { id, user, if_version: seen },
+            Some(id) => {
+                let condition = Condition { only: seen.map(|version| vec![version]), ..Condition::default() };
+                Change::Update { id, user, condition }
+            }
         };
         let key = Key { key: self.key.clone(), fingerprint: fingerprint(&change) };
         let status = match app.db.write(Write { change, key }).await {
@@ -167,7 +175,7 @@ pub async fn new(app: Data<App>, req: HttpRequest) -> HttpResponse {
 
 /// Registers a user.
 pub async fn create(app: Data<App>, req: HttpRequest, body: Result<Bytes, Error>) -> HttpResponse {
-    match Sent::parse(body) {
+    match Sent::parse(&req, body) {
         Ok(sent) => Form::empty(None).submit(&app, &req, sent).await,
         Err(status) => unreadable(&app, status),
     }
@@ -189,7 +197,7 @@ pub async fn edit(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpRes
 /// Changes a user.
 pub async fn update(app: Data<App>, req: HttpRequest, id: Path<String>, body: Result<Bytes, Error>) -> HttpResponse {
     let Ok(id) = id.parse() else { return missing(&app) };
-    match Sent::parse(body) {
+    match Sent::parse(&req, body) {
         Ok(sent) => Form::empty(Some(id)).submit(&app, &req, sent).await,
         Err(status) => unreadable(&app, status),
     }

@@ -12,7 +12,7 @@ use crate::db::DbError;
 use crate::routes::api::fingerprint;
 use crate::routes::failed;
 use crate::security::random_id;
-use crate::store::{Change, Find, Key, Write, WriteOutcome};
+use crate::store::{Change, Condition, Find, Key, Write, WriteOutcome};
 
 /// Asks before a user is removed.
 pub async fn confirm_delete(app: Data<App>, req: HttpRequest, id: Path<String>) -> HttpResponse {
@@ -42,7 +42,7 @@ async fn ask(
 /// Removes a user.
 pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>, body: Result<Bytes, Error>) -> HttpResponse {
     let Ok(id) = id.parse() else { return missing(&app) };
-    let sent = match Sent::parse(body) {
+    let sent = match Sent::parse(&req, body) {
         Ok(sent) => sent,
         Err(status) => return unreadable(&app, status),
     };
@@ -50,7 +50,7 @@ pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>, body: Re
         return ask(&app, &req, id, &random_id(), Some((StatusCode::FORBIDDEN, EXPIRED))).await;
     }
     let key = sent.key();
-    let change = Change::Delete { id };
+    let change = Change::Delete { id, condition: Condition::default() };
     let write = Write { key: Key { key: key.clone(), fingerprint: fingerprint(&change) }, change };
     match app.db.write(write).await {
         Ok(WriteOutcome::Done { .. }) => redirect("/users"),
