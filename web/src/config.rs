@@ -15,6 +15,9 @@
 //! | `REQUEST_DEADLINE_MS` | `15000` | after that a request is answered 503 |
 //! | `DRAIN_SECONDS` | `5` | from "not ready" to refusing connections, at the end |
 //! | `RATE_LIMIT_WRITES`, `RATE_LIMIT_READS` | `3000`, `30000` | requests of one client in ten seconds, over all pods; 0: no limit |
+//! | `IDEMPOTENCY_KEYS` | `500000` | keys that are kept at most, some 400 bytes each; the oldest go first |
+//! | `IDEMPOTENCY_KEYS_PER_CLIENT` | `100000` | keys of one client that are kept at most |
+//! | `SWEEP_SECONDS` | `60` | from one removal of aged keys and counts to the next |
 //! | `TRUSTED_PROXIES` | `0` | how many proxies in front set `X-Forwarded-For` |
 //! | `SECURE_COOKIES` | `false` | `true` where the app is served over TLS |
 //! | `POD_NAME` | host name | shown on the pages |
@@ -43,6 +46,10 @@ pub struct Config {
     pub drain: Duration,
     /// The limits by client.
     pub rates: Rates,
+    /// The idempotency keys that are kept.
+    pub keys: Keys,
+    /// The time from one removal of aged keys and counts to the next.
+    pub sweep_every: Duration,
     /// The number of entries at the end of `X-Forwarded-For` that are trustworthy.
     pub trusted_proxies: usize,
     /// Whether cookies have `__Host-` and `Secure`.
@@ -107,6 +114,15 @@ pub struct Rates {
     pub reads: u64,
 }
 
+/// The idempotency keys that are kept at most; the oldest go first, and all after a day.
+#[derive(Debug, Clone, Copy)]
+pub struct Keys {
+    /// The keys of all clients.
+    pub all: i64,
+    /// The keys of one client.
+    pub per_client: i64,
+}
+
 impl Config {
     /// Reads the environment; the error names the variable.
     pub fn from_env() -> Result<Self> {
@@ -123,6 +139,11 @@ impl Config {
             deadline: Duration::from_millis(number("REQUEST_DEADLINE_MS", 15_000)?),
             drain: Duration::from_secs(number("DRAIN_SECONDS", 5)?),
             rates: Rates { writes: number("RATE_LIMIT_WRITES", 3_000)?, reads: number("RATE_LIMIT_READS", 30_000)? },
+            keys: Keys {
+                all: at_least_one("IDEMPOTENCY_KEYS", 500_000)?,
+                per_client: at_least_one("IDEMPOTENCY_KEYS_PER_CLIENT", 100_000)?,
+            },
+            sweep_every: Duration::from_secs(number("SWEEP_SECONDS", 60)?),
             trusted_proxies: number("TRUSTED_PROXIES", 0)?,
             secure_cookies: number("SECURE_COOKIES", false)?,
             pod: optional("POD_NAME").or_else(|| optional("HOSTNAME")).unwrap_or_else(|| "local".into()),
@@ -168,6 +189,13 @@ fn optional(name: &str) -> Option<String> {
 
 pub(crate) fn text(name: &str, default: &str) -> String {
     optional(name).unwrap_or_else(|| default.to_owned())
+}
+
+fn at_least_one(name: &str, default: u32) -> Result<i64> {
+    match number(name, default)? {
+        0 => bail!("{name} must be at least 1"),
+        given => Ok(given.into()),
+    }
 }
 
 pub(crate) fn number<T: FromStr>(name: &str, default: T) -> Result<T>

@@ -1,17 +1,20 @@
 //! The workload: a registry of users that rides through a database failover.
 //!
 //! - [`routes`]: pages and API, and [`routes::application`] that puts them together
-//! - [`models`]: what comes in, parsed into types
+//! - [`models`]: what comes in, parsed into types, with [`address`] and [`text`]
 //! - [`store`]: the queries
 //! - [`db`]: retries, deadlines, pools, and the watch over the primary
 //! - [`gather`]: equal questions asked together
 //! - [`probe`]: the writes of a failover drill, from inside the cluster
 //! - [`load`]: requests at a fixed rate, from inside the cluster
+//! - [`chores`]: what is done beside requests
 //! - [`serve`]: from the start to the orderly end
 //!
 //! [`config`] tells every setting.
 
+pub mod address;
 pub mod app;
+pub mod chores;
 pub mod config;
 pub mod db;
 pub mod gather;
@@ -27,3 +30,4 @@ pub mod schema;
 pub mod security;
 pub mod serve;
 pub mod store;
+pub mod text;

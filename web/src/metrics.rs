@@ -17,6 +17,8 @@
 //! | `user_app_idempotent_replays_total` | | counter: saved responses given out again |
 //! | `user_app_unavailable_total` | `kind` | counter: deadlines that ended in a 503 |
 //! | `user_app_rate_limited_total` | | counter |
+//! | `user_app_table_rows` | `table` (`idempotency_keys`, `request_rates`) | gauge: rows, counted up to twice the limit |
+//! | `user_app_table_rows_limit` | `table` | gauge: rows that are removed down to |
 //! | `user_app_build_info` | `version`, `pod` | 1 |
 
 use std::collections::BTreeMap;
@@ -104,6 +106,15 @@ pub struct PoolMetrics {
     pub connects_failed: Counter,
 }
 
+/// The rows of a table that grows with requests.
+#[derive(Debug, Default)]
+pub struct TableMetrics {
+    /// The rows when they were last counted.
+    pub rows: Gauge,
+    /// The rows that are removed down to.
+    pub limit: Gauge,
+}
+
 /// The counters of the process, shared by all threads.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -134,6 +145,10 @@ pub struct Metrics {
     pub rate_limited: Counter,
     /// Requests being answered.
     pub in_flight: Gauge,
+    /// The idempotency keys.
+    pub keys: TableMetrics,
+    /// The clients' counts.
+    pub rates: TableMetrics,
     routes: Mutex<BTreeMap<String, Route>>,
 }
 
@@ -220,12 +235,28 @@ impl Metrics {
             head(&mut out, name, "gauge");
             let _ = writeln!(out, "user_app_{name} {}", gauge.0.load(Relaxed));
         }
+        self.render_tables(&mut out);
         let expiry = self.certificate_expiry.0.load(Relaxed);
         if expiry != 0 {
             head(&mut out, "db_certificate_expiry_timestamp_seconds", "gauge");
             let _ = writeln!(out, "user_app_db_certificate_expiry_timestamp_seconds {expiry}");
         }
         out
+    }
+
+    fn render_tables(&self, out: &mut String) {
+        let tables = [("idempotency_keys", &self.keys), ("request_rates", &self.rates)];
+        // Before the first count there is nothing to tell.
+        if tables.iter().all(|(_, m)| m.limit.0.load(Relaxed) == 0) {
+            return;
+        }
+        let of: [(&str, fn(&TableMetrics) -> &Gauge); 2] = [("rows", |m| &m.rows), ("rows_limit", |m| &m.limit)];
+        for (name, gauge) in of {
+            let _ = writeln!(out, "# TYPE user_app_table_{name} gauge");
+            for (table, m) in tables {
+                let _ = writeln!(out, "user_app_table_{name}{{table=\"{table}\"}} {}", gauge(m).0.load(Relaxed));
+            }
+        }
     }
 
     fn render_routes(&self, out: &mut String) {

@@ -1,7 +1,8 @@
 //! The database's schema: embedded migrations and who may run them when.
 //!
-//! Every migration only adds (tables, indexes, columns with a default): the version before
-//! keeps running on the schema after, so that an update can roll and be rolled back.
+//! Every migration only adds (tables, indexes, functions, columns with a default): the version before
+//! keeps running on the schema after, so that an update can roll and be rolled back. Indexes on tables that may
+//! be large are built beside reads and writes, each in a migration of its own, which has no transaction.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use diesel::migration::Migration;
 use diesel::pg::Pg;
 use diesel::sql_types::Bool;
-use diesel_async::{AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use crate::config::Database;
@@ -46,23 +47,54 @@ pub async fn migrate(database: &Database) -> Result<Vec<String>> {
     }
 }
 
+/// The time that a migration waits for a table's lock. One that is long in coming makes every request behind it wait
+/// too: it is better to give up early and to come back.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
+/// The same for an index that is built beside reads and writes: it waits for transactions to end and holds up nobody.
+const INDEX_LOCK_TIMEOUT: &str = "SET lock_timeout = '5min'";
+
 async fn try_migrate(database: &Database, deadline: Instant) -> Result<Vec<String>> {
     let mut conn = connect::connect_once(database, Target::Primary).await?;
-    // A table lock that is long in coming would make every request behind it wait too:
-    // give up early and come back instead.
-    conn.batch_execute("SET lock_timeout = '2s'").await?;
+    // Both locks, this one and those of the migrations, go with the session.
     lock(&mut conn, deadline).await?;
+    drop_unfinished_indexes(&mut conn).await.context("removing indexes that were not built to the end")?;
     let mut harness = AsyncMigrationHarness::new(conn);
-    let done = harness
-        .run_pending_migrations(MIGRATIONS)
-        .map(|versions| versions.iter().map(ToString::to_string).collect())
-        .map_err(|e| anyhow!(e));
-    // The lock goes with the session.
-    drop(harness);
-    done.context("running the migrations")
+    let pending = harness.pending_migrations(MIGRATIONS).map_err(|e| anyhow!(e)).context("reading the migrations")?;
+    let mut done = Vec::new();
+    for migration in pending {
+        let mut conn = harness.into_inner();
+        let exclusive = migration.metadata().run_in_transaction();
+        conn.batch_execute(if exclusive { LOCK_TIMEOUT } else { INDEX_LOCK_TIMEOUT }).await?;
+        harness = AsyncMigrationHarness::new(conn);
+        let run = harness.run_migration(&*migration).map_err(|e| anyhow!(e));
+        done.push(run.with_context(|| format!("running the migration {}", migration.name()))?.to_string());
+    }
+    Ok(done)
 }
 
-async fn lock(conn: &mut diesel_async::AsyncPgConnection, deadline: Instant) -> Result<()> {
+/// Removes indexes whose build beside reads and writes was interrupted: no query uses them, every write pays for them,
+/// and their names are in the way of the next build.
+async fn drop_unfinished_indexes(conn: &mut AsyncPgConnection) -> Result<()> {
+    #[derive(diesel::QueryableByName)]
+    struct Index {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        name: String,
+    }
+    let unfinished = diesel::sql_query(
+        "SELECT indexrelid::regclass::text AS name FROM pg_index JOIN pg_class ON pg_class.oid = indrelid \
+         WHERE NOT indisvalid AND relname IN ('users', 'idempotency_keys') AND relnamespace = current_schema()::regnamespace",
+    )
+    .load::<Index>(conn)
+    .await?;
+    for Index { name } in unfinished {
+        tracing::warn!(name, "an index was not built to the end; it is built again");
+        conn.batch_execute(INDEX_LOCK_TIMEOUT).await?;
+        conn.batch_execute(&format!("DROP INDEX CONCURRENTLY {name}")).await?;
+    }
+    Ok(())
+}
+
+async fn lock(conn: &mut AsyncPgConnection, deadline: Instant) -> Result<()> {
     loop {
         let got: bool = diesel::select(
             diesel::dsl::sql::<Bool>("pg_try_advisory_lock(").bind::<diesel::sql_types::BigInt, _>(LOCK).sql(")"),

@@ -25,6 +25,9 @@ pub const EXCHANGE: Duration = Duration::from_millis(500);
 /// The clients that are counted at most, a bound on memory: more clients than this in one window are not told apart any
 /// more.
 const MAX_CLIENTS: usize = 20_000;
+/// The rows that the table of counts may have: those of a hundred seconds with as many clients as are counted, half of
+/// them for longer than a minute.
+pub const MAX_ROWS: i64 = 200_000;
 
 /// A client and the sort of its requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -138,7 +141,7 @@ fn now() -> u64 {
 }
 
 /// The network that counts as one client: a household or machine has a whole IPv6 network of 64 bits.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

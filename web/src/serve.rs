@@ -1,6 +1,5 @@
 //! The process from its start to its orderly end.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,20 +12,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{Shared, VERSION};
 use crate::config::Config;
-use crate::db::Db;
 use crate::db::watch::Watch;
 use crate::metrics::Metrics;
-use crate::rate::{EXCHANGE, Limiter};
-use crate::store::Expire;
-use crate::{migrations, routes};
+use crate::rate::Limiter;
+use crate::{chores, migrations, routes};
 
 /// The time after which an idle client is let go. Longer than the minute after which common proxies
 /// let go of theirs, so that it is they who close and no request meets a closing connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// The seconds that requests under way have at the end; their own deadline is shorter.
 const SHUTDOWN_SECONDS: u64 = 20;
-/// The pause between two removals of aged idempotency keys.
-const EXPIRE_EVERY: Duration = Duration::from_secs(300);
 /// The open connections to one thread at most; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
 
@@ -47,7 +42,7 @@ pub fn serve(config: Config) -> Result<()> {
         });
         let config = &shared.config;
         rt::spawn(watch.run(config.database.clone(), migrations::newest()?));
-        rt::spawn(run_chores(Arc::clone(&shared)));
+        rt::spawn(chores::run(Arc::clone(&shared)));
 
         let for_metrics = routes::metrics_routes(Data::from(Arc::clone(&shared)));
         let metrics_server = HttpServer::new(move || App::new().configure(for_metrics.clone()))
@@ -93,22 +88,4 @@ async fn wait_for_the_end() -> Result<()> {
         _ = int.recv() => {}
     }
     Ok(())
-}
-
-/// Runs what is done beside requests, with a connection of its own.
-async fn run_chores(shared: Arc<Shared>) {
-    let config = &shared.config;
-    let (watch, metrics) = (Arc::clone(&shared.watch), Arc::clone(&shared.metrics));
-    let db = Rc::new(Db::new(&config.database, config.database.pool.max(1), watch, metrics, config.deadline));
-    let mut expire_at = Instant::now() + EXPIRE_EVERY;
-    loop {
-        tokio::time::sleep(EXCHANGE).await;
-        shared.limiter.exchange(&db).await;
-        if Instant::now() >= expire_at {
-            expire_at = Instant::now() + EXPIRE_EVERY;
-            if let Some(keys) = db.write_once(Expire).await.filter(|keys| *keys > 0) {
-                tracing::info!(keys, "aged idempotency keys removed");
-            }
-        }
-    }
 }

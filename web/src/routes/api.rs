@@ -6,6 +6,7 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::guard::client_name;
 use super::{conditions, failed, listing, media};
 use crate::app::{App, Shared};
 use crate::db::{DbError, Read};
@@ -139,13 +140,17 @@ fn parse_user(req: &HttpRequest, body: Result<Bytes, Error>) -> Result<ValidUser
 }
 
 /// The request's idempotency key; a new one where it has none, as the retries inside this request need one in any case.
-fn key_of(req: &HttpRequest) -> Result<String, Problem> {
+fn key_of(app: &App, req: &HttpRequest, change: &Change) -> Result<Key, Problem> {
+    let fingerprint = fingerprint(change);
     let mut given = req.headers().get_all("idempotency-key");
-    let Some(value) = given.next() else { return Ok(random_id()) };
-    let can_be = |key: &&str| can_be_key(key) && given.next().is_none();
-    value.to_str().ok().filter(can_be).map(str::to_owned).ok_or_else(|| {
-        Problem::new(StatusCode::BAD_REQUEST, "Idempotency-Key must be one value of 1 to 128 visible ASCII characters.")
-    })
+    let Some(value) = given.next() else { return Ok(Key { key: random_id(), fingerprint, client: String::new() }) };
+    match value.to_str().ok().filter(|key| can_be_key(key) && given.next().is_none()) {
+        Some(key) => Ok(Key { key: key.to_owned(), fingerprint, client: client_name(req, &app.shared) }),
+        None => {
+            let detail = "Idempotency-Key must be one value of 1 to 128 visible ASCII characters.";
+            Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+        }
+    }
 }
 
 /// Tells whether a text can be an idempotency key: 1 to 128 visible ASCII characters or spaces. PostgreSQL takes
@@ -155,13 +160,12 @@ pub fn can_be_key(text: &str) -> bool {
 }
 
 async fn write(app: &App, req: &HttpRequest, change: Change) -> HttpResponse {
-    let key = match key_of(req) {
+    let key = match key_of(app, req, &change) {
         Ok(key) => key,
         Err(problem) => return problem.response(),
     };
     let created = matches!(change, Change::Create(_));
     let removed = matches!(change, Change::Delete { .. });
-    let key = Key { key, fingerprint: fingerprint(&change) };
     match app.db.write(Write { change, key }).await {
         Ok(WriteOutcome::Done { user, replayed }) => {
             let mut response = match (created, removed) {
@@ -221,7 +225,7 @@ pub fn fingerprint(change: &Change) -> [u8; 32] {
     };
     if let Some(user) = user {
         add(user.name().as_bytes());
-        add(user.email().as_bytes());
+        add(user.email().as_str().as_bytes());
         add(user.gender().as_str().as_bytes());
     }
     digest.finalize().into()

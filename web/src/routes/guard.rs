@@ -11,10 +11,12 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage, HttpRequest, HttpResponse};
+use sha2::{Digest, Sha256};
 
 use super::media;
 use crate::app::{App, Shared};
 use crate::problem::Problem;
+use crate::rate::network;
 use crate::security::{self, MAX_URI, random_id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -137,6 +139,12 @@ fn content_of(req: &ServiceRequest) -> Option<&'static str> {
         Method::GET | Method::HEAD if route.starts_with("/users") || route == "/info" => Some("text/html"),
         _ => None,
     }
+}
+
+/// The client's name beside its idempotency keys: a digest, as nobody needs to read the address there.
+pub fn client_name(req: &HttpRequest, shared: &Shared) -> String {
+    let Some(address) = client(req, shared.config.trusted_proxies) else { return "unknown".into() };
+    security::hex(&Sha256::digest(network(address).to_string())[..8])
 }
 
 /// The client's address: the peer's, or behind proxies the one that the outermost trusted proxy saw.

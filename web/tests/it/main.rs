@@ -12,6 +12,8 @@ mod browser;
 mod encryption;
 mod failover;
 mod http;
+mod keys;
+mod languages;
 mod migrations;
 mod openapi;
 mod pages;

@@ -60,3 +60,49 @@ fn many_at_once_apply_each_migration_once() {
     let embedded = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap().count();
     assert_eq!(postgres.psql(&database, "SELECT count(*) FROM __diesel_schema_migrations"), embedded.to_string());
 }
+
+#[test]
+fn the_search_index_is_built_while_the_version_before_goes_on() {
+    let postgres = Postgres::shared();
+    let database = App::database();
+    // As the version before left it, with users of its own.
+    let as_before = "DROP INDEX users_search_grams, idempotency_keys_by_age; \
+         ALTER TABLE idempotency_keys DROP COLUMN client; \
+         DROP FUNCTION search_grams, search_grams_of, search_terms, search_pattern, search_fold, search_fold_unicode; \
+         DELETE FROM __diesel_schema_migrations WHERE version > '20261101000003'; \
+         INSERT INTO users (name, email, gender) SELECT 'Жуков ' || n, 'u' || n || '@example.org', 'other' FROM generate_series(1, 20000) AS n";
+    postgres.psql(&database, as_before);
+    let mut migrating =
+        program(postgres.port, &database).arg("migrate").stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut written = 0;
+    let mut slowest = Duration::ZERO;
+    while migrating.try_wait().unwrap().is_none() {
+        let insert =
+            format!("INSERT INTO users (name, email, gender) VALUES ('Old', 'old{written}@example.org', 'male')");
+        let started = std::time::Instant::now();
+        postgres.psql(&database, &insert);
+        slowest = slowest.max(started.elapsed());
+        written += 1;
+    }
+    assert!(migrating.wait().unwrap().success());
+    assert!(written > 2 && slowest < Duration::from_secs(2), "{written} writes, the slowest took {slowest:?}");
+    let app = App::on(postgres.port, &database);
+    assert_eq!(
+        app.get("/api/v1/users?q=%D0%B6%D1%83%D0%BA%D0%BE%D0%B2%207777").json()["users"][0]["email"],
+        "u7777@example.org"
+    );
+}
+
+#[test]
+fn an_index_whose_build_was_interrupted_is_built_again() {
+    let postgres = Postgres::shared();
+    let database = App::database();
+    postgres.psql(
+        &database,
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'users_search_grams'::regclass; \
+         DELETE FROM __diesel_schema_migrations WHERE version = '20261129000005'",
+    );
+    migrate(postgres.port, &database);
+    let valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'users_search_grams'::regclass";
+    assert_eq!(postgres.psql(&database, valid), "t");
+}

@@ -76,7 +76,7 @@ fn deleting_asks_first() {
     let app = App::start();
     app.submit(&app.get("/users/new"), "/users", &[("name", "Ada"), ("email", "ada@example.org")]);
     let ask = app.get("/users/1/delete");
-    assert!(ask.body.contains("Delete Ada?") && app.get("/users/1").status == 200);
+    assert!(ask.body.contains("Delete <bdi>Ada</bdi>?") && app.get("/users/1").status == 200);
     let done = app.submit(&ask, "/users/1/delete", &[]);
     assert_eq!((done.status, done.header("location")), (303, "/users"));
     assert_eq!(app.get("/users/1").status, 404);
@@ -158,6 +158,7 @@ fn pages_have_no_script_and_no_inline_style() {
     }
     let info = app.get("/info").body;
     assert!(info.contains("answers") && info.contains("Timeline") && info.contains("none is set"));
+    assert!(info.contains("There is no login."), "who may use it");
     let old = app.get("/static/app-000000000000.css");
     assert_eq!((old.status, old.header("cache-control")), (200, "no-cache"), "while another version rolls out");
 }

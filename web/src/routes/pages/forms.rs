@@ -13,6 +13,7 @@ use crate::models::{FieldError, RawUser, ValidUser};
 use crate::problem::EMAIL_TAKEN;
 use crate::routes::api::{can_be_key, fingerprint};
 use crate::routes::conditions::parse_version;
+use crate::routes::guard::client_name;
 use crate::routes::listing::is_text;
 use crate::routes::{failed, media};
 use crate::security::{Csrf, random_id};
@@ -127,7 +128,8 @@ impl Form {
                 Change::Update { id, user, condition }
             }
         };
-        let key = Key { key: self.key.clone(), fingerprint: fingerprint(&change) };
+        let client = client_name(req, &app.shared);
+        let key = Key { key: self.key.clone(), fingerprint: fingerprint(&change), client };
         let status = match app.db.write(Write { change, key }).await {
             Ok(WriteOutcome::Done { user, replayed }) => {
                 if replayed {

@@ -11,6 +11,7 @@ use crate::app::App;
 use crate::db::DbError;
 use crate::routes::api::fingerprint;
 use crate::routes::failed;
+use crate::routes::guard::client_name;
 use crate::security::random_id;
 use crate::store::{Change, Condition, Find, Key, Write, WriteOutcome};
 
@@ -51,7 +52,8 @@ pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>, body: Re
     }
     let key = sent.key();
     let change = Change::Delete { id, condition: Condition::default() };
-    let write = Write { key: Key { key: key.clone(), fingerprint: fingerprint(&change) }, change };
+    let client = client_name(&req, &app.shared);
+    let write = Write { key: Key { key: key.clone(), fingerprint: fingerprint(&change), client }, change };
     match app.db.write(write).await {
         Ok(WriteOutcome::Done { .. }) => redirect("/users"),
         Err(DbError::Unavailable) => {

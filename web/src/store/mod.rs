@@ -1,15 +1,21 @@
 //! The queries of the app. Reads are Diesel's; each write is one statement, so that the effect, the
 //! idempotency key and the saved response are one transaction of one round trip.
 
-use diesel::deserialize::QueryableByName;
+mod chores;
+mod list;
+
 use diesel::pg::Pg;
-use diesel::prelude::PgTextExpressionMethods;
-use diesel::prelude::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper};
+use diesel::prelude::{ExpressionMethods, QueryDsl};
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error, QueryResult};
 use diesel::sql_types::{Array, BigInt, Binary, Nullable, Text, Timestamptz};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use time::OffsetDateTime;
+
+pub use chores::{
+    AskStandby, BATCH, CountRows, Expire, ExpireRates, ExpireUnkeyed, RowCounts, StandbyState, TrimClients, TrimKeys,
+};
+pub use list::{Find, List, ListPosition, Page};
 
 use crate::db::Operation;
 use crate::models::{User, ValidUser};
@@ -22,6 +28,8 @@ pub struct Key {
     pub key: String,
     /// The digest of method, path and content.
     pub fingerprint: [u8; 32],
+    /// Who sent it; empty where the app made it for a request that had none.
+    pub client: String,
 }
 
 /// The outcome of a write.
@@ -114,14 +122,26 @@ impl Operation for Write {
         }
         match &self.change {
             _ if taken => Ok(WriteOutcome::EmailTaken),
-            Change::Update { id, .. } | Change::Delete { id, .. } if exists(conn, *id).await? => {
-                Ok(WriteOutcome::Changed)
+            Change::Update { id, .. } | Change::Delete { id, .. } if !exists(conn, *id).await? => {
+                Ok(WriteOutcome::Missing)
             }
+            Change::Create(user) if alias_taken(conn, user, 0).await? => Ok(WriteOutcome::EmailTaken),
+            Change::Update { id, user, .. } if alias_taken(conn, user, *id).await? => Ok(WriteOutcome::EmailTaken),
             // The key was in the way and is gone: it aged in this very moment.
             Change::Create(_) => Ok(WriteOutcome::KeyReused),
-            Change::Update { .. } | Change::Delete { .. } => Ok(WriteOutcome::Missing),
+            Change::Update { .. } | Change::Delete { .. } => Ok(WriteOutcome::Changed),
         }
     }
+}
+
+/// Tells whether a user other than this one has the address with its domain in ASCII.
+async fn alias_taken(conn: &mut AsyncPgConnection, user: &ValidUser, id: i64) -> QueryResult<bool> {
+    let Some(ascii) = user.email().in_ascii().as_ref() else { return Ok(false) };
+    let lower = |text| diesel::dsl::sql::<Text>("lower(").bind::<Text, _>(text).sql(")");
+    let taken = users::table
+        .filter(users::id.ne(id))
+        .filter(diesel::dsl::sql::<Text>("lower(email)").eq(lower(ascii.to_owned())));
+    diesel::select(diesel::dsl::exists(taken)).get_result(conn).await
 }
 
 /// Reads the response saved under the key, if there is one.
@@ -153,10 +173,12 @@ const COLUMNS: &str = "id, name, email, gender, created_at, updated_at";
 fn with_key<'b>(out: &mut AstPass<'_, 'b, Pg>, key: &'b Key, status: &str) -> QueryResult<()> {
     out.push_sql(" RETURNING ");
     out.push_sql(COLUMNS);
-    out.push_sql("), k AS (INSERT INTO idempotency_keys (key, fingerprint, status, response) SELECT ");
+    out.push_sql("), k AS (INSERT INTO idempotency_keys (key, fingerprint, client, status, response) SELECT ");
     out.push_bind_param::<Text, _>(&key.key)?;
     out.push_sql(", ");
     out.push_bind_param::<Binary, _>(&key.fingerprint)?;
+    out.push_sql(", ");
+    out.push_bind_param::<Text, _>(&key.client)?;
     out.push_sql(", ");
     out.push_sql(status);
     out.push_sql(", row_to_json(u)::text FROM u) SELECT ");
@@ -172,6 +194,14 @@ fn with_condition<'b>(out: &mut AstPass<'_, 'b, Pg>, condition: &'b Condition) -
     out.push_bind_param::<Nullable<Array<Timestamptz>>, _>(&condition.only)?;
     out.push_sql(")) IS NOT FALSE AND updated_at <> ALL (");
     out.push_bind_param::<Array<Timestamptz>, _>(&condition.unless)?;
+    out.push_sql(")");
+    Ok(())
+}
+
+/// Writes that nobody has the address with its domain in ASCII, as users of older versions of this program may.
+fn with_free_alias<'b>(out: &mut AstPass<'_, 'b, Pg>, user: &'b ValidUser) -> QueryResult<()> {
+    out.push_sql("NOT EXISTS (SELECT FROM users taken WHERE lower(taken.email) = lower(");
+    out.push_bind_param::<Nullable<Text>, _>(user.email().in_ascii())?;
     out.push_sql(")");
     Ok(())
 }
@@ -195,12 +225,14 @@ impl Query for Create<'_> {
 
 impl QueryFragment<Pg> for Create<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("WITH u AS (INSERT INTO users (name, email, gender) VALUES (");
+        out.push_sql("WITH u AS (INSERT INTO users (name, email, gender) SELECT ");
         out.push_bind_param::<Text, str>(self.user.name())?;
         out.push_sql(", ");
-        out.push_bind_param::<Text, str>(self.user.email())?;
+        out.push_bind_param::<Text, str>(self.user.email().as_str())?;
         out.push_sql(", ");
         out.push_bind_param::<Text, str>(self.user.gender().as_str())?;
+        out.push_sql(" WHERE ");
+        with_free_alias(&mut out, self.user)?;
         out.push_sql(")");
         with_key(&mut out, self.key, "201")
     }
@@ -228,12 +260,15 @@ impl QueryFragment<Pg> for Update<'_> {
         out.push_sql("WITH u AS (UPDATE users SET updated_at = now(), name = ");
         out.push_bind_param::<Text, str>(self.user.name())?;
         out.push_sql(", email = ");
-        out.push_bind_param::<Text, str>(self.user.email())?;
+        out.push_bind_param::<Text, str>(self.user.email().as_str())?;
         out.push_sql(", gender = ");
         out.push_bind_param::<Text, str>(self.user.gender().as_str())?;
         out.push_sql(" WHERE id = ");
         out.push_bind_param::<BigInt, _>(&self.id)?;
         with_condition(&mut out, self.condition)?;
+        out.push_sql(" AND ");
+        with_free_alias(&mut out, self.user)?;
+        out.push_sql(" AND NOT taken.id = users.id)");
         with_key(&mut out, self.key, "200")
     }
 }
@@ -260,161 +295,5 @@ impl QueryFragment<Pg> for Delete<'_> {
         out.push_bind_param::<BigInt, _>(&self.id)?;
         with_condition(&mut out, self.condition)?;
         with_key(&mut out, self.key, "204")
-    }
-}
-
-/// The query for one user, by number.
-#[derive(Debug, Clone, Copy)]
-pub struct Find(pub i64);
-
-impl Operation for Find {
-    type Out = Option<User>;
-
-    async fn run(&self, conn: &mut AsyncPgConnection) -> QueryResult<Option<User>> {
-        users::table.find(self.0).select(User::as_select()).first(conn).await.optional()
-    }
-}
-
-/// The place in the list to read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ListPosition {
-    /// The newest user.
-    Start,
-    /// The users registered before this one.
-    Before(i64),
-    /// The users registered after this one, the nearest to it.
-    After(i64),
-}
-
-/// The query for a page of the list, newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct List {
-    /// A part of a name or an address; empty for all.
-    pub search: String,
-    /// The place to read from.
-    pub from: ListPosition,
-    /// The users at most.
-    pub limit: u16,
-}
-
-/// The users of a page, and whether there are more in either direction.
-#[derive(Debug, Clone, Default)]
-pub struct Page {
-    /// The users, newest first.
-    pub users: Vec<User>,
-    /// Whether there are newer ones.
-    pub newer: bool,
-    /// Whether there are older ones.
-    pub older: bool,
-}
-
-impl Operation for List {
-    type Out = Page;
-
-    async fn run(&self, conn: &mut AsyncPgConnection) -> QueryResult<Page> {
-        // One more than is shown tells whether there are more.
-        let query = users::table.select(User::as_select()).limit(i64::from(self.limit) + 1);
-        let pattern = format!("%{}%", escape_like(&self.search));
-        let hit = || users::name.ilike(pattern.clone()).or(users::email.ilike(pattern.clone()));
-        let (before, after) = (|id| users::id.lt(id), |id| users::id.gt(id));
-        let newest_first = query.order(users::id.desc());
-        let mut users = match (self.from, self.search.is_empty()) {
-            (ListPosition::Start, true) => newest_first.load(conn).await?,
-            (ListPosition::Start, false) => newest_first.filter(hit()).load(conn).await?,
-            (ListPosition::Before(id), true) => newest_first.filter(before(id)).load(conn).await?,
-            (ListPosition::Before(id), false) => newest_first.filter(before(id)).filter(hit()).load(conn).await?,
-            (ListPosition::After(id), true) => query.order(users::id.asc()).filter(after(id)).load(conn).await?,
-            (ListPosition::After(id), false) => {
-                query.order(users::id.asc()).filter(after(id)).filter(hit()).load(conn).await?
-            }
-        };
-        let more = users.len() > usize::from(self.limit);
-        users.truncate(self.limit.into());
-        Ok(match self.from {
-            ListPosition::Start => Page { users, newer: false, older: more },
-            ListPosition::Before(_) => Page { users, newer: true, older: more },
-            ListPosition::After(_) => {
-                users.reverse();
-                Page { users, newer: more, older: true }
-            }
-        })
-    }
-}
-
-/// Makes the characters that `LIKE` gives a meaning ordinary ones. NUL is left out: PostgreSQL
-/// takes it in no text, and would refuse the query.
-fn escape_like(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars().filter(|c| *c != '\0') {
-        if matches!(c, '%' | '_' | '\\') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
-}
-
-/// The state of a standby, as it says itself.
-#[derive(Debug, Clone, QueryableByName)]
-pub struct StandbyState {
-    /// The standby's own address, or `local`.
-    #[diesel(sql_type = Text)]
-    pub address: String,
-    /// Whether it replays another server's WAL: it is a standby indeed.
-    #[diesel(sql_type = diesel::sql_types::Bool)]
-    pub recovering: bool,
-    /// Bytes of WAL that were received and are not replayed yet.
-    #[diesel(sql_type = BigInt)]
-    pub behind_bytes: i64,
-}
-
-/// The question to a standby how it is.
-#[derive(Debug, Clone, Copy)]
-pub struct AskStandby;
-
-impl Operation for AskStandby {
-    type Out = Option<StandbyState>;
-
-    async fn run(&self, conn: &mut AsyncPgConnection) -> QueryResult<Self::Out> {
-        let states = diesel::sql_query(
-            "SELECT coalesce(host(inet_server_addr()), 'local') AS address, \
-                    pg_is_in_recovery() AS recovering, \
-                    coalesce(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), 0)::bigint AS behind_bytes",
-        )
-        .load::<StandbyState>(conn)
-        .await?;
-        Ok(states.into_iter().next())
-    }
-}
-
-/// The removal of keys and rate windows that have aged; it returns how many keys went.
-#[derive(Debug, Clone, Copy)]
-pub struct Expire;
-
-impl Operation for Expire {
-    type Out = usize;
-
-    async fn run(&self, conn: &mut AsyncPgConnection) -> QueryResult<usize> {
-        diesel::sql_query("DELETE FROM request_rates WHERE window_start < now() - interval '1 minute'")
-            .execute(conn)
-            .await?;
-        // In portions, and passing over rows that another pod removes right now.
-        diesel::sql_query(
-            "DELETE FROM idempotency_keys WHERE key IN (SELECT key FROM idempotency_keys \
-             WHERE created_at < now() - interval '24 hours' LIMIT 5000 FOR UPDATE SKIP LOCKED)",
-        )
-        .execute(conn)
-        .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escape_like;
-
-    #[test]
-    fn a_pattern_is_taken_literally() {
-        assert_eq!(escape_like(r"100%_a\b"), r"100\%\_a\\b");
-        assert_eq!(escape_like("a\0b"), "ab");
     }
 }
