@@ -16,6 +16,7 @@
 //! | `user_app_stale_reads_total` | | counter: reads answered from a standby |
 //! | `user_app_idempotent_replays_total` | | counter: saved responses given out again |
 //! | `user_app_unavailable_total` | `kind` | counter: deadlines that ended in a 503 |
+//! | `user_app_reads_too_slow_total` | | counter: reads that were given up because the server ended them again and again |
 //! | `user_app_rate_limited_total` | | counter |
 //! | `user_app_table_rows` | `table` (`idempotency_keys`, `request_rates`) | gauge: rows, counted up to twice the limit |
 //! | `user_app_table_rows_limit` | `table` | gauge: rows that are removed down to |
@@ -139,6 +140,8 @@ pub struct Metrics {
     pub replays: Counter,
     /// Reads whose deadline ended.
     pub reads_unavailable: Counter,
+    /// Reads that asked for too much.
+    pub reads_too_slow: Counter,
     /// Writes whose deadline ended.
     pub writes_unavailable: Counter,
     /// Requests refused because their client sends too many.
@@ -224,6 +227,7 @@ impl Metrics {
             ("db_failovers_total", &[("", &self.failovers)]),
             ("stale_reads_total", &[("", &self.stale_reads)]),
             ("idempotent_replays_total", &[("", &self.replays)]),
+            ("reads_too_slow_total", &[("", &self.reads_too_slow)]),
             ("rate_limited_total", &[("", &self.rate_limited)]),
         ] {
             head(&mut out, name, "counter");

@@ -62,6 +62,12 @@ impl Problem {
         Self { kind: "/problems/unavailable", retry_after: Some(RETRY_AFTER), ..problem }
     }
 
+    /// The problem of a search that takes too long.
+    pub fn too_slow() -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, TOO_SLOW);
+        Self { kind: "/problems/too-slow", retry_after: Some(RETRY_AFTER), ..problem }
+    }
+
     /// The problem of a client that sends too many requests.
     pub fn too_many(retry_after: u64) -> Self {
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "Too many requests from this address.");
@@ -78,6 +84,10 @@ impl Problem {
         response.content_type("application/problem+json").body(serde_json::to_string(self).unwrap_or_default())
     }
 }
+
+/// The words where a read took too long.
+pub const TOO_SLOW: &str =
+    "There are too many users to look through for this. Search for a longer part of the name or address.";
 
 /// The error beside the field of an address that another user has.
 pub const EMAIL_TAKEN: FieldError = FieldError { field: "email", message: "Another user has this e-mail address." };

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use diesel_async::AsyncPgConnection;
+use diesel::result::QueryResult;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
@@ -46,6 +47,20 @@ pub enum Target {
     Standby,
 }
 
+/// What a connection is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Queries that change nothing. The server ends them itself when they take too long.
+    Read,
+    /// Changes, which no time-out ends: it is a cancel, and a cancel while a commit waits for its standby acknowledges what
+    /// was not replicated.
+    Write,
+}
+
+/// The time after which the server ends a read: shortly before nobody waits for it any more, so that what is given up
+/// does not go on beside what is asked again.
+pub const READ_STATEMENT: Duration = Duration::from_millis(1200);
+
 /// The state of a connection, as the task that moves its bytes knows it.
 #[derive(Debug, Default)]
 pub struct ConnState {
@@ -59,12 +74,32 @@ pub struct Conn {
     /// Diesel's side of the connection.
     pub pg: AsyncPgConnection,
     state: Arc<ConnState>,
+    work: Work,
 }
 
 impl Conn {
     /// Tells whether the server or the network has ended the connection.
     pub fn is_closed(&self) -> bool {
         self.state.closed.load(Ordering::Acquire)
+    }
+
+    /// What the connection is set up for.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Sets the connection up for this work. It costs a round trip where it was used for the other one before.
+    pub async fn set_up_for(&mut self, work: Work) -> QueryResult<()> {
+        if self.work == work {
+            return Ok(());
+        }
+        let limit = match work {
+            Work::Read => READ_STATEMENT.as_millis(),
+            Work::Write => 0,
+        };
+        self.pg.batch_execute(&format!("SET statement_timeout = {limit}")).await?;
+        self.work = work;
+        Ok(())
     }
 
     /// Waits until the connection has ended.
@@ -148,7 +183,11 @@ impl Connector {
     async fn attempt(&self, generation: watch::Receiver<u64>) -> Result<Conn> {
         let config = self.settings().await?;
         let RawConn { client, state } = open(&self.database, &config, &self.expiry, Some(generation)).await?;
-        Ok(Conn { pg: AsyncPgConnection::try_from(client).await?, state })
+        let work = match self.target {
+            Target::Primary => Work::Write,
+            Target::Standby => Work::Read,
+        };
+        Ok(Conn { pg: AsyncPgConnection::try_from(client).await?, state, work })
     }
 
     async fn settings(&self) -> Result<tokio_postgres::Config> {
@@ -248,8 +287,7 @@ fn endpoint(database: &Database, target: Target) -> (&str, u16) {
     }
 }
 
-/// The settings of every connection. They have no `statement_timeout` where writes go: it is a cancel, and a cancel
-/// while a commit waits for its standby acknowledges what was not replicated.
+/// The settings of every connection. To the primary they have no `statement_timeout`: see [`Work`].
 fn base_config(database: &Database, target: Target) -> Result<tokio_postgres::Config> {
     let mut config = tokio_postgres::Config::new();
     match &database.credentials {
@@ -278,7 +316,10 @@ fn base_config(database: &Database, target: Target) -> Result<tokio_postgres::Co
         Target::Primary => config
             .target_session_attrs(TargetSessionAttrs::ReadWrite)
             .options("-c lock_timeout=5s -c idle_in_transaction_session_timeout=10s"),
-        Target::Standby => config.options("-c default_transaction_read_only=on -c statement_timeout=5s"),
+        Target::Standby => {
+            let limit = READ_STATEMENT.as_millis();
+            config.options(format!("-c default_transaction_read_only=on -c statement_timeout={limit}"))
+        }
     };
     Ok(config)
 }

@@ -43,11 +43,11 @@ use diesel_async::AsyncPgConnection;
 
 use crate::config::Database;
 use crate::metrics::Metrics;
-use connect::{Connector, Target};
+use connect::{Connector, READ_STATEMENT, Target, Work};
 use pool::{Lent, Pool};
 use watch::Watch;
 
-/// The time after which a read without an answer is tried elsewhere.
+/// The time that a read waits for a connection, and then for its answer, before it is tried elsewhere.
 const READ_ATTEMPT: Duration = Duration::from_millis(1500);
 /// The time that one attempt to write waits for a connection.
 const POOL_WAIT: Duration = Duration::from_secs(3);
@@ -56,8 +56,12 @@ const SLOW_WRITE: Duration = Duration::from_millis(500);
 /// The time after which a write without an answer is tried on another connection, under the same key. Where packets are
 /// lost the kernel gives up as early; where something in between answers for the server, it never would.
 const ABANDON_WRITE: Duration = Duration::from_secs(5);
-/// The time after which a query won't get an answer any more: its connection is closed.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time after which a write won't get an answer any more: its connection is closed.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for a read, which the server was to end long before.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// The times that a read is tried which the server ended because it took too long. The first may have found cold caches.
+const SLOW_READS: u32 = 2;
 /// The times that an error which isn't understood is tried again: it may be the server going down.
 const UNEXPLAINED_RETRIES: u32 = 3;
 
@@ -85,6 +89,9 @@ pub enum DbError {
     /// No database answered before the deadline. A write may or may not have taken place.
     #[error("the database did not answer in time")]
     Unavailable,
+    /// The read took too long, again and again: it asks for too much.
+    #[error("the query took too long")]
+    TooSlow,
     /// The query was refused, or what it found can't be shown: a fault of this program or of its schema.
     #[error("{0}")]
     Fault(String),
@@ -94,6 +101,8 @@ pub enum DbError {
 enum Failure {
     /// The connection is gone, or there was none: try again.
     Lost,
+    /// The server has ended a read that took too long.
+    Slow,
     /// An error that may pass.
     Unexplained(Error),
     /// An error that will not pass.
@@ -140,24 +149,27 @@ impl Db {
     /// Reads from the primary, or from a standby while there is none.
     pub async fn read<O: Operation>(&self, operation: O) -> Result<Read<O::Out>, DbError> {
         let deadline = Instant::now() + self.deadline;
-        let mut unexplained = 0;
+        let (mut unexplained, mut slow) = (0, 0);
         for attempt in 0_u32.. {
             if attempt > 0 {
                 self.metrics.read_retries.inc();
             }
-            let until = deadline.min(Instant::now() + READ_ATTEMPT);
             if self.watch.is_up() || self.standby.is_none() {
-                match self.read_attempt(&self.primary, &operation, until).await {
+                match self.read_attempt(&self.primary, &operation, deadline).await {
                     Ok(value) => return Ok(Read { value, stale: false }),
-                    Err(failure) => self.consider(failure, &mut unexplained)?,
+                    Err(failure) => self.consider(failure, &mut unexplained, &mut slow)?,
                 }
             }
-            // A connection that merely broke is made anew before a standby is asked.
-            if let Some(standby) = self.standby.as_ref().filter(|_| attempt > 0 || !self.watch.is_up()) {
-                let until = deadline.min(Instant::now() + READ_ATTEMPT);
-                if let Ok(value) = self.read_attempt(standby, &operation, until).await {
-                    self.metrics.stale_reads.inc();
-                    return Ok(Read { value, stale: true });
+            // A connection that merely broke is made anew before a standby is asked; what is too much for the primary is not
+            // asked of it twice.
+            if let Some(standby) = self.standby.as_ref().filter(|_| attempt > 0 || slow > 0 || !self.watch.is_up()) {
+                match self.read_attempt(standby, &operation, deadline).await {
+                    Ok(value) => {
+                        self.metrics.stale_reads.inc();
+                        return Ok(Read { value, stale: true });
+                    }
+                    Err(Failure::Slow) => self.consider(Failure::Slow, &mut unexplained, &mut slow)?,
+                    Err(_) => {}
                 }
             }
             if !self.pause(attempt, deadline).await {
@@ -171,24 +183,22 @@ impl Db {
     /// Reads from a standby only, once: to tell how the standbys are.
     pub async fn read_standby<O: Operation>(&self, operation: O) -> Option<O::Out> {
         let standby = self.standby.as_ref()?;
-        self.read_attempt(standby, &operation, Instant::now() + READ_ATTEMPT).await.ok()
+        self.read_attempt(standby, &operation, Instant::now() + 2 * READ_ATTEMPT).await.ok()
     }
 
     async fn read_attempt<O: Operation>(
         &self,
         pool: &Rc<Pool>,
         operation: &O,
-        until: Instant,
+        deadline: Instant,
     ) -> Result<O::Out, Failure> {
-        let lent = pool.get(until).await.map_err(|_| Failure::Lost)?;
-        let mut task = actix_web::rt::spawn(run(lent, operation.clone()));
-        match tokio::time::timeout_at(until.into(), &mut task).await {
+        let lent =
+            pool.get(Work::Read, deadline.min(Instant::now() + READ_ATTEMPT)).await.map_err(|_| Failure::Lost)?;
+        // Nobody ends the task: its connection counts as in use until the server has ended the query.
+        let task = actix_web::rt::spawn(run(lent, operation.clone(), Work::Read));
+        match tokio::time::timeout_at(deadline.min(Instant::now() + READ_ATTEMPT).into(), task).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Failure::Lost),
-            Err(_) => {
-                task.abort();
-                Err(Failure::Lost)
-            }
+            Ok(Err(_)) | Err(_) => Err(Failure::Lost),
         }
     }
 
@@ -205,7 +215,7 @@ impl Db {
             }
             match self.write_attempt(&operation, deadline).await {
                 Some(Ok(value)) => return Ok(value),
-                Some(Err(failure)) => self.consider(failure, &mut unexplained)?,
+                Some(Err(failure)) => self.consider(failure, &mut unexplained, &mut 0)?,
                 None => break,
             }
             if !self.pause(attempt, deadline).await {
@@ -227,11 +237,11 @@ impl Db {
 
     /// Tries a write once; `None` when the deadline has ended.
     async fn write_attempt<O: Operation>(&self, operation: &O, deadline: Instant) -> Option<Result<O::Out, Failure>> {
-        let Ok(lent) = self.primary.get(deadline.min(Instant::now() + POOL_WAIT)).await else {
+        let Ok(lent) = self.primary.get(Work::Write, deadline.min(Instant::now() + POOL_WAIT)).await else {
             return Some(Err(Failure::Lost));
         };
         let abandon = Instant::now() + ABANDON_WRITE;
-        let mut task = actix_web::rt::spawn(run(lent, operation.clone()));
+        let mut task = actix_web::rt::spawn(run(lent, operation.clone(), Work::Write));
         loop {
             let now = Instant::now();
             let tick = deadline.min(now + SLOW_WRITE);
@@ -245,9 +255,16 @@ impl Db {
     }
 
     /// Decides whether to go on after a failure: an error ends the attempts.
-    fn consider(&self, failure: Failure, unexplained: &mut u32) -> Result<(), DbError> {
+    fn consider(&self, failure: Failure, unexplained: &mut u32, slow: &mut u32) -> Result<(), DbError> {
         match failure {
             Failure::Lost => self.watch.doubt(),
+            Failure::Slow => {
+                *slow += 1;
+                if *slow >= SLOW_READS {
+                    self.metrics.reads_too_slow.inc();
+                    return Err(DbError::TooSlow);
+                }
+            }
             Failure::Unexplained(_) if *unexplained < UNEXPLAINED_RETRIES => *unexplained += 1,
             Failure::Unexplained(e) | Failure::Refused(e) => {
                 return Err(DbError::Fault(format!("the database refused the query: {e}")));
@@ -278,25 +295,38 @@ fn jitter() -> f64 {
     f64::from(u16::try_from(getrandom::u32().unwrap_or(0) & 0xffff).unwrap_or(0)) / 65536.0
 }
 
-async fn run<O: Operation>(mut lent: Lent, operation: O) -> Result<O::Out, Failure> {
+async fn run<O: Operation>(mut lent: Lent, operation: O, work: Work) -> Result<O::Out, Failure> {
+    let limit = match work {
+        Work::Read => READ_TIMEOUT,
+        Work::Write => WRITE_TIMEOUT,
+    };
     let conn = lent.conn();
     conn.take_warning();
-    let Ok(result) = tokio::time::timeout(QUERY_TIMEOUT, operation.run(&mut conn.pg)).await else {
+    let started = Instant::now();
+    let done = async {
+        conn.set_up_for(work).await?;
+        operation.run(&mut conn.pg).await
+    };
+    let Ok(result) = tokio::time::timeout(limit, done).await else {
         return Err(Failure::Lost);
     };
     match result {
         // Done, but perhaps on this one server only: ask again under the same key, which
         // writes, and so waits for the standby that this commit didn't wait for.
-        Ok(_) if conn.take_warning() => Err(Failure::Lost),
+        Ok(_) if work == Work::Write && conn.take_warning() => Err(Failure::Lost),
         Ok(value) => {
             lent.give_back();
             Ok(value)
         }
-        Err(e) => Err(classify(lent, e).await),
+        Err(e) => {
+            // The server's words are in its own language: the time tells that it was its limit.
+            let slow = work == Work::Read && started.elapsed() >= READ_STATEMENT;
+            Err(classify(lent, e, slow).await)
+        }
     }
 }
 
-async fn classify(mut lent: Lent, error: Error) -> Failure {
+async fn classify(mut lent: Lent, error: Error, slow: bool) -> Failure {
     use DatabaseErrorKind::{
         ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand, Unknown,
     };
@@ -310,7 +340,14 @@ async fn classify(mut lent: Lent, error: Error) -> Failure {
         // A server that shuts down says so in an error and then closes the connection.
         Error::DatabaseError(Unknown, _) => {
             let closed = tokio::time::timeout(Duration::from_millis(50), lent.conn().closed()).await;
-            if closed.is_ok() { Failure::Lost } else { Failure::Unexplained(error) }
+            match closed {
+                Ok(()) => Failure::Lost,
+                Err(_) if slow => {
+                    lent.give_back();
+                    Failure::Slow
+                }
+                Err(_) => Failure::Unexplained(error),
+            }
         }
         _ => {
             lent.give_back();

@@ -3,7 +3,7 @@
 //!
 //! A connection that ended, or that a request was abandoned in, is not given out again. It
 //! counts as in use until its query has ended, so a database that hangs can't be buried
-//! under new connections.
+//! under new connections. Reads never have all of them: a crowd that reads leaves one to writes.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::connect::{Conn, Connector, Target};
+use super::connect::{Conn, Connector, Target, Work};
 use crate::metrics::{Metrics, PoolMetrics};
 
 /// The time after which an idle connection is closed: ten pods at rest need few.
@@ -24,6 +24,7 @@ pub struct Pool {
     connector: Arc<Connector>,
     target: Target,
     permits: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
     idle: RefCell<Vec<(Conn, Instant)>>,
     metrics: Arc<Metrics>,
 }
@@ -32,7 +33,12 @@ impl Pool {
     /// Makes a pool of at most `size` connections.
     pub fn new(connector: Arc<Connector>, target: Target, size: usize, metrics: Arc<Metrics>) -> Rc<Self> {
         let permits = Arc::new(Semaphore::new(size.max(1)));
-        Rc::new(Self { connector, target, permits, idle: RefCell::default(), metrics })
+        let reads = Arc::new(Semaphore::new(if target == Target::Primary {
+            size.saturating_sub(1).max(1)
+        } else {
+            size.max(1)
+        }));
+        Rc::new(Self { connector, target, permits, reads, idle: RefCell::default(), metrics })
     }
 
     fn metrics(&self) -> &PoolMetrics {
@@ -42,20 +48,25 @@ impl Pool {
         }
     }
 
-    /// Lends a connection, an open one or a new one, before `until`.
-    pub async fn get(self: &Rc<Self>, until: Instant) -> Result<Lent> {
+    /// Lends a connection for this work, an open one or a new one, before `until`.
+    pub async fn get(self: &Rc<Self>, work: Work, until: Instant) -> Result<Lent> {
         let started = Instant::now();
-        let got = tokio::time::timeout_at(until.into(), self.get_unbounded()).await.context("no connection in time");
+        let got =
+            tokio::time::timeout_at(until.into(), self.get_unbounded(work)).await.context("no connection in time");
         self.metrics().wait.observe(started.elapsed());
         got?
     }
 
-    async fn get_unbounded(self: &Rc<Self>) -> Result<Lent> {
+    async fn get_unbounded(self: &Rc<Self>, work: Work) -> Result<Lent> {
         let permit = {
             let _waiting = Held::new(&self.metrics().waiting);
-            Arc::clone(&self.permits).acquire_owned().await?
+            let read = match work {
+                Work::Read => Some(Arc::clone(&self.reads).acquire_owned().await?),
+                Work::Write => None,
+            };
+            Permit { _read: read, _any: Arc::clone(&self.permits).acquire_owned().await? }
         };
-        if let Some(conn) = self.take_idle() {
+        if let Some(conn) = self.take_idle(work) {
             return Ok(self.lend(conn, permit));
         }
         let (asked, made) = oneshot::channel();
@@ -65,7 +76,7 @@ impl Pool {
 
     /// Makes a connection for who has asked, or for the next one: what was begun is not broken off because a
     /// request could not wait. The permit bounds how many are being made.
-    async fn make(self: Rc<Self>, permit: OwnedSemaphorePermit, asked: oneshot::Sender<Result<Lent>>) {
+    async fn make(self: Rc<Self>, permit: Permit, asked: oneshot::Sender<Result<Lent>>) {
         let made = self.connector.connect().await;
         match &made {
             Ok(_) => self.metrics().connects.inc(),
@@ -76,17 +87,18 @@ impl Pool {
         }
     }
 
-    fn lend(self: &Rc<Self>, conn: Conn, permit: OwnedSemaphorePermit) -> Lent {
+    fn lend(self: &Rc<Self>, conn: Conn, permit: Permit) -> Lent {
         self.metrics().in_use.add(1);
         Lent { conn: Some(conn), pool: Rc::clone(self), _permit: permit }
     }
 
-    /// Takes the connection that was used last, so that the others age.
-    fn take_idle(&self) -> Option<Conn> {
+    /// Takes the connection that was used last for this work, so that the others age; else one that was used for other.
+    fn take_idle(&self, work: Work) -> Option<Conn> {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
         idle.retain(|(conn, _)| !conn.is_closed());
-        let conn = idle.pop().map(|(conn, _)| conn);
+        let same = idle.iter().rposition(|(conn, _)| conn.work() == work);
+        let conn = same.or(idle.len().checked_sub(1)).map(|at| idle.remove(at).0);
         self.idle_changed(before, idle.len());
         conn
     }
@@ -107,11 +119,17 @@ impl Pool {
     }
 }
 
+/// The permission to use a connection.
+struct Permit {
+    _read: Option<OwnedSemaphorePermit>,
+    _any: OwnedSemaphorePermit,
+}
+
 /// A connection lent to one query. Dropped without [`Lent::give_back`] it is closed.
 pub struct Lent {
     conn: Option<Conn>,
     pool: Rc<Pool>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl Lent {

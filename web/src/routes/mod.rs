@@ -20,7 +20,7 @@ use actix_web::{App as ActixApp, Error, HttpRequest, HttpResponse, Resource, Rou
 
 use crate::app::{App, Shared};
 use crate::db::DbError;
-use crate::problem::Problem;
+use crate::problem::{Problem, TOO_SLOW};
 use crate::security::MAX_BODY;
 
 /// The API's routes, for the test that holds them against its description.
@@ -148,6 +148,10 @@ fn failed(app: &App, req: &HttpRequest, error: &DbError) -> HttpResponse {
             "The database does not answer",
             "It is probably being switched over to another server. Please try again in a moment.",
         ),
+        DbError::TooSlow if is_api(req.path()) => Problem::too_slow().response(),
+        DbError::TooSlow => {
+            pages::message(&app.shared, StatusCode::SERVICE_UNAVAILABLE, "The search took too long", TOO_SLOW)
+        }
         DbError::Fault(_) => {
             let id = guard::id_of(req);
             tracing::error!(id, %error, "the request failed");

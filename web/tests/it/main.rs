@@ -18,5 +18,6 @@ mod migrations;
 mod openapi;
 mod pages;
 mod rates;
+mod reads;
 mod shutdown;
 mod support;
