@@ -254,12 +254,13 @@ impl Metrics {
         if tables.iter().all(|(_, m)| m.limit.0.load(Relaxed) == 0) {
             return;
         }
-        let of: [(&str, fn(&TableMetrics) -> &Gauge); 2] = [("rows", |m| &m.rows), ("rows_limit", |m| &m.limit)];
-        for (name, gauge) in of {
-            let _ = writeln!(out, "# TYPE user_app_table_{name} gauge");
-            for (table, m) in tables {
-                let _ = writeln!(out, "user_app_table_{name}{{table=\"{table}\"}} {}", gauge(m).0.load(Relaxed));
-            }
+        let _ = writeln!(out, "# TYPE user_app_table_rows gauge");
+        for (table, m) in tables {
+            let _ = writeln!(out, "user_app_table_rows{{table=\"{table}\"}} {}", m.rows.0.load(Relaxed));
+        }
+        let _ = writeln!(out, "# TYPE user_app_table_rows_limit gauge");
+        for (table, m) in tables {
+            let _ = writeln!(out, "user_app_table_rows_limit{{table=\"{table}\"}} {}", m.limit.0.load(Relaxed));
         }
     }
 

@@ -11,7 +11,7 @@ use crate::support::eventually;
 use crate::support::postgres::Postgres;
 
 /// Does a removal until there is nothing to remove, as the app does; the rows, and the time that they took.
-fn remove_all(database: &str, removal: impl Operation<Out = usize>) -> (usize, Duration) {
+fn remove_all(database: &str, removal: &impl Operation<Out = usize>) -> (usize, Duration) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let url = format!("postgres://app@127.0.0.1:{}/{database}", Postgres::shared().port);
@@ -49,31 +49,31 @@ fn a_days_keys_are_removed_much_faster_than_they_can_be_made() {
     fill(&database, "''", 40_000, "1 hour", "1 second");
     fill(&database, "NULL", 20_000, "30 hours", "1 second");
 
-    let (unkeyed, _) = remove_all(&database, ExpireUnkeyed);
+    let (unkeyed, _) = remove_all(&database, &ExpireUnkeyed);
     assert!((38_600..38_800).contains(&unkeyed), "those of the last two minutes stay: {unkeyed}");
-    let (aged, took) = remove_all(&database, Expire);
+    let (aged, took) = remove_all(&database, &Expire);
     assert!((23_900..24_100).contains(&aged), "a fifth of what is kept for a day: {aged}");
     let rate = aged as f64 / took.as_secs_f64();
     assert!(rate > 2_500.0, "{rate:.0} a second: five times the most that one client may make");
     eprintln!("{aged} keys removed in {took:?}: {rate:.0} a second");
 
-    let (trimmed, _) = remove_all(&database, TrimClients(10_000));
+    let (trimmed, _) = remove_all(&database, &TrimClients(10_000));
     assert_eq!(trimmed, 50_000, "the busy client's oldest");
     assert_eq!(count("idempotency_keys WHERE client = 'busy'"), "10000");
     let newest =
         "SELECT min(created_at) > now() - interval '4 hours 1 minute' FROM idempotency_keys WHERE client = 'busy'";
     assert_eq!(Postgres::shared().psql(&database, newest), "t");
-    assert_eq!(remove_all(&database, TrimClients(10_000)).0, 0, "nobody else has too many");
+    assert_eq!(remove_all(&database, &TrimClients(10_000)).0, 0, "nobody else has too many");
 
     let left: i64 = count("idempotency_keys").parse().unwrap();
-    let (trimmed, _) = remove_all(&database, TrimKeys(30_000));
+    let (trimmed, _) = remove_all(&database, &TrimKeys(30_000));
     assert_eq!((trimmed as i64, count("idempotency_keys").as_str()), (left - 30_000, "30000"));
 
     Postgres::shared().psql(
         &database,
         "INSERT INTO request_rates SELECT 'w ' || n, now() - interval '1 second' * (n % 120), 1 FROM generate_series(1, 24000) AS n",
     );
-    let (rates, _) = remove_all(&database, ExpireRates);
+    let (rates, _) = remove_all(&database, &ExpireRates);
     assert!((11_500..12_100).contains(&rates), "{rates}");
 }
 
