@@ -2,8 +2,8 @@
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
-//! | `LISTEN` | `0.0.0.0:8080` | address of pages, API and health |
-//! | `METRICS_LISTEN` | `0.0.0.0:9090` | address of `/metrics` |
+//! | `LISTEN` | `[::]:8080` | address of pages, API and health; `[::]` is all of IPv6 and IPv4 |
+//! | `METRICS_LISTEN` | `[::]:9090` | address of `/metrics` |
 //! | `DB_HOST` | `user-db-rw` | the primary's host, or a folder with a Unix socket |
 //! | `DB_READ_HOST` | none | the standbys' host, for reads while there is no primary |
 //! | `DB_PORT`, `DB_READ_PORT` | `5432` | |
@@ -132,8 +132,8 @@ impl Config {
             bail!("WORKERS must be at least 1");
         }
         Ok(Self {
-            listen: text("LISTEN", "0.0.0.0:8080"),
-            metrics_listen: text("METRICS_LISTEN", "0.0.0.0:9090"),
+            listen: text("LISTEN", "[::]:8080"),
+            metrics_listen: text("METRICS_LISTEN", "[::]:9090"),
             database: Database::from_env()?,
             workers,
             deadline: Duration::from_millis(number("REQUEST_DEADLINE_MS", 15_000)?),

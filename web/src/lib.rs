@@ -18,6 +18,7 @@ pub mod chores;
 pub mod config;
 pub mod db;
 pub mod gather;
+pub mod listen;
 pub mod load;
 pub mod metrics;
 pub mod migrations;

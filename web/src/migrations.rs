@@ -51,7 +51,8 @@ pub async fn migrate(database: &Database) -> Result<Vec<String>> {
 /// too: it is better to give up early and to come back.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 /// The same for an index that is built beside reads and writes: it waits for transactions to end and holds up nobody.
-const INDEX_LOCK_TIMEOUT: &str = "SET lock_timeout = '5min'";
+/// With the default of 64 MB of memory it would go through its entries many times.
+const INDEX_LOCK_TIMEOUT: &str = "SET lock_timeout = '5min'; SET maintenance_work_mem = '128MB'";
 
 async fn try_migrate(database: &Database, deadline: Instant) -> Result<Vec<String>> {
     let mut conn = connect::connect_once(database, Target::Primary).await?;

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use actix_web::rt::{self, System};
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{Shared, VERSION};
 use crate::config::Config;
 use crate::db::watch::Watch;
+use crate::listen::listen;
 use crate::metrics::Metrics;
 use crate::rate::Limiter;
 use crate::{chores, migrations, routes};
@@ -45,24 +46,26 @@ pub fn serve(config: Config) -> Result<()> {
         rt::spawn(chores::run(Arc::clone(&shared)));
 
         let for_metrics = routes::metrics_routes(Data::from(Arc::clone(&shared)));
-        let metrics_server = HttpServer::new(move || App::new().configure(for_metrics.clone()))
+        let mut metrics_server = HttpServer::new(move || App::new().configure(for_metrics.clone()))
             .workers(1)
             .disable_signals()
-            .shutdown_timeout(1)
-            .bind(&config.metrics_listen)
-            .with_context(|| format!("listening on {}", config.metrics_listen))?
-            .run();
+            .shutdown_timeout(1);
+        for listener in listen(&config.metrics_listen)? {
+            metrics_server = metrics_server.listen(listener)?;
+        }
+        let metrics_server = metrics_server.run();
         let for_workers = Arc::clone(&shared);
-        let server = HttpServer::new(move || routes::application(Arc::clone(&for_workers)))
+        let mut server = HttpServer::new(move || routes::application(Arc::clone(&for_workers)))
             .workers(config.workers)
             .keep_alive(KEEP_ALIVE)
             .client_request_timeout(Duration::from_secs(10))
             .max_connections(MAX_CONNECTIONS)
             .disable_signals()
-            .shutdown_timeout(SHUTDOWN_SECONDS)
-            .bind(&config.listen)
-            .with_context(|| format!("listening on {}", config.listen))?
-            .run();
+            .shutdown_timeout(SHUTDOWN_SECONDS);
+        for listener in listen(&config.listen)? {
+            server = server.listen(listener)?;
+        }
+        let server = server.run();
         tracing::info!(version = VERSION, listen = config.listen, workers = config.workers, "serving");
 
         let (handle, metrics_handle) = (server.handle(), metrics_server.handle());

@@ -39,32 +39,35 @@ CREATE FUNCTION search_fold(t text) RETURNS text
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN CASE WHEN octet_length(t) = length(t) THEN lower(t) ELSE search_fold_unicode(t) END;
 
--- The characters of a folded text, and each two that stand side by side. Trigrams would leave out searches for one
--- or two characters, which are whole names in Chinese; and pg_trgm knows no letters but ASCII's in a database whose
--- locale is C.
+-- What the index holds of a folded text: each two characters that stand side by side, and each character that is not
+-- ASCII. Trigrams would leave out searches for one or two characters, which are whole names in Chinese; and pg_trgm
+-- knows no letters but ASCII's in a database whose locale is C. One letter of ASCII is in nearly every name.
 CREATE FUNCTION search_grams_of(folded text) RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
     cut CONSTANT text := E'\x01';
     pairs CONSTANT text := '\1' || cut;
+    n CONSTANT integer := length(folded);
 BEGIN
-    RETURN string_to_array(folded, NULL)
-        || array_remove(string_to_array(
-            regexp_replace(folded, '(..)', pairs, 'g') || cut || regexp_replace(substr(folded, 2), '(..)', pairs, 'g'), cut), '');
+    RETURN array_remove(string_to_array(
+            regexp_replace(substr(folded, 1, n / 2 * 2), '(..)', pairs, 'g')
+            || regexp_replace(substr(folded, 2, (n - 1) / 2 * 2), '(..)', pairs, 'g'), cut), '')
+        || CASE WHEN octet_length(folded) > n
+            THEN string_to_array(regexp_replace(folded, '[\x01-\x7f]', '', 'g'), NULL) END;
 END
 $$;
 
 -- What the index holds of a user.
 CREATE FUNCTION search_grams(name text, email text) RETURNS text[]
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN search_grams_of(search_fold(name)) || search_grams_of(search_fold(email));
+RETURN search_grams_of(search_fold(name) || E'\n' || search_fold(email));
 
--- What the index must hold of a user whom a search finds: the pairs of the folded search, or its one character.
+-- What the index must hold of a user whom a search finds. Nothing for a letter of ASCII, of which it holds none.
 CREATE FUNCTION search_terms(folded text) RETURNS text[]
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 BEGIN
     IF length(folded) < 2 THEN
-        RETURN string_to_array(folded, NULL);
+        RETURN CASE WHEN octet_length(folded) > 1 THEN ARRAY[folded] ELSE '{}' END;
     END IF;
     RETURN ARRAY(SELECT DISTINCT substr(folded, i, 2) FROM generate_series(1, length(folded) - 1) AS i);
 END

@@ -52,6 +52,8 @@ pub enum Target {
 pub enum Work {
     /// Queries that change nothing. The server ends them itself when they take too long.
     Read,
+    /// Reads that look through many users, which other reads must not wait for.
+    Search,
     /// Changes, which no time-out ends: it is a cancel, and a cancel while a commit waits for its standby acknowledges what
     /// was not replicated.
     Write,
@@ -83,18 +85,18 @@ impl Conn {
         self.state.closed.load(Ordering::Acquire)
     }
 
-    /// What the connection is set up for.
-    pub fn work(&self) -> Work {
-        self.work
+    /// Tells whether the connection is set up for this work.
+    pub fn is_set_up_for(&self, work: Work) -> bool {
+        (self.work == Work::Write) == (work == Work::Write)
     }
 
     /// Sets the connection up for this work. It costs a round trip where it was used for the other one before.
     pub async fn set_up_for(&mut self, work: Work) -> QueryResult<()> {
-        if self.work == work {
+        if self.is_set_up_for(work) {
             return Ok(());
         }
         let limit = match work {
-            Work::Read => READ_STATEMENT.as_millis(),
+            Work::Read | Work::Search => READ_STATEMENT.as_millis(),
             Work::Write => 0,
         };
         self.pg.batch_execute(&format!("SET statement_timeout = {limit}")).await?;

@@ -43,7 +43,8 @@ use diesel_async::AsyncPgConnection;
 
 use crate::config::Database;
 use crate::metrics::Metrics;
-use connect::{Connector, READ_STATEMENT, Target, Work};
+pub use connect::Work;
+use connect::{Connector, READ_STATEMENT, Target};
 use pool::{Lent, Pool};
 use watch::Watch;
 
@@ -69,6 +70,11 @@ const UNEXPLAINED_RETRIES: u32 = 3;
 pub trait Operation: Clone + 'static {
     /// The value that the operation finds or makes.
     type Out: 'static;
+
+    /// The work that a read of this kind is.
+    fn reading(&self) -> Work {
+        Work::Read
+    }
 
     /// Runs the operation once.
     fn run(&self, conn: &mut AsyncPgConnection) -> impl Future<Output = Result<Self::Out, Error>>;
@@ -192,10 +198,12 @@ impl Db {
         operation: &O,
         deadline: Instant,
     ) -> Result<O::Out, Failure> {
-        let lent =
-            pool.get(Work::Read, deadline.min(Instant::now() + READ_ATTEMPT)).await.map_err(|_| Failure::Lost)?;
+        let lent = pool
+            .get(operation.reading(), deadline.min(Instant::now() + READ_ATTEMPT))
+            .await
+            .map_err(|_| Failure::Lost)?;
         // Nobody ends the task: its connection counts as in use until the server has ended the query.
-        let task = actix_web::rt::spawn(run(lent, operation.clone(), Work::Read));
+        let task = actix_web::rt::spawn(run(lent, operation.clone(), operation.reading()));
         match tokio::time::timeout_at(deadline.min(Instant::now() + READ_ATTEMPT).into(), task).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(Failure::Lost),
@@ -297,7 +305,7 @@ fn jitter() -> f64 {
 
 async fn run<O: Operation>(mut lent: Lent, operation: O, work: Work) -> Result<O::Out, Failure> {
     let limit = match work {
-        Work::Read => READ_TIMEOUT,
+        Work::Read | Work::Search => READ_TIMEOUT,
         Work::Write => WRITE_TIMEOUT,
     };
     let conn = lent.conn();
@@ -320,7 +328,7 @@ async fn run<O: Operation>(mut lent: Lent, operation: O, work: Work) -> Result<O
         }
         Err(e) => {
             // The server's words are in its own language: the time tells that it was its limit.
-            let slow = work == Work::Read && started.elapsed() >= READ_STATEMENT;
+            let slow = work != Work::Write && started.elapsed() >= READ_STATEMENT;
             Err(classify(lent, e, slow).await)
         }
     }

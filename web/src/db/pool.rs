@@ -3,7 +3,8 @@
 //!
 //! A connection that ended, or that a request was abandoned in, is not given out again. It
 //! counts as in use until its query has ended, so a database that hangs can't be buried
-//! under new connections. Reads never have all of them: a crowd that reads leaves one to writes.
+//! under new connections. Reads never have all of them, and searches not
+//! all that reads have: a crowd that reads leaves one to writes, and one that searches leaves one to the rest.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -25,6 +26,7 @@ pub struct Pool {
     target: Target,
     permits: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    searches: Arc<Semaphore>,
     idle: RefCell<Vec<(Conn, Instant)>>,
     metrics: Arc<Metrics>,
 }
@@ -32,13 +34,11 @@ pub struct Pool {
 impl Pool {
     /// Makes a pool of at most `size` connections.
     pub fn new(connector: Arc<Connector>, target: Target, size: usize, metrics: Arc<Metrics>) -> Rc<Self> {
-        let permits = Arc::new(Semaphore::new(size.max(1)));
-        let reads = Arc::new(Semaphore::new(if target == Target::Primary {
-            size.saturating_sub(1).max(1)
-        } else {
-            size.max(1)
-        }));
-        Rc::new(Self { connector, target, permits, reads, idle: RefCell::default(), metrics })
+        let bound = |left: usize| Arc::new(Semaphore::new(size.saturating_sub(left).max(1)));
+        // No write comes to a standby.
+        let writes = usize::from(target == Target::Primary);
+        let (permits, reads, searches) = (bound(0), bound(writes), bound(writes + 1));
+        Rc::new(Self { connector, target, permits, reads, searches, idle: RefCell::default(), metrics })
     }
 
     fn metrics(&self) -> &PoolMetrics {
@@ -60,11 +60,16 @@ impl Pool {
     async fn get_unbounded(self: &Rc<Self>, work: Work) -> Result<Lent> {
         let permit = {
             let _waiting = Held::new(&self.metrics().waiting);
+            // In this order, so that a search that waits holds nothing that another read could use.
+            let search = match work {
+                Work::Search => Some(Arc::clone(&self.searches).acquire_owned().await?),
+                Work::Read | Work::Write => None,
+            };
             let read = match work {
-                Work::Read => Some(Arc::clone(&self.reads).acquire_owned().await?),
+                Work::Search | Work::Read => Some(Arc::clone(&self.reads).acquire_owned().await?),
                 Work::Write => None,
             };
-            Permit { _read: read, _any: Arc::clone(&self.permits).acquire_owned().await? }
+            Permit { _search: search, _read: read, _any: Arc::clone(&self.permits).acquire_owned().await? }
         };
         if let Some(conn) = self.take_idle(work) {
             return Ok(self.lend(conn, permit));
@@ -97,7 +102,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
         idle.retain(|(conn, _)| !conn.is_closed());
-        let same = idle.iter().rposition(|(conn, _)| conn.work() == work);
+        let same = idle.iter().rposition(|(conn, _)| conn.is_set_up_for(work));
         let conn = same.or(idle.len().checked_sub(1)).map(|at| idle.remove(at).0);
         self.idle_changed(before, idle.len());
         conn
@@ -121,6 +126,7 @@ impl Pool {
 
 /// The permission to use a connection.
 struct Permit {
+    _search: Option<OwnedSemaphorePermit>,
     _read: Option<OwnedSemaphorePermit>,
     _any: OwnedSemaphorePermit,
 }

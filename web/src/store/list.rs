@@ -8,7 +8,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::COLUMNS;
-use crate::db::Operation;
+use crate::db::{Operation, Work};
 use crate::models::User;
 use crate::schema::users;
 
@@ -59,6 +59,10 @@ pub struct Page {
 
 impl Operation for List {
     type Out = Page;
+
+    fn reading(&self) -> Work {
+        if self.search.is_empty() { Work::Read } else { Work::Search }
+    }
 
     async fn run(&self, conn: &mut AsyncPgConnection) -> QueryResult<Page> {
         let mut users = if self.search.is_empty() { self.all(conn).await? } else { self.matching(conn).await? };
