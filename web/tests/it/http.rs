@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use testbed::http::{Answer, form};
 
 use crate::support::app::App;
@@ -282,4 +284,82 @@ fn a_reader_that_takes_no_such_content_is_told_so() {
     let refused = app.send("POST", "/api/v1/users", &[JSON, ("accept", "text/html")], ADA);
     assert_eq!(refused.status, 406);
     assert_eq!(app.get("/api/v1/users").json()["users"], serde_json::json!([]), "and nothing was written");
+}
+
+#[test]
+fn no_header_and_no_bytes_are_answered_by_a_server_error() {
+    let app = App::start();
+    let made = app.json("POST", "/api/v1/users", "", ADA);
+    let etag = made.header("etag").to_owned();
+    let client = std::cell::RefCell::new(app.client());
+    let pieces = proptest::collection::vec(
+        prop_oneof![
+            Just(etag.clone()),
+            Just("*".to_owned()),
+            Just("W/".to_owned()),
+            "[\"*,;=/ q01.a-z]{0,12}",
+            "\"-?[0-9]{1,22}\"",
+            "(text|application|\\*)/(json|html|\\*)(;q=[0-9.-]{0,4})?",
+            "csrf=[0-9a-f]{30,34};?",
+            "[ -~é李]{0,30}",
+        ],
+        0..5,
+    );
+    let value = pieces.prop_map(|pieces| pieces.join(",").trim().to_owned());
+    let names = prop::sample::select(vec![
+        "if-match",
+        "if-none-match",
+        "accept",
+        "cookie",
+        "content-type",
+        "content-encoding",
+        "idempotency-key",
+        "origin",
+        "sec-fetch-site",
+        "x-forwarded-for",
+        "x-request-id",
+    ]);
+    let requests = prop::sample::select(vec![
+        ("GET", "/api/v1/users/1"),
+        ("PUT", "/api/v1/users/1"),
+        ("PUT", "/api/v1/users/2"),
+        ("DELETE", "/api/v1/users/2"),
+        ("POST", "/api/v1/users"),
+        ("POST", "/users"),
+        ("POST", "/users/1"),
+        ("POST", "/users/1/delete"),
+        ("GET", "/users"),
+        ("OPTIONS", "/users"),
+    ]);
+    let body = prop_oneof![
+        Just(ADA.to_owned()),
+        "[{}\"a-z:,%0-9&=]{0,40}",
+        "(name|email|key|csrf|version|gender)=[%0-9a-f]{0,12}"
+    ];
+    let mut runner = TestRunner::new(Config { cases: 600, ..Config::default() });
+    runner
+        .run(
+            &(requests, proptest::collection::vec((names, value), 0..4), body),
+            |((method, path), mut headers, body)| {
+                if !headers.iter().any(|(name, _)| *name == "content-type") && path.starts_with("/api") {
+                    headers.push(("content-type", "application/json".to_owned()));
+                }
+                let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                let body = if method == "GET" || method == "OPTIONS" { "" } else { body.as_str() };
+                let answer = client.borrow_mut().send(method, path, &headers, body).unwrap();
+                prop_assert!(answer.status < 500, "{method} {path} {headers:?} {body}: {answer:?}");
+                Ok(())
+            },
+        )
+        .unwrap();
+    let mut random = TestRunner::new(Config { cases: 100, ..Config::default() });
+    let bytes = proptest::collection::vec(any::<u8>(), 1..300);
+    let kinds = prop::sample::select(vec![("application/json", "/api/v1/users"), (FORM.1, "/users")]);
+    random
+        .run(&(bytes, kinds), |(bytes, (kind, path))| {
+            let status = raw(&app, &with_body("POST", path, kind, &bytes));
+            prop_assert!(matches!(status, 400 | 403 | 422), "{status}: {bytes:?}");
+            Ok(())
+        })
+        .unwrap();
 }
