@@ -45,7 +45,7 @@ use crate::config::Database;
 use crate::metrics::Metrics;
 pub use connect::Work;
 use connect::{Connector, READ_STATEMENT, Target};
-use pool::{Lent, Pool};
+use pool::{Lent, NoConnection, Pool};
 use watch::Watch;
 
 /// The time that a read waits for a connection, and then for its answer, before it is tried elsewhere.
@@ -107,12 +107,23 @@ pub enum DbError {
 enum Failure {
     /// The connection is gone, or there was none: try again.
     Lost,
+    /// All connections are in use: try again, the database is as it was.
+    Busy,
     /// The server has ended a read that took too long.
     Slow,
     /// An error that may pass.
     Unexplained(Error),
     /// An error that will not pass.
     Refused(Error),
+}
+
+impl From<NoConnection> for Failure {
+    fn from(none: NoConnection) -> Self {
+        match none {
+            NoConnection::Busy => Self::Busy,
+            NoConnection::Failed => Self::Lost,
+        }
+    }
 }
 
 /// A worker thread's access to the database.
@@ -245,8 +256,9 @@ impl Db {
 
     /// Tries a write once; `None` when the deadline has ended.
     async fn write_attempt<O: Operation>(&self, operation: &O, deadline: Instant) -> Option<Result<O::Out, Failure>> {
-        let Ok(lent) = self.primary.get(Work::Write, deadline.min(Instant::now() + POOL_WAIT)).await else {
-            return Some(Err(Failure::Lost));
+        let lent = match self.primary.get(Work::Write, deadline.min(Instant::now() + POOL_WAIT)).await {
+            Ok(lent) => lent,
+            Err(none) => return Some(Err(none.into())),
         };
         let abandon = Instant::now() + ABANDON_WRITE;
         let mut task = actix_web::rt::spawn(run(lent, operation.clone(), Work::Write));
@@ -266,6 +278,7 @@ impl Db {
     fn consider(&self, failure: Failure, unexplained: &mut u32, slow: &mut u32) -> Result<(), DbError> {
         match failure {
             Failure::Lost => self.watch.doubt(),
+            Failure::Busy => {}
             Failure::Slow => {
                 *slow += 1;
                 if *slow >= SLOW_READS {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::connect::{Conn, Connector, Target, Work};
@@ -49,34 +49,43 @@ impl Pool {
     }
 
     /// Lends a connection for this work, an open one or a new one, before `until`.
-    pub async fn get(self: &Rc<Self>, work: Work, until: Instant) -> Result<Lent> {
+    pub async fn get(self: &Rc<Self>, work: Work, until: Instant) -> Result<Lent, NoConnection> {
         let started = Instant::now();
-        let got =
-            tokio::time::timeout_at(until.into(), self.get_unbounded(work)).await.context("no connection in time");
+        let got = self.get_before(work, until).await;
         self.metrics().wait.observe(started.elapsed());
-        got?
+        got
     }
 
-    async fn get_unbounded(self: &Rc<Self>, work: Work) -> Result<Lent> {
+    async fn get_before(self: &Rc<Self>, work: Work, until: Instant) -> Result<Lent, NoConnection> {
         let permit = {
             let _waiting = Held::new(&self.metrics().waiting);
-            // In this order, so that a search that waits holds nothing that another read could use.
-            let search = match work {
-                Work::Search => Some(Arc::clone(&self.searches).acquire_owned().await?),
-                Work::Read | Work::Write => None,
-            };
-            let read = match work {
-                Work::Search | Work::Read => Some(Arc::clone(&self.reads).acquire_owned().await?),
-                Work::Write => None,
-            };
-            Permit { _search: search, _read: read, _any: Arc::clone(&self.permits).acquire_owned().await? }
+            let permit = tokio::time::timeout_at(until.into(), self.permit(work)).await;
+            permit.ok().flatten().ok_or(NoConnection::Busy)?
         };
         if let Some(conn) = self.take_idle(work) {
             return Ok(self.lend(conn, permit));
         }
         let (asked, made) = oneshot::channel();
         actix_web::rt::spawn(Rc::clone(self).make(permit, asked));
-        made.await.context("the attempt to connect panicked")?
+        match tokio::time::timeout_at(until.into(), made).await {
+            Ok(Ok(Ok(lent))) => Ok(lent),
+            // Late, panicked, or refused.
+            Err(_) | Ok(Err(_) | Ok(Err(_))) => Err(NoConnection::Failed),
+        }
+    }
+
+    /// Waits for the permission to use a connection. `None` only where the pool is gone.
+    async fn permit(&self, work: Work) -> Option<Permit> {
+        // In this order, so that a search that waits holds nothing that another read could use.
+        let search = match work {
+            Work::Search => Some(Arc::clone(&self.searches).acquire_owned().await.ok()?),
+            Work::Read | Work::Write => None,
+        };
+        let read = match work {
+            Work::Search | Work::Read => Some(Arc::clone(&self.reads).acquire_owned().await.ok()?),
+            Work::Write => None,
+        };
+        Some(Permit { _search: search, _read: read, _any: Arc::clone(&self.permits).acquire_owned().await.ok()? })
     }
 
     /// Makes a connection for who has asked, or for the next one: what was begun is not broken off because a
@@ -122,6 +131,15 @@ impl Pool {
         let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics().idle.add(signed(after) - signed(before));
     }
+}
+
+/// The reason why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoConnection {
+    /// All that there may be are in use: it says nothing about the database.
+    Busy,
+    /// A new one could not be made, or not in time.
+    Failed,
 }
 
 /// The permission to use a connection.

@@ -294,7 +294,7 @@ fn no_header_and_no_bytes_are_answered_by_a_server_error() {
     let client = std::cell::RefCell::new(app.client());
     let pieces = proptest::collection::vec(
         prop_oneof![
-            Just(etag.clone()),
+            Just(etag),
             Just("*".to_owned()),
             Just("W/".to_owned()),
             "[\"*,;=/ q01.a-z]{0,12}",
