@@ -1,8 +1,8 @@
-//! Tells cargo when what is embedded has changed, and makes the manifests of the web image's build context.
+//! Tells cargo when what is embedded has changed, and makes the manifests of the images' build contexts.
 //!
-//! The image holds the web app alone, so its context names nothing else: a dependency that only stackctl has
+//! The web image holds the web app alone, so its context names nothing else: a dependency that only stackctl has
 //! changes neither the context's digest nor, with it, the image. Of the workspace's packages it has the app and the
-//! protocol that the app shares with stackctl.
+//! protocol that the app shares with stackctl. The sidecar's image holds the WAL programs alone in the same way.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -11,26 +11,41 @@ use std::{env, fs};
 
 use toml::{Table, Value};
 
-/// The web app's package.
-const APP: &str = "user-app";
-/// The folders of the packages that the context has, the app's first.
-const FOLDERS: [&str; 2] = ["web", "protocol"];
+/// What is built in an image.
+struct Image {
+    /// The package of the program.
+    program: &'static str,
+    /// The folders of the packages that the context has.
+    folders: &'static [&'static str],
+    /// What the files made for it begin with.
+    prefix: &'static str,
+}
+
+const IMAGES: [Image; 2] = [
+    Image { program: "user-app", folders: &["web", "protocol"], prefix: "" },
+    Image { program: "barman-cloud-wal", folders: &["wal"], prefix: "wal-" },
+];
 /// Tables of the root manifest that are about more than the root package.
 const OF_ALL: [&str; 2] = ["workspace", "profile"];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    for path in ["assets", "Dockerfile", "Cargo.toml", "Cargo.lock"].into_iter().chain(FOLDERS) {
+    let folders = IMAGES.iter().flat_map(|image| image.folders).copied();
+    for path in ["assets", "Dockerfile", "Cargo.toml", "Cargo.lock"].into_iter().chain(folders) {
         println!("cargo:rerun-if-changed={path}");
     }
+    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
+    IMAGES.iter().try_for_each(|image| manifests(image, Path::new(&out)))
+}
+
+fn manifests(image: &Image, out: &Path) -> Result<()> {
+    let Image { program, folders, prefix } = image;
     let mut workspace: Table = fs::read_to_string("Cargo.toml")?.parse()?;
     let mut lock: Table = fs::read_to_string("Cargo.lock")?.parse()?;
-    let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
-    let out = Path::new(&out);
 
     let mut used = BTreeSet::new();
-    for folder in FOLDERS {
+    for folder in *folders {
         let mut manifest: Table = fs::read_to_string(format!("{folder}/Cargo.toml"))?.parse()?;
         let for_tests = names(manifest.remove("dev-dependencies").as_ref());
         let dependencies = dependencies(&manifest);
@@ -43,13 +58,13 @@ fn main() -> Result<()> {
     let profiles = workspace.get_mut("profile").and_then(Value::as_table_mut).ok_or("Cargo.toml has no profiles")?;
     profiles.retain(|name, _| name == "release");
     let shared = workspace.get_mut("workspace").and_then(Value::as_table_mut).ok_or("Cargo.toml has no workspace")?;
-    shared.insert("members".into(), Value::Array(FOLDERS.map(Value::from).to_vec()));
+    shared.insert("members".into(), Value::Array(folders.iter().copied().map(Value::from).collect()));
     let versions = shared.get_mut("dependencies").and_then(Value::as_table_mut);
     versions.ok_or("Cargo.toml has no workspace.dependencies")?.retain(|name, _| used.contains(name));
-    reduce(&mut lock)?;
+    reduce(&mut lock, program)?;
 
-    fs::write(out.join("workspace.toml"), workspace.to_string())?;
-    fs::write(out.join("workspace.lock"), lock.to_string())?;
+    fs::write(out.join(format!("{prefix}workspace.toml")), workspace.to_string())?;
+    fs::write(out.join(format!("{prefix}workspace.lock")), lock.to_string())?;
     Ok(())
 }
 
@@ -81,11 +96,11 @@ fn forget<'a>(lock: &mut Table, package: &str, for_tests: impl Iterator<Item = &
     Ok(())
 }
 
-/// Leaves in a lock file what the app is built from.
-fn reduce(lock: &mut Table) -> Result<()> {
+/// Leaves in a lock file what the program is built from.
+fn reduce(lock: &mut Table, program: &str) -> Result<()> {
     let packages = packages(lock)?;
     let mut kept = BTreeSet::new();
-    let mut open = vec![APP.to_owned()];
+    let mut open = vec![program.to_owned()];
     while let Some(wanted) = open.pop() {
         for (at, package) in packages.iter().enumerate() {
             if is(package, &wanted) && kept.insert(at) {

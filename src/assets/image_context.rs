@@ -1,7 +1,7 @@
-//! The build context of the web image: what `docker build` needs, embedded, so that the binary alone is
-//! enough. Its digest is the image's tag: an unchanged app is neither built nor loaded again.
+//! The build contexts of the web image and of the backup sidecar's: what `docker build` needs, embedded, so that the
+//! binary alone is enough. A context's digest is the image's tag: what is unchanged is neither built nor loaded again.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
 use include_dir::{Dir, include_dir};
@@ -12,6 +12,7 @@ use crate::error::Result;
 
 static WEB: Dir = include_dir!("$CARGO_MANIFEST_DIR/web");
 static PROTOCOL: Dir = include_dir!("$CARGO_MANIFEST_DIR/protocol");
+static WAL: Dir = include_dir!("$CARGO_MANIFEST_DIR/wal");
 
 /// Files of the build beside the app's own. The manifests are made by the build script from the workspace's:
 /// they name what the app depends on and nothing else.
@@ -23,29 +24,61 @@ const WORKSPACE: [(&str, &str); 5] = [
     ("protocol/Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/protocol.toml"))),
 ];
 
+/// The same of the WAL programs.
+const WAL_WORKSPACE: [(&str, &str); 3] = [
+    ("Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/wal-workspace.toml"))),
+    ("Cargo.lock", include_str!(concat!(env!("OUT_DIR"), "/wal-workspace.lock"))),
+    ("wal/Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/wal.toml"))),
+];
+
+/// The line of the sidecar's Dockerfile that names what it is built on.
+const SIDECAR_BASE: &str = "ARG SIDECAR_IMAGE=plugin-barman-cloud-sidecar\n";
+
 /// Folders of a package that do not reach the image.
 const LEFT_OUT: [&str; 2] = ["tests/", "target/"];
 
 /// The build context: path and content, in the order of the paths.
 #[derive(Debug)]
 pub struct ImageContext {
-    files: BTreeMap<String, &'static [u8]>,
+    name: &'static str,
+    files: Files,
 }
 
-/// The embedded build context.
+type Files = BTreeMap<String, Cow<'static, [u8]>>;
+
+/// The embedded build context of the web image.
 pub fn image_context() -> ImageContext {
-    let mut files = BTreeMap::new();
+    let mut files = Files::new();
     collect("web", &WEB, &mut files);
     collect("protocol", &PROTOCOL, &mut files);
-    files.extend(WORKSPACE.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes())));
-    ImageContext { files }
+    extend(&mut files, &WORKSPACE);
+    ImageContext { name: "user-app", files }
 }
 
-fn collect(package: &str, dir: &'static Dir, files: &mut BTreeMap<String, &'static [u8]>) {
+/// The embedded build context of the sidecar's image, on top of the plugin's own image.
+///
+/// # Errors
+/// Only if an embedded file is broken, which a unit test rules out.
+pub fn sidecar_context(base: &str) -> Result<ImageContext> {
+    let mut files = Files::new();
+    collect("wal", &WAL, &mut files);
+    extend(&mut files, &WAL_WORKSPACE);
+    let recipe = files.remove("wal/Dockerfile").context("the sidecar's Dockerfile is not embedded")?;
+    let recipe = String::from_utf8(recipe.into_owned()).context("the sidecar's Dockerfile is no text")?;
+    let filled_in = recipe.replacen(SIDECAR_BASE, &format!("ARG SIDECAR_IMAGE={base}\n"), 1);
+    files.insert("Dockerfile".into(), filled_in.into_bytes().into());
+    Ok(ImageContext { name: "plugin-barman-cloud-sidecar-wal", files })
+}
+
+fn extend(files: &mut Files, workspace: &'static [(&str, &str)]) {
+    files.extend(workspace.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().into())));
+}
+
+fn collect(package: &str, dir: &'static Dir, files: &mut Files) {
     for file in dir.files() {
         let path = file.path().to_string_lossy().replace('\\', "/");
         if !LEFT_OUT.iter().any(|folder| path.starts_with(folder)) {
-            files.insert(format!("{package}/{path}"), file.contents());
+            files.insert(format!("{package}/{path}"), file.contents().into());
         }
     }
     for dir in dir.dirs() {
@@ -66,9 +99,9 @@ impl ImageContext {
         short_digest(hash)
     }
 
-    /// The image's name, `user-app:<digest>`.
+    /// The image's name, e.g. `user-app:<digest>`.
     pub fn image(&self) -> String {
-        format!("user-app:{}", self.digest())
+        format!("{}:{}", self.name, self.digest())
     }
 
     /// Writes the files into `dir`, which is made if it is not there.
@@ -103,7 +136,7 @@ mod tests {
     #[test]
     fn the_manifests_name_what_the_app_depends_on_and_nothing_else() {
         let context = image_context();
-        let text = |path: &str| String::from_utf8_lossy(context.files[path]).into_owned();
+        let text = |path: &str| String::from_utf8_lossy(&context.files[path]).into_owned();
         for path in ["Cargo.toml", "Cargo.lock"] {
             let text = text(path);
             assert!(text.contains("actix-web") && text.contains("diesel-async"), "{path}");
@@ -129,11 +162,32 @@ mod tests {
         assert_eq!(digest.len(), 12);
         assert_eq!(digest, image_context().digest());
         let mut changed = image_context();
-        changed.files.insert("web/src/main.rs".into(), b"fn main() {}");
+        changed.files.insert("web/src/main.rs".into(), b"fn main() {}".into());
         assert_ne!(digest, changed.digest());
         let mut renamed = image_context();
         let content = renamed.files.remove("web/src/main.rs").unwrap();
         renamed.files.insert("web/src/other.rs".into(), content);
         assert_ne!(digest, renamed.digest());
+    }
+
+    #[test]
+    fn the_sidecars_context_names_its_base_and_the_wal_programs_alone() {
+        let context = sidecar_context("some.registry/sidecar:1").unwrap();
+        let text = |path: &str| String::from_utf8_lossy(&context.files[path]).into_owned();
+        let recipe = text("Dockerfile");
+        assert!(recipe.contains("\nARG SIDECAR_IMAGE=some.registry/sidecar:1\n"), "{recipe}");
+        assert!(!recipe.contains(SIDECAR_BASE) && !context.files.contains_key("wal/Dockerfile"));
+        for path in ["Cargo.toml", "Cargo.lock"] {
+            let text = text(path);
+            assert!(
+                text.contains("object_store") && !text.contains("actix-web") && !text.contains("proptest"),
+                "{path}"
+            );
+        }
+        assert!(context.files.contains_key("wal/src/main.rs"));
+        assert!(!context.files.keys().any(|path| path.contains("/tests/")));
+        let image = context.image();
+        assert!(image.starts_with("plugin-barman-cloud-sidecar-wal:"), "{image}");
+        assert_ne!(image, sidecar_context("some.registry/sidecar:2").unwrap().image());
     }
 }

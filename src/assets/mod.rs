@@ -9,7 +9,7 @@ pub mod monitoring;
 
 pub use components::{Component, Components, Download, Manifest, components};
 pub use digest::short_digest;
-pub use image_context::{ImageContext, image_context};
+pub use image_context::{ImageContext, image_context, sidecar_context};
 pub use manifests::parse;
 
 pub use crate::part::Part;

@@ -49,6 +49,7 @@ struct Index {
     #[serde(default)]
     engine_images: Vec<ImageFile>,
     web_image: Option<ImageFile>,
+    sidecar_image: Option<ImageFile>,
     preload: Option<String>,
     kubernetes_binaries: Option<String>,
 }
@@ -148,7 +149,8 @@ impl Bundle {
     fn named_paths(&self) -> impl Iterator<Item = &str> {
         let index = &self.index;
         let manifests = index.components.iter().filter_map(|component| component.manifest.as_deref());
-        let images = index.engine_images.iter().chain(&index.web_image).map(|image| image.path.as_str());
+        let images = index.engine_images.iter().chain(&index.web_image).chain(&index.sidecar_image);
+        let images = images.map(|image| image.path.as_str());
         manifests.chain(images).chain(index.preload.as_deref())
     }
 
@@ -177,9 +179,10 @@ impl Bundle {
         &self.index.engine_images
     }
 
-    /// The web app's image, if it was built for the build context whose image is called `image`.
-    pub fn web_image(&self, image: &str) -> Option<&ImageFile> {
-        self.index.web_image.as_ref().filter(|file| file.image == image)
+    /// The image that was built for the build context whose image is called `image`, if the bundle has it.
+    pub fn built_image(&self, image: &str) -> Option<&ImageFile> {
+        let Index { web_image, sidecar_image, .. } = &self.index;
+        web_image.iter().chain(sidecar_image).find(|file| file.image == image)
     }
 
     /// Whether it has a preload: every image, ready for a node's volume.

@@ -138,3 +138,17 @@ fn a_sum_that_is_none_and_a_file_listed_twice_are_refused() {
     index["files"][0]["sha256"] = json!("abc");
     assert!(one_line(&refused(&dir, &index)).contains("is not one"));
 }
+
+#[test]
+fn an_image_that_was_built_from_another_context_is_not_taken() {
+    let (dir, mut index) = good();
+    let path = index["files"][0]["path"].clone();
+    index["web_image"] = json!({"path": path, "image": "user-app:1"});
+    index["sidecar_image"] = json!({"path": path, "image": "sidecar:1"});
+    write(&dir, &index);
+    let bundle = Bundle::open(dir.path()).unwrap();
+    assert!(bundle.built_image("user-app:1").is_some() && bundle.built_image("sidecar:1").is_some());
+    assert!(bundle.built_image("user-app:2").is_none() && bundle.built_image("sidecar:2").is_none());
+    index["sidecar_image"]["path"] = json!("images/none.tar");
+    assert!(one_line(&refused(&dir, &index)).contains("images/none.tar"));
+}

@@ -279,6 +279,9 @@ pub struct RenderArgs {
     /// Write the web image's build context into this folder and print the image's name instead.
     #[arg(long, value_name = "DIR")]
     pub build_context: Option<PathBuf>,
+    /// The same of the backup sidecar's image, on top of the plugin's image of this name.
+    #[arg(long, num_args = 2, value_names = ["DIR", "IMAGE"], conflicts_with = "build_context")]
+    pub sidecar_context: Option<Vec<String>>,
 }
 
 /// Arguments of `psql`.

@@ -1,9 +1,9 @@
-//! `stackctl render`: what `up` would apply, as YAML; or the web image's build context.
+//! `stackctl render`: what `up` would apply, as YAML; or the build context of an image.
 
 use std::path::Path;
 
 use crate::{
-    assets::{self, Part},
+    assets::{self, ImageContext, Part},
     cli::{Global, RenderArgs},
     config::{Config, Options},
     context::Context,
@@ -18,7 +18,10 @@ use crate::{
 /// A manifest that can be neither found nor fetched.
 pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8> {
     if let Some(dir) = &args.build_context {
-        return build_context(dir);
+        return build_context(dir, &assets::image_context());
+    }
+    if let Some([dir, base]) = args.sidecar_context.as_deref() {
+        return build_context(Path::new(dir), &assets::sidecar_context(base)?);
     }
     let config = Config::load(global, &Options { stack: Some(&args.stack), ..Options::default() })?;
     let cx = Context::new(config, Reporter::discard())?;
@@ -36,8 +39,7 @@ pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8>
     Ok(0)
 }
 
-fn build_context(dir: &Path) -> Result<u8> {
-    let context = assets::image_context();
+fn build_context(dir: &Path, context: &ImageContext) -> Result<u8> {
     context.write_to(dir)?;
     ui::out(&context.image());
     Ok(0)

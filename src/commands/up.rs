@@ -22,7 +22,7 @@ use crate::{
         claim::Claim,
         cluster::Cluster,
         database::Database,
-        image::{Build, Image},
+        image::{Build, Image, Own},
         monitoring::Monitoring,
         operator::Operator,
         preflight::Preflight,
@@ -64,9 +64,11 @@ async fn up(config: Config, args: &UpArgs, reporter: Reporter, began: Instant) -
 fn phases_of(cx: &Context) -> Vec<Box<dyn Phase>> {
     let mut phases: Vec<Box<dyn Phase>> = vec![
         Box::new(Preflight),
-        Box::new(Build),
+        Box::new(Build(Own::Web)),
+        Box::new(Build(Own::Sidecar)),
         Box::new(Cluster),
-        Box::new(Image),
+        Box::new(Image(Own::Web)),
+        Box::new(Image(Own::Sidecar)),
         Box::new(Claim { first: leftovers::undo_under_lock }),
         Box::new(Operator),
         Box::new(Backups),

@@ -8,6 +8,7 @@ pub mod monitoring;
 mod operator;
 pub mod origin;
 pub mod render;
+pub mod sidecar_image;
 pub mod web_image;
 
 use anyhow::Context as _;
@@ -28,13 +29,17 @@ use crate::{
     names::DATABASE,
 };
 
-/// The images by the names that manifests use: pinned, from the bundle, or the web image of this binary.
+/// The images by the names that manifests use: pinned, from the bundle, or made from what this binary carries.
 ///
 /// # Errors
 /// Only if an embedded file is broken.
 pub fn images(cx: &Context) -> Result<Images> {
     let of_bundle = |name: &str| cx.bundle.as_ref()?.component(name)?.image.clone();
-    Ok(Images::new(&assets::components()?, of_bundle, web_image::name(&cx.config)))
+    let images = Images::new(&assets::components()?, of_bundle, web_image::name(&cx.config));
+    Ok(match sidecar_image::context(cx)? {
+        Some(context) => images.with(sidecar_image::COMPONENT, web_image::placed(&cx.config, context.image())),
+        None => images,
+    })
 }
 
 /// The objects of `part` as the manifests have them, ready to apply; nothing is asked of the cluster.

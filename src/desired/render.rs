@@ -36,6 +36,13 @@ impl Images {
         Images { by_name }
     }
 
+    /// The same with another image of that name in our manifests.
+    #[must_use]
+    pub fn with(mut self, name: &str, image: String) -> Images {
+        self.by_name.insert(name.into(), image);
+        self
+    }
+
     /// The image that stands for `name`, if it is one of ours.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.by_name.get(name).map(String::as_str)

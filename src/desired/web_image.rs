@@ -1,4 +1,4 @@
-//! The name of the web app's image.
+//! The name of the web app's image, and of any other that is built here.
 
 use crate::{
     assets,
@@ -21,10 +21,14 @@ pub fn reference(config: &Config) -> Result<String> {
     }
 }
 
-/// The name of the web image in the manifests. A cluster that the user already has pulls from the registry, if
-/// one is named; minikube's nodes get the image directly.
+/// The name of the web image in the manifests.
 pub fn name(config: &Config) -> String {
-    let image = assets::image_context().image();
+    placed(config, assets::image_context().image())
+}
+
+/// What the cluster's pods call an image that is built here. A cluster that the user already has pulls from the registry,
+/// if one is named; minikube's nodes get the image directly.
+pub fn placed(config: &Config, image: String) -> String {
     match (&config.target, &config.registry) {
         (Target::Context(_), Some(registry)) => format!("{}/{image}", registry.trim_end_matches('/')),
         _ => image,

@@ -35,7 +35,7 @@ impl Phase for Backups {
     }
 
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId::Claim]
+        &[PhaseId::Claim, PhaseId::SidecarImage]
     }
 
     fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {

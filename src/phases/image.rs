@@ -1,5 +1,5 @@
-//! The web app's image: built from the embedded build context, or taken from a bundle, and put where the
-//! cluster finds it. Building needs no cluster and runs beside its start.
+//! The images of the web app and of the backup sidecar: built from the embedded build contexts, or taken from a bundle, and
+//! put where the cluster finds them. Building needs no cluster and runs beside its start.
 
 use std::{
     path::PathBuf,
@@ -11,11 +11,14 @@ use futures::future::{LocalBoxFuture, try_join_all};
 
 use super::{Need, Phase};
 use crate::{
-    assets,
+    assets::{self, ImageContext},
     bundle::cannot_write,
     config::Target,
     context::Context,
-    desired::web_image::reference,
+    desired::{
+        sidecar_image,
+        web_image::{placed, reference},
+    },
     error::Result,
     tools::{
         docker,
@@ -26,17 +29,62 @@ use crate::{
     ui::{Event, PhaseId, State},
 };
 
-/// Makes the image on this machine.
+/// An image that is made from what this binary carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// The web app's.
+    Web,
+    /// The backup sidecar's.
+    Sidecar,
+}
+
+impl Own {
+    const fn title(self) -> &'static str {
+        match self {
+            Own::Web => "Web image",
+            Own::Sidecar => "Backup sidecar's image",
+        }
+    }
+
+    /// The image's build context; `None` where this image has no use.
+    fn context(self, cx: &Context) -> Result<Option<ImageContext>> {
+        match self {
+            Own::Web => {
+                reference(&cx.config)?;
+                Ok(Some(assets::image_context()))
+            }
+            Own::Sidecar => sidecar_image::context(cx),
+        }
+    }
+
+    /// The image's name here and in the cluster.
+    fn names(self, cx: &Context) -> Result<Option<(String, String)>> {
+        Ok(self.context(cx)?.map(|context| {
+            let image = context.image();
+            (image.clone(), placed(&cx.config, image))
+        }))
+    }
+}
+
+/// Why an image is left out: only the sidecar's can be.
+fn unused() -> Need {
+    Need::Skip("the plugin's own is used, if any".into())
+}
+
+/// Makes an image on this machine.
 #[derive(Debug)]
-pub struct Build;
+pub struct Build(pub Own);
 
 impl Phase for Build {
     fn id(&self) -> PhaseId {
-        PhaseId::Build
+        match self.0 {
+            Own::Web => PhaseId::Build,
+            Own::Sidecar => PhaseId::SidecarBuild,
+        }
     }
 
     fn title(&self) -> String {
-        "Web image".into()
+        self.0.title().into()
     }
 
     fn after(&self) -> &'static [PhaseId] {
@@ -45,9 +93,8 @@ impl Phase for Build {
 
     fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async move {
-            reference(&cx.config)?;
-            let image = assets::image_context().image();
-            if cx.bundle.as_ref().is_some_and(|bundle| bundle.web_image(&image).is_some()) {
+            let Some((image, _)) = self.0.names(cx)? else { return Ok(unused()) };
+            if cx.bundle.as_ref().is_some_and(|bundle| bundle.built_image(&image).is_some()) {
                 return Ok(Need::Skip(format!("{image} is in the bundle")));
             }
             Ok(match docker::image(&image).await? {
@@ -58,54 +105,71 @@ impl Phase for Build {
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
-        Box::pin(cx.until_deadline("building the web image", build(cx)))
+        let what = format!("building the {}", lower(self.0.title()));
+        Box::pin(async move { cx.until_deadline(&what, build(cx, self.0, self.id())).await })
     }
 
-    fn plan<'a>(&'a self, _: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
-        let image = assets::image_context().image();
-        Box::pin(async move { Ok(vec![format!("docker build --tag {image} from the embedded build context")]) })
+    fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(async move {
+            let names = self.0.names(cx)?;
+            Ok(names
+                .iter()
+                .map(|(image, _)| format!("docker build --tag {image} from the embedded build context"))
+                .collect())
+        })
     }
 }
 
-async fn build(cx: &Context) -> Result<String> {
-    let context = assets::image_context();
+async fn build(cx: &Context, own: Own, phase: PhaseId) -> Result<String> {
+    let context = own.context(cx)?.context("this image has no use")?;
     let image = context.image();
     let folder = tempfile::Builder::new().prefix("stackctl-build-").tempdir();
     let folder = folder.map_err(|error| cannot_write(&std::env::temp_dir(), &error))?;
     context.write_to(folder.path())?;
-    cx.doing(PhaseId::Build, format!("building {image}"));
+    cx.doing(phase, format!("building {image}"));
     let timeout = cx.deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
     docker::build(folder.path(), &image, timeout, &mut |line| {
         if line.starts_with("Step ") || line.starts_with('#') {
-            cx.doing(PhaseId::Build, format!("building {image}: {line}"));
+            cx.doing(phase, format!("building {image}: {line}"));
         }
-        cx.reporter.send(Event::Output { phase: PhaseId::Build, line: line.into() });
+        cx.reporter.send(Event::Output { phase, line: line.into() });
     })
     .await
     .with_context(|| format!("cannot build {image}"))?;
     Ok(format!("{image} built"))
 }
 
-/// Puts the image into every node, or into the registry.
+fn lower(title: &str) -> String {
+    let mut letters = title.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Puts an image into every node, or into the registry.
 #[derive(Debug)]
-pub struct Image;
+pub struct Image(pub Own);
 
 impl Phase for Image {
     fn id(&self) -> PhaseId {
-        PhaseId::Image
+        match self.0 {
+            Own::Web => PhaseId::Image,
+            Own::Sidecar => PhaseId::SidecarImage,
+        }
     }
 
     fn title(&self) -> String {
-        "Web image in the cluster".into()
+        format!("{} in the cluster", self.0.title())
     }
 
     fn after(&self) -> &'static [PhaseId] {
-        &[PhaseId::Build, PhaseId::Cluster]
+        match self.0 {
+            Own::Web => &[PhaseId::Build, PhaseId::Cluster],
+            Own::Sidecar => &[PhaseId::SidecarBuild, PhaseId::Cluster],
+        }
     }
 
     fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async move {
-            let image = reference(&cx.config)?;
+            let Some((_, image)) = self.0.names(cx)? else { return Ok(unused()) };
             let nodes = match nodes(cx)? {
                 Some(nodes) if !nodes.is_empty() => nodes,
                 // Whether a registry still has an image is known by pushing it: what it has is not sent again.
@@ -119,16 +183,18 @@ impl Phase for Image {
     }
 
     fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
-        Box::pin(cx.until_deadline("bringing the web image into the cluster", bring(cx)))
+        let what = format!("bringing the {} into the cluster", lower(self.0.title()));
+        Box::pin(async move { cx.until_deadline(&what, bring(cx, self.0, self.id())).await })
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async move {
-            let image = reference(&cx.config)?;
-            Ok(vec![match &cx.config.target {
+            let names = self.0.names(cx)?;
+            let step = |(_, image): &(String, String)| match &cx.config.target {
                 Target::Minikube(_) => format!("load {image} into every node"),
                 Target::Context(_) => format!("docker push {image}"),
-            }])
+            };
+            Ok(names.iter().map(step).collect())
         })
     }
 }
@@ -144,7 +210,7 @@ impl BuiltImage {
         let Some((bundle, path)) = cx
             .bundle
             .clone()
-            .and_then(|bundle| bundle.web_image(image).map(|file| file.path.clone()).map(|p| (bundle, p)))
+            .and_then(|bundle| bundle.built_image(image).map(|file| file.path.clone()).map(|p| (bundle, p)))
         else {
             return Ok(docker::image(image).await?.map(|identity| BuiltImage { identity, file: None }));
         };
@@ -166,15 +232,15 @@ fn nodes(cx: &Context) -> Result<Option<Vec<String>>> {
     })
 }
 
-async fn bring(cx: &Context) -> Result<String> {
-    let image = reference(&cx.config)?;
+async fn bring(cx: &Context, own: Own, phase: PhaseId) -> Result<String> {
+    let (image, reference) = own.names(cx)?.context("this image has no use")?;
     match nodes(cx)? {
-        None => push(cx, &image).await,
-        Some(nodes) => load(cx, &image, &nodes).await,
+        None => push(cx, phase, &image, &reference).await,
+        Some(nodes) => load(cx, phase, &image, &nodes).await,
     }
 }
 
-async fn load(cx: &Context, image: &str, nodes: &[String]) -> Result<String> {
+async fn load(cx: &Context, phase: PhaseId, image: &str, nodes: &[String]) -> Result<String> {
     let made = BuiltImage::find(cx, image).await?.with_context(|| format!("{image} was not built"))?;
     let source = made.file.as_deref().map_or(ImageSource::Engine, ImageSource::File);
     let loads = nodes.iter().map(|name| {
@@ -182,7 +248,7 @@ async fn load(cx: &Context, image: &str, nodes: &[String]) -> Result<String> {
         async move {
             let shown = |state, detail: &str| {
                 let resource = format!("{image} in node {name}");
-                cx.reporter.send(Event::Resource { phase: PhaseId::Image, resource, state, detail: detail.into() });
+                cx.reporter.send(Event::Resource { phase, resource, state, detail: detail.into() });
             };
             if node::image(name, image).await?.as_ref() == Some(&made.identity) {
                 shown(State::Unchanged, "");
@@ -194,23 +260,22 @@ async fn load(cx: &Context, image: &str, nodes: &[String]) -> Result<String> {
             Ok(1)
         }
     });
-    cx.doing(PhaseId::Image, format!("loading {image} into {}", count(nodes.len())));
+    cx.doing(phase, format!("loading {image} into {}", count(nodes.len())));
     let loaded: usize = try_join_all(loads).await?.into_iter().sum();
     Ok(format!("{image} loaded into {}", count(loaded)))
 }
 
-async fn push(cx: &Context, reference: &str) -> Result<String> {
-    let image = assets::image_context().image();
-    if docker::image(&image).await?.is_none()
-        && let Some(BuiltImage { file: Some(file), .. }) = BuiltImage::find(cx, &image).await?
+async fn push(cx: &Context, phase: PhaseId, image: &str, reference: &str) -> Result<String> {
+    if docker::image(image).await?.is_none()
+        && let Some(BuiltImage { file: Some(file), .. }) = BuiltImage::find(cx, image).await?
     {
         docker::load(&file, Duration::from_secs(300)).await?;
     }
-    docker::tag(&image, reference).await?;
-    cx.doing(PhaseId::Image, format!("pushing {reference}"));
+    docker::tag(image, reference).await?;
+    cx.doing(phase, format!("pushing {reference}"));
     let timeout = cx.deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
     docker::push(reference, timeout, &mut |line| {
-        cx.reporter.send(Event::Output { phase: PhaseId::Image, line: line.into() });
+        cx.reporter.send(Event::Output { phase, line: line.into() });
     })
     .await?;
     Ok(format!("{reference} pushed"))

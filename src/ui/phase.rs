@@ -15,6 +15,10 @@ pub enum PhaseId {
     Cluster,
     /// Putting the web image where the cluster finds it.
     Image,
+    /// Building the backup sidecar's image on this machine.
+    SidecarBuild,
+    /// Putting the backup sidecar's image where the cluster finds it.
+    SidecarImage,
     /// The stack's namespace and lock.
     Claim,
     /// Removing the stack's namespace.
@@ -59,6 +63,8 @@ impl PhaseId {
             PhaseId::Build => "build",
             PhaseId::Cluster => "cluster",
             PhaseId::Image => "image",
+            PhaseId::SidecarBuild => "sidecar-build",
+            PhaseId::SidecarImage => "sidecar-image",
             PhaseId::Claim => "claim",
             PhaseId::Base => "base",
             PhaseId::Operator => "operator",

@@ -168,7 +168,10 @@ fn when_the_image_does_not_build_its_last_lines_are_shown() {
         "info --format") echo "$ENGINE" ;;
         "image inspect") echo "Error response from daemon: No such image: $3" >&2; exit 1 ;;
         "buildx version") echo "github.com/docker/buildx v0.20.0" ;;
-        "build --network") echo "Step 5/9 : RUN cargo build"; echo "error: linking failed" >&2; exit 1 ;;
+        "build --network") case "$*" in
+            *user-app:*) echo "Step 5/9 : RUN cargo build"; echo "error: linking failed" >&2; exit 1 ;;
+            *) exec sleep 60 ;;
+            esac ;;
         esac"#,
     );
     let sandbox = sandbox.fake(

@@ -60,9 +60,13 @@ pub fn assemble(airgap: &Airgap, out: &Path, stackctl: &Stackctl) -> Result<()> 
             ..component(image.component, docker::noted(&folder, "version")?, source)
         });
     }
-    let web = web_image::build(airgap, &stackctl.build()?)?;
-    draft.add("images/user-app.tar", &web.join(web_image::ARCHIVE))?;
-    manifest.web_image = Some(ImageFile { path: "images/user-app.tar".into(), image: docker::noted(&web, "image")? });
+    let stackctl = stackctl.build()?;
+    let mut add = |path: &str, part: &Path| -> Result<Option<ImageFile>> {
+        draft.add(path, &part.join(web_image::ARCHIVE))?;
+        Ok(Some(ImageFile { path: path.into(), image: docker::noted(part, "image")? }))
+    };
+    manifest.web_image = add("images/user-app.tar", &web_image::build(airgap, &stackctl)?)?;
+    manifest.sidecar_image = add("images/backup-sidecar.tar", &web_image::build_sidecar(airgap, &stackctl)?)?;
     draft.finish(manifest, out)
 }
 

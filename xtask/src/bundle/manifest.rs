@@ -30,6 +30,9 @@ pub struct Manifest {
     /// The web image, for the `stackctl` that wants exactly this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub web_image: Option<ImageFile>,
+    /// The backup sidecar's image, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sidecar_image: Option<ImageFile>,
     /// minikube's archive of unpacked images.
     pub preload: String,
     /// The folder of kubelet, kubeadm and kubectl.
@@ -154,6 +157,7 @@ impl Manifest {
             files: Vec::new(),
             engine_images: Vec::new(),
             web_image: None,
+            sidecar_image: None,
             preload,
             kubernetes_binaries,
         }

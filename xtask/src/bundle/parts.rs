@@ -209,6 +209,19 @@ pub const NODE_SUITE: &str = "bookworm";
 /// The suite of what runs beside or inside the database.
 const OPERAND_SUITE: &str = "trixie";
 
+/// The backup sidecar's image, on which the one with our WAL programs is built.
+pub const SIDECAR: Image = Image {
+    folder: "barman-sidecar",
+    base: Base::Debian(OPERAND_SUITE),
+    version: Version::Module("plugin-barman-cloud"),
+    ..image(
+        "barman-sidecar-image",
+        "stackctl.local/plugin-barman-cloud-sidecar:$V-$K",
+        &[("plugin-barman-cloud", "plugin-barman-cloud"), (certificates::NAME, certificates::FILE)],
+        "plugin-barman-cloud-sidecar",
+    )
+};
+
 /// Every image. The names of the control plane's are those that kubeadm asks for.
 pub const IMAGES: &[Image] = &[
     control_plane(
@@ -278,17 +291,7 @@ pub const IMAGES: &[Image] = &[
         &[("plugin-barman-cloud", "plugin-barman-cloud")],
         "plugin-barman-cloud",
     ),
-    Image {
-        folder: "barman-sidecar",
-        base: Base::Debian(OPERAND_SUITE),
-        version: Version::Module("plugin-barman-cloud"),
-        ..image(
-            "barman-sidecar-image",
-            "stackctl.local/plugin-barman-cloud-sidecar:$V-$K",
-            &[("plugin-barman-cloud", "plugin-barman-cloud"), (certificates::NAME, certificates::FILE)],
-            "plugin-barman-cloud-sidecar",
-        )
-    },
+    SIDECAR,
     Image {
         base: Base::Debian(NODE_SUITE),
         ..image("versitygw-image", "ghcr.io/versity/versitygw:v1.8.0", &[("versitygw", "versitygw")], "versitygw")

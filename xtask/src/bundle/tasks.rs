@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::graph::{Lane, Task};
-use super::parts::{Base, GO_TOOLS, GoTool, IMAGES, NODE_SUITE, TEST_ONLY};
+use super::parts::{Base, GO_TOOLS, GoTool, IMAGES, NODE_SUITE, SIDECAR, TEST_ONLY};
 use super::{Airgap, certificates, debian, gobuild, images, node_image, pause, preload, rust_image, web_image};
 use crate::engine::{self, install, runtime};
 use crate::stackctl::Stackctl;
@@ -64,6 +64,10 @@ pub fn all<'a>(airgap: &'a Airgap, packages: &'a [&'a str], stackctl: &'a Stackc
     let web_after = [rust_image::NAME.to_owned()];
     tasks
         .push(task(web_image::NAME, web_after, Lane::Cores, || web_image::build(airgap, &stackctl.build()?).map(drop)));
+    let sidecar_after = [rust_image::NAME.to_owned(), SIDECAR.name.into()];
+    tasks.push(task(web_image::SIDECAR_NAME, sidecar_after, Lane::Cores, || {
+        web_image::build_sidecar(airgap, &stackctl.build()?).map(drop)
+    }));
     for tool in GO_TOOLS.iter().filter(|tool| !TEST_ONLY.contains(&tool.name)) {
         tasks.extend(of_tool(airgap, tool));
     }
