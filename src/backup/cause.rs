@@ -68,6 +68,10 @@ fn in_words(line: &str, namespace: &str, store: &Store) -> Option<Cause> {
     } else if any(&["Expected empty archive"]) {
         let what = format!("{destination} has the WAL of another database under this name already");
         (what, "name another folder: stackctl up --backup-s3 ENDPOINT,BUCKET/FOLDER,SECRET".into())
+    } else if any(&["is in the archive already"]) {
+        let what = format!("{destination} has a WAL segment of another content under the same name");
+        let logs = format!("kubectl -n {namespace} logs -l cnpg.io/podRole=instance -c {SIDECAR}");
+        (what, format!("{logs} names it: move the object away if this primary is the right one"))
     } else if any(&["Could not connect", "EndpointConnectionError", "Connect timeout", "Read timeout", "closed before"])
     {
         let pods = format!("kubectl -n {namespace} describe pod -l app.kubernetes.io/name={STORE}");
@@ -105,6 +109,7 @@ mod tests {
         assert!(words("botocore: Could not connect to the endpoint URL").contains("does not answer"));
         assert!(words("WAL archive check failed: Expected empty archive").contains("another database"));
         assert_eq!(words("OSError: [Errno 28] No space left on device"), "the store is full");
+        assert!(words("ERROR: a/db/wals/x.zst is in the archive already, and its content").contains("another content"));
         assert_eq!(words("Backup completed"), "");
     }
 

@@ -1,7 +1,7 @@
 //! `barman-cloud-wal-archive`: one file of `pg_wal` into the store.
 //!
 //! A segment or a history file that is there already is never replaced: with the same content it is archived, with
-//! another one it is refused, since it is the history of another primary. Barman replaces it. An unfinished segment and
+//! another one it is refused, since it is the history of another primary (an empty object is nobody's). Barman replaces it. An unfinished segment and
 //! the label of a base backup are replaced here too: the one of a later promotion is the one that counts.
 
 use std::fs::File;
@@ -49,6 +49,10 @@ pub async fn archive(command: &Command, env: &Environment) -> Result<()> {
         Err(stop) => return Err(stop),
     };
     if let Some(variant) = there.iter().flatten().find(|variant| variant.name == name.as_str()) {
+        // What a store that lost its power may keep of an upload that it never acknowledged.
+        if variant.size == 0 && variant.key == key {
+            return remote.replace(&key, content.wrap(command)?, tags).await;
+        }
         return compare(&remote, variant, content).await;
     }
     match remote.make(&key, content.wrap(command)?, tags).await? {

@@ -84,6 +84,18 @@ fn a_garbled_one_is_not_replaced_either() {
 }
 
 #[test]
+fn an_empty_object_is_replaced_under_its_own_name_only() {
+    let fake = Fake::new();
+    let desk = desk(&fake);
+    fake.put(&key(".zst"), b"");
+    desk.write(SEGMENT, &segment(1));
+    fails(&desk.archive(&["--gzip"], SEGMENT), 1, "it is empty");
+    succeeds(&desk.archive(&["--zstd"], SEGMENT));
+    succeeds(&desk.restore(&[], SEGMENT));
+    assert_eq!(desk.restored(), segment(1));
+}
+
+#[test]
 fn an_unfinished_segment_is_replaced() {
     let fake = Fake::new();
     let desk = desk(&fake);
