@@ -170,7 +170,7 @@ fn when_the_image_does_not_build_its_last_lines_are_shown() {
         "buildx version") echo "github.com/docker/buildx v0.20.0" ;;
         "build --network") case "$*" in
             *user-app:*) echo "Step 5/9 : RUN cargo build"; echo "error: linking failed" >&2; exit 1 ;;
-            *) exec sleep 60 ;;
+            *) while :; do :; done ;;
             esac ;;
         esac"#,
     );
