@@ -153,7 +153,10 @@ impl Store {
 }
 
 /// The image that the plugin puts beside each instance.
-async fn sidecar_image(kube: &Kube) -> Result<String> {
+///
+/// # Errors
+/// The API server does not answer, or there is no plugin that tells it.
+pub async fn sidecar_image(kube: &Kube) -> Result<String> {
     let plugin = kube.operator().await?.plugin_reference();
     let deployment = kube.get(&plugin).await?;
     let env = deployment.as_ref().and_then(|found| found.data.pointer("/spec/template/spec/containers/0/env"));

@@ -10,12 +10,11 @@ use serde_json::{Value, json};
 
 use crate::{
     assets::{self, Part},
-    backup::{SIDECAR, SIDECAR_IMAGE},
+    backup::{SIDECAR, SIDECAR_IMAGE, store},
     context::Context,
     database::{self, settings},
     desired::{self, backup},
     error::Result,
-    kube::{Kube, ObjectRef},
     poll::Tries,
     ui::{Event, PhaseId},
 };
@@ -92,24 +91,18 @@ async fn wanted(cx: &Context) -> Result<Option<Wanted>> {
         let found = objects.iter().filter(|object| assets::kind(object) == kind).find_map(|one| one.data.pointer(path));
         found.cloned().with_context(|| format!("the manifests have no {kind} with {path}"))
     };
+    let kube = cx.kube().await?;
     // A plugin of somebody else's chooses the image.
-    let plugin = cx.kube().await?.operator().await?;
-    let env = match plugin.plugin_is_foreign {
-        true => live_env(cx.kube().await?, &plugin.plugin_reference()).await?,
-        false => of("Deployment", "/spec/template/spec/containers/0/env")?,
+    let image = if kube.operator().await?.plugin_is_foreign {
+        json!(store::sidecar_image(kube).await?)
+    } else {
+        let env = of("Deployment", "/spec/template/spec/containers/0/env")?;
+        let image = env.as_array().into_iter().flatten().find(|variable| variable["name"] == SIDECAR_IMAGE);
+        image.map(|variable| variable["value"].clone()).unwrap_or_default()
     };
-    let image = env.as_array().into_iter().flatten().find(|variable| variable["name"] == SIDECAR_IMAGE);
-    let image = image.map(|variable| variable["value"].clone()).unwrap_or_default();
     let resources = of("ObjectStore", "/spec/instanceSidecarConfiguration/resources")?;
     let env = of("ObjectStore", "/spec/instanceSidecarConfiguration/env")?;
     Ok(Some(Wanted { image, resources, env: env.as_array().cloned().unwrap_or_default() }))
-}
-
-/// The variables of a Deployment's first container.
-async fn live_env(kube: &Kube, deployment: &ObjectRef) -> Result<Value> {
-    let found = kube.get(deployment).await?;
-    let env = found.and_then(|found| found.data.pointer("/spec/template/spec/containers/0/env").cloned());
-    env.with_context(|| format!("{deployment} has no variables"))
 }
 
 /// Whether a pod's sidecar is the wanted one; one that is on its way out is not.
