@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use futures::future::LocalBoxFuture;
 
-use super::{Phase, part};
+use super::{Need, Phase, part};
 use crate::{
     assets::{self, Part},
     context::Context,
@@ -33,12 +33,22 @@ impl Phase for Claim {
         &[PhaseId::Cluster]
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
+    /// Always, unless the cluster is one that cannot have the stack. Where the cluster is still to be made nobody asks.
+    fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async {
             refuse_foreign_operator(cx).await?;
-            compare_origin(cx).await?;
+            refuse_downgrade(cx).await?;
+            tell_changed_origin(cx).await?;
+            Ok(Need::Run)
+        })
+    }
+
+    fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
+        Box::pin(async {
             let applied = part::apply(cx, self.id(), Part::Base).await?;
             cx.lock().await?;
+            // Once more: a newer stackctl may have been at work until the lock was free.
+            refuse_downgrade(cx).await?;
             (self.first)(cx).await?;
             cx.inventory().await?.note_origin(&Origin::of(cx)?.note()?).await?;
             Ok(part::describe_changes(applied.changed))
@@ -47,8 +57,6 @@ impl Phase for Claim {
 
     fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async {
-            refuse_foreign_operator(cx).await?;
-            compare_origin(cx).await?;
             let mut steps = part::plan(cx, Part::Base).await?;
             steps.insert(steps.len() - 1, "take the lock, so that no other stackctl works on this stack".into());
             Ok(steps)
@@ -56,21 +64,30 @@ impl Phase for Claim {
     }
 }
 
-/// Compares what made the stack with this run: a newer stackctl's stack is refused, and what another source changes is told.
-async fn compare_origin(cx: &Context) -> Result<()> {
-    let Some(there) = cx.inventory().await?.origin().as_deref().and_then(Origin::parse) else { return Ok(()) };
+/// Refuses a stack that a newer stackctl made, unless that was asked for.
+async fn refuse_downgrade(cx: &Context) -> Result<()> {
+    let there = made_by(cx).await?;
+    let refusal = match there {
+        Some(there) if !cx.config.allow_downgrade => Origin::of(cx)?.too_old_for(&there),
+        _ => None,
+    };
+    refusal.map_or(Ok(()), |refusal| Err(refusal.into()))
+}
+
+/// Tells what this run changes of the stack because it takes it from another source.
+async fn tell_changed_origin(cx: &Context) -> Result<()> {
+    let Some(there) = made_by(cx).await? else { return Ok(()) };
     let ours = Origin::of(cx)?;
-    if !cx.config.allow_downgrade
-        && let Some(refusal) = ours.too_old_for(&there)
-    {
-        return Err(refusal.into());
-    }
     let changes = ours.changes_from(&there);
     if ours.source != there.source && !changes.is_empty() {
         let text = format!("the stack came from {}; from {} come: {}", there.source, ours.source, changes.join(", "));
         cx.reporter.send(Event::Warning { phase: PhaseId::Claim, text });
     }
     Ok(())
+}
+
+async fn made_by(cx: &Context) -> Result<Option<Origin>> {
+    Ok(cx.inventory().await?.origin().as_deref().and_then(Origin::parse))
 }
 
 /// Looks, before anything is changed, whether the cluster has an operator of somebody else's that cannot serve the stack.

@@ -114,6 +114,7 @@ mod tests {
         log: Arc<Mutex<Vec<String>>>,
         fails: bool,
         skip: bool,
+        unreachable: bool,
     }
 
     impl Phase for Fake {
@@ -127,8 +128,10 @@ mod tests {
             self.after
         }
         fn needed<'a>(&'a self, _: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
-            let need = if self.skip { Need::Skip("it is there".into()) } else { Need::Run };
-            Box::pin(async { Ok(need) })
+            Box::pin(async {
+                anyhow::ensure!(!self.unreachable, "there is no cluster to ask");
+                Ok(if self.skip { Need::Skip("it is there".into()) } else { Need::Run })
+            })
         }
         fn run<'a>(&'a self, _: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
             Box::pin(async {
@@ -149,7 +152,7 @@ mod tests {
     type Log = Arc<Mutex<Vec<String>>>;
 
     fn fake(log: &Log, id: PhaseId, after: &'static [PhaseId]) -> Fake {
-        Fake { id, after, log: log.clone(), fails: false, skip: false }
+        Fake { id, after, log: log.clone(), fails: false, skip: false, unreachable: false }
     }
 
     fn at(log: &[String], entry: &str) -> usize {
@@ -195,5 +198,15 @@ mod tests {
         let phases: Vec<Box<dyn Phase>> = vec![Box::new(fake(&log, A, &[B])), Box::new(fake(&log, B, &[A]))];
         let error = run(&Context::for_tests(Reporter::discard()), &phases).await.unwrap_err();
         assert_eq!(error::one_line(&error), "phases wait for each other: operator, backup");
+    }
+
+    #[tokio::test]
+    async fn nobody_asks_a_cluster_that_is_still_to_be_made() {
+        let log = Log::default();
+        let claim = || Fake { unreachable: true, ..fake(&log, PhaseId::Claim, &[PhaseId::Cluster]) };
+        let cx = Context::for_tests(Reporter::discard());
+        plan(&cx, &[Box::new(fake(&log, PhaseId::Cluster, &[])), Box::new(claim())]).await.unwrap();
+        let there = Fake { skip: true, ..fake(&log, PhaseId::Cluster, &[]) };
+        assert!(plan(&cx, &[Box::new(there), Box::new(claim())]).await.is_err());
     }
 }

@@ -205,3 +205,16 @@ fn with_a_configuration_that_is_not_valid() {
     "#);
     assert!(sandbox.calls().is_empty());
 }
+
+/// minikube leaves such a file behind when its last cluster is deleted.
+#[test]
+fn a_dry_run_with_a_kubeconfig_that_has_no_context_plans_the_whole_stack() {
+    let sandbox = Sandbox::with_docker().fake("minikube", r#"echo '{"minikubeVersion":"v1.38.1"}'"#);
+    sandbox.write("home/.kube/config", "apiVersion: v1\nkind: Config\nclusters: null\ncontexts: null\nusers: null\n");
+    let mut command = sandbox.command(&["up", "--dry-run", "--without", "backup"]);
+    // What is behind the lock is in upstream's manifests, which nobody shall fetch here.
+    let output = command.env("HTTPS_PROXY", "http://127.0.0.1:9").output().unwrap();
+    let shown = sandbox.shown(&output);
+    assert!(shown.contains("take the lock"), "{shown}");
+    assert!(!shown.contains("no context"), "{shown}");
+}
