@@ -7,7 +7,8 @@ use crate::{
     assets::monitoring::NAMESPACE,
     config::Target,
     context::Context,
-    error::Result,
+    desired::room::lack_of_room,
+    error::{Result, one_line},
     kube::{DeadWebhook, ObjectRef, Right},
     leftovers::Leftovers,
     monitoring::{FULL_REMEDY, MonitoringOverview},
@@ -45,6 +46,7 @@ const WRITTEN_GROUPS: [&str; 15] = [
 pub const CHECKS: &[Check] = &[
     check(CLUSTER, "api", "Kubernetes API", Before::Foreign, None, |cx| api(cx).boxed()),
     check(CLUSTER, "nodes", "nodes", Before::Never, API, |cx| nodes(cx).boxed()),
+    check(CLUSTER, "room", "room on the nodes", Before::Never, API, |cx| room(cx).boxed()),
     check(CLUSTER, "permissions", "permissions", Before::Foreign, API, |cx| permissions(cx).boxed()),
     check(CLUSTER, "storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
     check(CLUSTER, "metrics", "metrics API", Before::Never, API, |cx| metrics(cx).boxed()),
@@ -109,6 +111,18 @@ async fn nodes(cx: &Context) -> Result<CheckOutcome> {
     }
     Ok(CheckOutcome::failed(format!("not ready: {}", unready.join(", ")))
         .remedy(format!("kubectl describe node {} shows why", unready[0])))
+}
+
+async fn room(cx: &Context) -> Result<CheckOutcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    Ok(match lack_of_room(cx).await {
+        Ok(Some(lack)) => CheckOutcome::from(anyhow::Error::from(lack)),
+        Ok(None) => CheckOutcome::ok("enough for what is not there yet"),
+        // What the stack is going to ask for is in manifests that cannot be had.
+        Err(error) => CheckOutcome::skipped(one_line(&error)),
+    })
 }
 
 async fn permissions(cx: &Context) -> Result<CheckOutcome> {

@@ -119,11 +119,24 @@ async fn drill_and_undo(
         Journal { target, config: cx.config.clone(), local: local_journal(cx), reporter: cx.reporter.clone() };
     let outcome = tokio::select! {
         outcome = drill(cx, &journal, args, chosen, options) => outcome,
-        name = signal() => Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into()),
-        by = cx.lock_lost() => Err(lock_lost(&by).into()),
+        name = signal() => {
+            let warned = tell_undoing(cx, &journal, name);
+            let interrupted = Err(Failure::new(Kind::Interrupted, format!("interrupted ({name})")).into());
+            return and_undo(cx, &journal, interrupted, warned).await;
+        }
+        by = cx.lock_lost() => {
+            // Whoever has the lock now undoes the drill before anything else; two at it at once would meet each other's
+            // work. Only what may be in the way of that is undone here: it needs no API server.
+            let undone = journal.local.undo_without_api_server().await;
+            return both(Err(lock_lost(&by).into()), undone);
+        }
     };
-    // Whatever the outcome: a drill never leaves a fault behind.
-    let undone = undo_to_the_end(cx, &journal).await;
+    and_undo(cx, &journal, outcome, false).await
+}
+
+/// Whatever the outcome: a drill never leaves a fault behind.
+async fn and_undo(cx: &Context, journal: &Journal, outcome: Result<DrillReport>, warned: bool) -> Result<DrillReport> {
+    let undone = undo_to_the_end(cx, journal, warned).await;
     if let (Err(_), Ok(Some(left))) = (&outcome, &undone) {
         warn_if_wal_may_be_missing(cx, &journal.target, left).await;
     }
@@ -154,25 +167,34 @@ fn both<T, U>(outcome: Result<T>, undone: Result<U>) -> Result<T> {
     }
 }
 
-/// Undoes what the drill has changed. The first signal meanwhile is answered with what is being undone, the second ends it.
-async fn undo_to_the_end(cx: &Context, journal: &Journal) -> Result<Option<DrillRecord>> {
+/// Undoes what the drill has changed. The first signal, which may have ended the drill itself (`warned`), is answered with
+/// what is being undone, the second ends it.
+async fn undo_to_the_end(cx: &Context, journal: &Journal, mut warned: bool) -> Result<Option<DrillRecord>> {
     let undoing = journal.recover();
     tokio::pin!(undoing);
-    let mut warned = false;
     loop {
         tokio::select! {
             undone = &mut undoing => return undone,
             name = signal() => {
-                let left = left(journal);
                 if warned {
-                    return Err(ended_while_undoing(journal, name, &left).into());
+                    return Err(ended_while_undoing(journal, name, &left(journal)).into());
                 }
-                warned = true;
-                let text = format!("{name}: the drill is being undone ({left}); a second Ctrl-C ends that and leaves the stack broken");
-                cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text });
+                warned = tell_undoing(cx, journal, name);
             }
         }
     }
+}
+
+/// Says what is being undone; returns whether there is anything.
+fn tell_undoing(cx: &Context, journal: &Journal, signal: &str) -> bool {
+    if !journal.local.path().exists() {
+        return false;
+    }
+    let left = left(journal);
+    let text =
+        format!("{signal}: the drill is being undone ({left}); a second Ctrl-C ends that and leaves the stack broken");
+    cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text });
+    true
 }
 
 /// What is to be undone, in words.

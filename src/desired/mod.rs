@@ -8,6 +8,7 @@ pub mod monitoring;
 mod operator;
 pub mod origin;
 pub mod render;
+pub mod room;
 pub mod sidecar_image;
 pub mod web_image;
 

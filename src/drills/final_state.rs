@@ -9,8 +9,8 @@ use super::{
     target::DrillTarget,
 };
 use crate::{
-    database::{self, Lsn},
-    error::{Result, one_line, timed_out},
+    database::{self, Fork, Lsn},
+    error::{Result, failed, one_line, timed_out},
     poll::Tries,
 };
 
@@ -43,37 +43,57 @@ pub async fn delete_rows(target: &DrillTarget, primary: &str, run: &str) -> Resu
     target.psql(primary, &sql).await.map(drop)
 }
 
-/// A standby that could not be read, and why.
+/// An instance that could not be read, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnreadableStandby {
-    /// The standby's name.
+pub struct UnreadableInstance {
+    /// The instance's name.
     pub name: String,
     /// The reason in one line.
     pub why: String,
 }
 
-/// Reads what every instance holds of a run, after the standbys have replayed all that the primary has. A standby that
-/// cannot be read does not hide what the others show.
+/// Reads what every instance holds of a run, after the standbys have replayed all that the primary has. An instance that
+/// cannot be read, be it the primary, does not hide what the others show.
 ///
 /// # Errors
-/// The primary can't be read.
-pub async fn read(target: &DrillTarget, run: &str) -> Result<(FinalState, Vec<UnreadableStandby>)> {
+/// None can be read, or nobody knows which there are.
+pub async fn read(target: &DrillTarget, run: &str) -> Result<(FinalState, Vec<UnreadableInstance>)> {
     let primary = target.primary().await?;
-    let end: Lsn = target.psql(&primary, "SELECT pg_current_wal_flush_lsn()").await?.trim().parse()?;
-    let mut instances = vec![InstanceRows { rows: rows(target, &primary, run).await?, name: primary.clone() }];
     let mut unreadable = Vec::new();
+    // Only a primary tells where its timeline forked.
+    let (mut instances, mut forks, mut end) = (Vec::new(), Vec::new(), None);
+    match primary_state(target, &primary, run).await {
+        Ok((rows, forked, flushed)) => {
+            instances.push(InstanceRows { rows, name: primary.clone() });
+            (forks, end) = (forked, Some(flushed));
+        }
+        Err(error) => unreadable.push(UnreadableInstance { name: primary.clone(), why: one_line(&error) }),
+    }
     for name in target.standbys(&primary).await? {
         match standby_rows(target, &name, run, end).await {
             Ok(rows) => instances.push(InstanceRows { rows, name }),
-            Err(error) => unreadable.push(UnreadableStandby { name, why: one_line(&error) }),
+            Err(error) => unreadable.push(UnreadableInstance { name, why: one_line(&error) }),
         }
     }
-    let forks = database::forks(&target.psql(&primary, database::HISTORY).await?)?;
+    if instances.is_empty() {
+        let why: Vec<String> = unreadable.iter().map(|one| format!("{}: {}", one.name, one.why)).collect();
+        return Err(failed(format!("no instance can be read: {}", why.join("; "))).into());
+    }
     Ok((FinalState { instances, forks }, unreadable))
 }
 
-async fn standby_rows(target: &DrillTarget, standby: &str, run: &str, end: Lsn) -> Result<BTreeMap<u64, u32>> {
-    wait_until_replayed(target, standby, end).await?;
+/// The rows on the primary, the forks of its timeline, and the end of its WAL.
+async fn primary_state(target: &DrillTarget, primary: &str, run: &str) -> Result<(BTreeMap<u64, u32>, Vec<Fork>, Lsn)> {
+    let end: Lsn = target.psql(primary, "SELECT pg_current_wal_flush_lsn()").await?.trim().parse()?;
+    let rows = rows(target, primary, run).await?;
+    Ok((rows, database::forks(&target.psql(primary, database::HISTORY).await?)?, end))
+}
+
+/// `end`: where the primary's WAL ends, unknown if it cannot be read: then a standby is read as it is.
+async fn standby_rows(target: &DrillTarget, standby: &str, run: &str, end: Option<Lsn>) -> Result<BTreeMap<u64, u32>> {
+    if let Some(end) = end {
+        wait_until_replayed(target, standby, end).await?;
+    }
     rows(target, standby, run).await
 }
 

@@ -140,8 +140,8 @@ impl Runner<'_> {
         self.doing("reading every instance");
         let read = final_state::read(target, name).await.context("cannot read the rows after the drill")?;
         let (state, unreadable) = read;
-        for standby in unreadable {
-            context.found(&format!("{} can be read", standby.name), false, standby.why);
+        for instance in unreadable {
+            context.found(&format!("{} can be read", instance.name), false, instance.why);
         }
         if scenario.expect.loses_wal {
             self.close_archive_gap().await?;

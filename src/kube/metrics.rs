@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Kube, ObjectRef};
+use super::{Kube, ObjectRef, quantity};
 use crate::{
     error::{Failure, Result, failed},
     names::{FIELD_MANAGER, MANAGED_BY},
@@ -53,21 +53,9 @@ fn parse(text: &str) -> Option<BTreeMap<String, f64>> {
 fn pod(item: &Value) -> Option<(String, f64)> {
     let name = item["metadata"]["name"].as_str()?.to_owned();
     let containers = item["containers"].as_array()?;
-    let used: Option<f64> = containers.iter().map(|each| millicores(each["usage"]["cpu"].as_str()?)).sum();
+    let used: Option<f64> =
+        containers.iter().map(|each| Some(quantity::parse(each["usage"]["cpu"].as_str()?)? * 1e3)).sum();
     Some((name, used?))
-}
-
-/// A quantity of CPU, e.g. `12345678n`, `12m`, `2`, in thousandths of a processor.
-fn millicores(quantity: &str) -> Option<f64> {
-    let digits = quantity.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match &quantity[digits.len()..] {
-        "n" => 1e-6,
-        "u" => 1e-3,
-        "m" => 1.0,
-        "" => 1e3,
-        _ => return None,
-    };
-    Some(digits.parse::<f64>().ok()? * factor)
 }
 
 /// Who serves the metrics API, and that it does not do what the autoscaler needs.
@@ -111,6 +99,5 @@ mod tests {
         for text in ["hello", r#"{"kind":"MetricValueList","items":[]}"#, r#"{"kind":"PodMetricsList"}"#] {
             assert_eq!(parse(text), None, "{text}");
         }
-        assert_eq!(millicores("12Gi"), None);
     }
 }

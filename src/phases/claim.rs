@@ -6,8 +6,9 @@ use futures::future::LocalBoxFuture;
 use super::{Need, Phase, part};
 use crate::{
     assets::{self, Part},
+    config::Target,
     context::Context,
-    desired::origin::Origin,
+    desired::{origin::Origin, room::lack_of_room},
     error::Result,
     kube::operator::Version,
     ui::{Event, PhaseId},
@@ -39,6 +40,7 @@ impl Phase for Claim {
             refuse_foreign_operator(cx).await?;
             refuse_downgrade(cx).await?;
             tell_changed_origin(cx).await?;
+            refuse_without_room(cx).await?;
             Ok(Need::Run)
         })
     }
@@ -83,6 +85,17 @@ async fn tell_changed_origin(cx: &Context) -> Result<()> {
         let text = format!("the stack came from {}; from {} come: {}", there.source, ours.source, changes.join(", "));
         cx.reporter.send(Event::Warning { phase: PhaseId::Claim, text });
     }
+    Ok(())
+}
+
+/// Refuses a cluster that cannot hold the stack. One that is not ours may grow by itself: there it is told.
+async fn refuse_without_room(cx: &Context) -> Result<()> {
+    let Some(lack) = lack_of_room(cx).await? else { return Ok(()) };
+    if matches!(cx.config.target, Target::Minikube(_)) {
+        return Err(lack.into());
+    }
+    let text = format!("{lack} (unless the cluster grows by itself)");
+    cx.reporter.send(Event::Warning { phase: PhaseId::Claim, text });
     Ok(())
 }
 

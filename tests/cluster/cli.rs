@@ -65,6 +65,27 @@ impl Stackctl {
         output
     }
 
+    /// Runs it, and kills it after a while if it has not ended by then; returns whether it was killed.
+    pub fn killed_after(&self, args: &[&str], after: Duration) -> bool {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_stackctl"))
+            .args(args)
+            .env("STACKCTL_PROFILE", self.profile)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("stackctl starts");
+        let deadline = Instant::now() + after;
+        while Instant::now() < deadline {
+            if child.try_wait().expect("stackctl can be waited for").is_some() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill().expect("stackctl can be killed");
+        child.wait().expect("stackctl has ended").code().is_none()
+    }
+
     /// Runs it and expects exit code 0.
     pub fn ok(&self, args: &[&str]) -> Output {
         let output = self.run(args);

@@ -1,16 +1,18 @@
 //! The main job on a real minikube with the real CloudNativePG, step by step as a user would go; and what befalls
-//! backups (`faults`).
+//! backups (`faults`), drills (`interruptions`) and a cluster that others use (`clusters`).
 //!
-//! Two tests, because steps build on each other and a cluster is dear; each is a list of steps, any of which can be
+//! Four tests, because steps build on each other and a cluster is dear; each is a list of steps, any of which can be
 //! run by itself on a cluster that is kept: `cargo xtask cluster-test --list`. They need a bundle or a network with a
-//! container registry and several minutes, so they run only when asked for: `cargo xtask test`, `cargo xtask backups`.
+//! container registry and several minutes, so they run only when asked for: `cargo xtask test`, `cargo xtask backups`, `clusters`, `interruptions`.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test tells its steps and fails by panicking")]
 
 mod backups;
 mod cli;
+mod clusters;
 mod drills;
 mod faults;
+mod interruptions;
 mod machine;
 mod main_job;
 mod monitoring;
@@ -27,4 +29,16 @@ fn from_nothing_to_a_registered_user_and_back_to_nothing() {
 #[ignore = "needs a Docker engine and half an hour: cargo xtask backups runs it"]
 fn backups_survive_what_befalls_their_store() {
     faults::suite().run();
+}
+
+#[test]
+#[ignore = "needs a Docker engine and half an hour: cargo xtask clusters runs it"]
+fn what_others_have_in_the_cluster_stays_as_it_is() {
+    clusters::suite().run();
+}
+
+#[test]
+#[ignore = "needs a Docker engine and hours: cargo xtask interruptions runs it"]
+fn drills_that_are_killed_leave_everything_that_was_there() {
+    interruptions::suite().run();
 }

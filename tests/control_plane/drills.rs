@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A stack as far as a drill changes it: the Cluster, a Deployment in the operator's place, and a node.
-async fn stack(sandbox: &Sandbox, folder: &tempfile::TempDir, node: &str) -> Journal {
+pub async fn stack(sandbox: &Sandbox, folder: &tempfile::TempDir, node: &str) -> Journal {
     operators_kinds(&sandbox.kube).await;
     let spec = json!({"spec": {"instances": 3, "storage": {"size": "1Gi"},
         "postgresql": {"synchronous": {"method": "any", "number": 1}}}});

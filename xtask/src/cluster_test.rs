@@ -1,4 +1,4 @@
-//! `cargo xtask cluster-test` and `cargo xtask backups`: the tests of `tests/cluster`, each from nothing to nothing, or
+//! `cargo xtask cluster-test`, `backups`, `clusters` and `interruptions`: the tests of `tests/cluster`, each from nothing to nothing, or
 //! some of its steps on a cluster that is kept.
 
 use std::ffi::OsString;
@@ -20,13 +20,17 @@ const LIST: &str = "STACKCTL_TEST_LIST";
 /// How a step begins in the list that the test prints.
 const STEP: &str = "step ";
 
-/// Which of its tests: one is a part of every run, the other one takes half an hour.
+/// Which of its tests: one is a part of every run, the others take half an hour and hours.
 #[derive(Debug, Clone, Copy)]
 pub enum ClusterTest {
     /// From nothing to a registered user and back to nothing.
     MainJob,
     /// Faults of the store of backups, and failovers beside backups.
     Backups,
+    /// Others' operators and stacks in the same cluster.
+    Shared,
+    /// Drills that are killed.
+    Interruptions,
 }
 
 /// What of the test is run.
@@ -52,6 +56,8 @@ impl ClusterTest {
         match self {
             Self::MainJob => "from_nothing_to_a_registered_user_and_back_to_nothing",
             Self::Backups => "backups_survive_what_befalls_their_store",
+            Self::Shared => "what_others_have_in_the_cluster_stays_as_it_is",
+            Self::Interruptions => "drills_that_are_killed_leave_everything_that_was_there",
         }
     }
 
@@ -61,6 +67,8 @@ impl ClusterTest {
             (_, true) => "make a minikube profile unless it is there, and keep it",
             (Self::MainJob, false) => "make a minikube profile, and delete it again",
             (Self::Backups, false) => "make a minikube profile, break its backups on purpose, and delete it again",
+            (Self::Shared, false) => "make a minikube profile, share it with others, and delete it again",
+            (Self::Interruptions, false) => "make a minikube profile, kill drills on it, and delete it again",
         }
     }
 

@@ -75,28 +75,20 @@ pub fn drills(args: &DrillsArgs) -> Result<ExitCode> {
     let runner = DrillRunner { program: RELEASE.build()?, profile: args.profile.clone(), bundle: folder };
     let file = args.out.clone().unwrap_or_else(|| target_folder().join("drills.json"));
 
-    let mut outcome = DrillOutcomes::default();
+    let mut reports = Vec::new();
     let clusters = if args.nodes.is_empty() { vec![1, 3] } else { args.nodes.clone() };
     for nodes in clusters {
-        let ran = runner.cluster(nodes, args, &mut outcome, &file);
+        let ran = runner.cluster(nodes, args, &mut reports, &file);
         runner.delete()?;
         ran?;
     }
-    tell(&table::markdown(&outcome.reports));
-    for why in &outcome.not_run {
+    tell(&table::markdown(&reports));
+    for why in reports.iter().flat_map(table::runs).filter_map(|run| run["no_report"].as_str()) {
         tell(why);
     }
     say(&format!("written to {}", file.display()));
-    let passed = outcome.reports.iter().flat_map(table::runs).all(|run| run["pass"] == true);
-    Ok(if passed && outcome.not_run.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The outcome of all the drills.
-#[derive(Default)]
-struct DrillOutcomes {
-    reports: Vec<Value>,
-    /// Drills that gave no report, each with the reason.
-    not_run: Vec<String>,
+    let passed = reports.iter().flat_map(table::runs).all(|run| run["pass"] == true);
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The program, and the cluster that it works on.
@@ -124,7 +116,7 @@ impl DrillRunner {
 
     /// Runs the scenarios that a cluster of so many nodes allows, the negative control first: a checker that finds
     /// nothing would make the others worthless.
-    fn cluster(&self, nodes: u32, args: &DrillsArgs, outcome: &mut DrillOutcomes, file: &Path) -> Result<()> {
+    fn cluster(&self, nodes: u32, args: &DrillsArgs, reports: &mut Vec<Value>, file: &Path) -> Result<()> {
         self.make(nodes)?;
         let list = self.run(60).args(["failover-drill", "--list"]).output()?;
         let mut scenarios = scenarios(&list, nodes);
@@ -138,16 +130,16 @@ impl DrillRunner {
             for id in scenarios.iter().filter(|id| round == 1 || **id != "control") {
                 say(&format!("{id}, round {round} of {}", args.runs));
                 match self.drill(id)? {
-                    Ok(report) => outcome.reports.push(report),
+                    Ok(report) => reports.push(report),
                     Err(why) => {
                         say(&why);
-                        outcome.not_run.push(why);
+                        reports.push(table::without_report(id, nodes, &why));
                         // It may have left the stack as no drill begins with: the others are to be measured all the same.
                         self.make(nodes)?;
                     }
                 }
                 // Written each time: what was measured is kept, whatever comes after it.
-                write(&outcome.reports, file)?;
+                write(reports, file)?;
             }
         }
         Ok(())

@@ -49,6 +49,10 @@ enum DeveloperTask {
     Drills(drills::DrillsArgs),
     /// What befalls backups, on a cluster: a store that is killed, away, full, refuses; failovers beside them; retention
     Backups(cluster_test::ClusterTestArgs),
+    /// A cluster that others use, too: an operator of somebody else's, two stacks of which either one goes
+    Clusters(cluster_test::ClusterTestArgs),
+    /// Drills that are killed at random moments (`STACKCTL_TEST_TIMES`: how often each, 20): nothing is lost, and all is undone
+    Interruptions(cluster_test::ClusterTestArgs),
     /// The web app on a throw-away PostgreSQL of this machine, for working on it without a cluster.
     Web(web::WebArgs),
     /// Measure, side by side with what one would do otherwise.
@@ -91,6 +95,8 @@ fn run(task: DeveloperTask) -> Result<ExitCode> {
         DeveloperTask::Drills(args) => return drills::drills(&args),
         DeveloperTask::ClusterTest(args) => return ClusterTest::MainJob.run(&args),
         DeveloperTask::Backups(args) => return ClusterTest::Backups.run(&args),
+        DeveloperTask::Clusters(args) => return ClusterTest::Shared.run(&args),
+        DeveloperTask::Interruptions(args) => return ClusterTest::Interruptions.run(&args),
         DeveloperTask::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
         DeveloperTask::Web(args) => web::web(&args)?,
         DeveloperTask::Bench { bench } => bench::run(&bench)?,

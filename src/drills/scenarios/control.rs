@@ -30,6 +30,8 @@ use crate::{
 
 /// How long the primary stands still at most, should its pod not be deleted.
 const STANDS_STILL: Duration = Duration::from_secs(60);
+/// How long writes are acknowledged by the primary alone: shorter than the interval by which WAL is archived.
+const ALONE: Duration = Duration::from_secs(3);
 /// How long a standby may take to take over, the time included in which the operator refuses it.
 const TAKEN_OVER: Duration = Duration::from_secs(120);
 /// How long a setting may take to have its effect.
@@ -93,10 +95,10 @@ async fn weaken_and_destroy(run: &RunContext<'_>) -> Result<()> {
     })
     .await?;
     run.note("the standbys are stopped");
-    // The next segment of the WAL goes to the archive when it is full or a minute old, which is not before the end.
+    // The next segment of the WAL goes to the archive when it is full or 10 s old, which is not before the end.
     target.psql(primary, "SELECT pg_switch_wal()").await?;
     // These writes are acknowledged by the primary alone.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(ALONE).await;
     // A primary that is told to end archives its last segment, if it is fast enough: nothing would be lost.
     postgres::freeze(target, primary, STANDS_STILL).await?;
     destroy_primary(run).await

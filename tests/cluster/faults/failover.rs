@@ -44,3 +44,21 @@ pub fn while_no_plugin_answers(stackctl: &Stackctl, objects: &Objects, hand: &Ha
     assert!(backups::rows(stackctl, "user-db").contains(&mail), "what was written before");
     all_is_well(stackctl, &before);
 }
+
+/// The plugin goes, with the kinds of its objects and the objects themselves: `down` of another stack did that once.
+pub fn with_the_plugin_removed_by_others(stackctl: &Stackctl, hand: &Hand) {
+    let before = backups::backups(stackctl, "user-db");
+    hand.kubectl(&["-n", "cnpg-system", "delete", PLUGIN, "service/barman-cloud"]);
+    hand.kubectl(&["delete", "customresourcedefinition", "objectstores.barmancloud.cnpg.io"]);
+    // The operator comes to know of it when it next looks at the database.
+    hand.kubectl(&["annotate", "--overwrite", "clusters.postgresql.cnpg.io", "user-db", "test/looked-at=again"]);
+    until("the operator's word", || {
+        let cluster = hand.json(&["get", "clusters.postgresql.cnpg.io", "user-db"]);
+        cluster["status"]["phase"].as_str().is_some_and(|phase| phase.contains("plugin"))
+    });
+    assert_ne!(backups::part(stackctl, "database")["health"], "healthy", "the operator can do nothing for it");
+    // The first one, not the third.
+    stackctl.ok(&["up"]);
+    healthy(stackctl);
+    all_is_well(stackctl, &before);
+}

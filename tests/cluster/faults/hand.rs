@@ -1,6 +1,9 @@
 //! What an administrator would do by hand: kubectl, and signals on the node.
 
-use std::process::Command;
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
@@ -26,8 +29,26 @@ impl Hand {
         run(&mut command)
     }
 
+    /// Runs kubectl with something to read.
+    pub fn kubectl_with(&self, args: &[&str], input: &str) {
+        let mut command = Command::new("kubectl");
+        command.args(["--context", self.profile]).args(args).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.spawn().expect("kubectl starts");
+        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
+        assert!(child.wait().expect("kubectl ends").success(), "{command:?}");
+    }
+
     pub fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.kubectl(&[args, &["-o", "json"]].concat())).expect("kubectl prints JSON")
+    }
+
+    /// An object of the stack's namespace if it is there; nothing where the API server does not answer.
+    pub fn find(&self, kind: &str, name: &str) -> Option<Option<Value>> {
+        let mut command = Command::new("kubectl");
+        command.args(["--context", self.profile, "--namespace", NAMESPACE, "--request-timeout", "5s"]);
+        let output = command.args(["get", kind, name, "--ignore-not-found", "-o", "json"]).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        output.status.success().then(|| serde_json::from_str(&text).ok())
     }
 
     /// A merge patch.

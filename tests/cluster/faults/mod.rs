@@ -17,7 +17,7 @@ use crate::{
     objects::{Objects, mail},
     suite::{Stack, Step, Suite},
 };
-use hand::Hand;
+pub use hand::Hand;
 
 const PROFILE: &str = "stackctl-faults";
 /// What a database of three is back to full redundancy after, with much to spare.
@@ -50,6 +50,9 @@ pub fn suite() -> Suite {
         }),
         Step::new("no-plugin", "the primary is deleted while no pod of the plugin runs: status says why", |stack| {
             failover::while_no_plugin_answers(&stack.stackctl, stack.objects(), &hand(stack));
+        }),
+        Step::new("plugin-removed", "the plugin is removed by others: one up puts everything right", |stack| {
+            failover::with_the_plugin_removed_by_others(&stack.stackctl, &hand(stack));
         }),
         Step::new("retention", "retention removes the one base backup that no moment of the week needs", |stack| {
             retention::removes_what_it_should_and_nothing_else(&stack.stackctl, &hand(stack));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::stats::{median, thousands};
 
@@ -13,6 +13,8 @@ const LOSE: [&str; 2] = ["control", "disaster"];
 #[derive(Debug, Default)]
 struct DrillRow {
     runs: usize,
+    /// The runs that ended without a report.
+    unreported: usize,
     passed: usize,
     acknowledged: u64,
     lost: usize,
@@ -24,6 +26,11 @@ struct DrillRow {
 /// Lists the runs of a report.
 pub fn runs(report: &Value) -> impl Iterator<Item = &Value> {
     report["runs"].as_array().into_iter().flatten()
+}
+
+/// The entry of a run that ended without a report: a table that left it out would show the good ones only.
+pub fn without_report(scenario: &str, nodes: u32, why: &str) -> Value {
+    json!({"environment": {"nodes": nodes}, "runs": [{"scenario": scenario, "pass": false, "no_report": why}]})
 }
 
 /// The table, a row a scenario in the order in which they first come.
@@ -51,11 +58,12 @@ pub fn markdown(reports: &[Value]) -> String {
             total = (total.0 + row.acknowledged, total.1 + row.lost);
         }
         lines.push(format!(
-            "| `{}` | {} | {} of {} | {} | {} | {} | {} | {} |",
+            "| `{}` | {} | {} of {}{} | {} | {} | {} | {} | {} |",
             key.0,
             key.1,
             row.passed,
             row.runs,
+            if row.unreported == 0 { String::new() } else { format!(", {} without a report", row.unreported) },
             thousands(row.acknowledged),
             row.lost,
             if row.gaps.is_empty() { "-".to_owned() } else { spread(&row.gaps) },
@@ -76,6 +84,7 @@ pub fn markdown(reports: &[Value]) -> String {
 impl DrillRow {
     fn add(&mut self, run: &Value) {
         self.runs += 1;
+        self.unreported += usize::from(run["no_report"].is_string());
         self.passed += usize::from(run["pass"] == true);
         let verdict = &run["verdict"];
         let count = |stream: &str, what: &str| verdict[stream][what].as_u64().unwrap_or(0);
@@ -107,7 +116,6 @@ fn spread(values: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn report(scenario: &str, gap: f64, findings: &Value) -> Value {
         json!({"environment": {"nodes": 1}, "runs": [{
@@ -131,5 +139,17 @@ mod tests {
         assert!(text.contains("| `primary-delete` | 1 | 3 of 3 | 6,600 | 0 | 2.0 / **3.0** / 5.1 | 6 |"), "{text}");
         assert!(text.contains("| `control` | 1 | 1 of 1 | 2,200 | 2 | 7.0 | 2 | 12.0 |"), "{text}");
         assert!(text.ends_with("In all but control and disaster: 6,600 acknowledged writes, 0 lost."), "{text}");
+    }
+
+    #[test]
+    fn a_run_without_a_report_is_counted() {
+        let reports = [
+            report("freeze", 2_000.0, &json!([])),
+            without_report("freeze", 1, "the drill freeze gave no report"),
+            without_report("partition", 1, "the drill partition gave no report"),
+        ];
+        let text = markdown(&reports);
+        assert!(text.contains("| `freeze` | 1 | 1 of 2, 1 without a report | 2,200 |"), "{text}");
+        assert!(text.contains("| `partition` | 1 | 0 of 1, 1 without a report | 0 | 0 | - | 0 | never |"), "{text}");
     }
 }

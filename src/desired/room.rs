@@ -1,0 +1,136 @@
+//! Whether the cluster has room for what of the stack is not there yet.
+
+use kube::core::DynamicObject;
+use serde_json::Value;
+
+use super::embedded;
+use crate::{
+    assets::{Part, kind},
+    context::Context,
+    error::{Failure, Result, failed, one_line},
+    kube::room::{Request, Room},
+};
+
+/// The parts without which `up` does not end. (Monitoring is not waited for.)
+const WAITED_FOR: [Part; 4] = [Part::Operator, Part::Backup, Part::Database, Part::Web];
+
+/// Says that the cluster has no room for what `up` would add to it; `None` where it has, and where that cannot be told: a
+/// user may be forbidden to see what the nodes have and what others ask them for.
+///
+/// # Errors
+/// Upstream's manifest can be neither found in the bundle nor fetched.
+pub async fn lack_of_room(cx: &Context) -> Result<Option<Failure>> {
+    let mut objects = Vec::new();
+    for part in WAITED_FOR {
+        if cx.inventory().await?.entries(part.name()).is_empty() {
+            objects.extend(embedded(cx, part).await?);
+        }
+    }
+    let pods: Vec<Request> = objects.iter().flat_map(|object| pods_of(object, &objects)).collect();
+    if pods.is_empty() {
+        return Ok(None);
+    }
+    match Room::read(cx.kube().await?).await {
+        Ok(room) => Ok(refusal(&room, pods)),
+        Err(error) => {
+            tracing::debug!("whether there is room cannot be told: {}", one_line(&error));
+            Ok(None)
+        }
+    }
+}
+
+/// The pods that an object is going to have, by what each asks for.
+fn pods_of(object: &DynamicObject, objects: &[DynamicObject]) -> Vec<Request> {
+    let spec = &object.data["spec"];
+    let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
+    let (pod, count) = match kind(object) {
+        "Deployment" | "StatefulSet" => {
+            let scaled = objects.iter().find(|other| {
+                let target = &other.data["spec"]["scaleTargetRef"];
+                kind(other) == "HorizontalPodAutoscaler" && target["name"].as_str() == object.metadata.name.as_deref()
+            });
+            let least = scaled.and_then(|scaler| number(&scaler.data["spec"]["minReplicas"]));
+            let count = number(&spec["replicas"]).or(least).unwrap_or(1);
+            (Request::of_pod(&spec["template"]["spec"]), count)
+        }
+        "Cluster" => {
+            // The plugin puts a sidecar beside each instance.
+            let store = objects.iter().find(|other| kind(other) == "ObjectStore");
+            let sidecar = store.map(|store| &store.data["spec"]["instanceSidecarConfiguration"]["resources"]);
+            let instance = Request::of_resources(&spec["resources"]);
+            let pod = sidecar.map_or(instance, |resources| instance + Request::of_resources(resources));
+            (pod, number(&spec["instances"]).unwrap_or(1))
+        }
+        _ => return Vec::new(),
+    };
+    vec![pod; count]
+}
+
+fn refusal(room: &Room, pods: Vec<Request>) -> Option<Failure> {
+    let (asked, free) = (pods.iter().fold(Request::default(), |sum, pod| sum + *pod), room.total());
+    let count = pods.len();
+    let left = room.place(pods);
+    let largest = left.first()?;
+    let nodes = room.nodes.len();
+    let on = format!("{nodes} {} that {} pods", one_or(nodes, "node", "nodes"), one_or(nodes, "takes", "take"));
+    Some(
+        failed(format!(
+            "the cluster has no room for the stack: its {count} pods ask for {asked}, {free} are free on {on}; {} of them, \
+             the largest with {largest}, would wait for ever",
+            left.len()
+        ))
+        .remedy("make room: more or larger nodes (of minikube: --nodes, --cpus and --memory of a new profile), or fewer other pods")
+        .remedy("or ask for less: --instances 1, --without backup"),
+    )
+}
+
+const fn one_or<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
+    if count == 1 { one } else { many }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ui::Reporter;
+
+    fn cpus(cpu: f64) -> Request {
+        Request { cpu, memory: 0.0 }
+    }
+
+    #[tokio::test]
+    async fn the_pods_of_the_stack_are_counted_with_what_they_ask_for() {
+        let cx = Context::for_tests(Reporter::discard());
+        let database = embedded(&cx, Part::Database).await.unwrap();
+        let instances =
+            |objects: &[DynamicObject]| database.iter().flat_map(|object| pods_of(object, objects)).collect();
+        let alone: Vec<Request> = instances(&database);
+        assert_eq!(alone.len(), 3);
+        assert!((alone[0].cpu - 0.1).abs() < 1e-9, "{alone:?}");
+        let beside: Vec<Request> = instances(&Part::Backup.embedded().unwrap());
+        assert!((beside[0].cpu - 0.15).abs() < 1e-9, "with the sidecar: {beside:?}");
+        let web = embedded(&cx, Part::Web).await.unwrap();
+        let pods: Vec<Request> = web.iter().flat_map(|object| pods_of(object, &web)).collect();
+        assert_eq!(pods.len(), 2, "as many as the autoscaler starts with");
+    }
+
+    #[test]
+    fn a_cluster_without_room_is_told_with_figures_and_one_with_room_is_not() {
+        let room = Room { nodes: [("a".to_owned(), Request { cpu: 0.35, memory: 1024_f64.powi(3) })].into() };
+        assert!(refusal(&room, vec![cpus(0.1); 3]).is_none());
+        let refused = refusal(&room, vec![cpus(0.1); 5]).unwrap();
+        let text = refused.to_string();
+        assert!(text.contains("its 5 pods ask for 0.50 CPUs and 0.0 GiB, 0.35 CPUs and 1.0 GiB are free on 1 node that takes pods; 2 of them"), "{text}");
+        let none = refusal(&Room::default(), vec![cpus(0.1)]).unwrap();
+        assert!(none.to_string().contains("on 0 nodes that take pods"), "{none}");
+        assert_eq!(
+            pods_of(
+                &serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}))
+                    .unwrap(),
+                &[]
+            ),
+            []
+        );
+    }
+}

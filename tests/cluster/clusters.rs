@@ -1,0 +1,166 @@
+//! A cluster that others use, too: an operator of somebody else's, and two stacks of which either one goes.
+
+use std::{env, fs, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::{
+    backups::until,
+    cli::{Output, Stackctl},
+    faults::Hand,
+    machine,
+    suite::{Stack, Step, Suite, tell},
+};
+
+const PROFILE: &str = "stackctl-shared";
+/// Two nodes have room for two stacks where one of two processors has not.
+const UP: [&str; 5] = ["up", "--nodes", "2", "--without", "monitoring"];
+/// The namespace of the operator that is somebody else's.
+const THEIRS: &str = "cnpg";
+
+pub fn suite() -> Suite {
+    let steps = vec![
+        Step::new("up", "the stack comes up on two nodes, and goes again: a cluster that was there before", |stack| {
+            set_up(stack);
+            stack.stackctl.ok(&["down", "--yes"]);
+        })
+        .without_stack(),
+        Step::new("old-operator", "an operator that is too old is refused, and nothing is changed", old_operator)
+            .without_stack(),
+        Step::new("foreign-operator", "an operator of somebody else's is used and stays as it was", foreign_operator)
+            .without_stack(),
+        Step::new("second-goes", "of two stacks the second goes: the first fails over and is scaled", |stack| {
+            one_of_two_goes(stack, "user-app", "b");
+        }),
+        Step::new("first-goes", "of two stacks the first goes: the second fails over and is scaled", |stack| {
+            one_of_two_goes(stack, "b", "user-app");
+        }),
+        Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))
+            .without_stack(),
+    ];
+    Suite { command: "cargo xtask clusters", profile: PROFILE, set_up, steps }
+}
+
+fn set_up(stack: &Stack) {
+    stack.stackctl.ok(&UP);
+}
+
+/// Upstream's own manifest, as somebody else has applied it: to another namespace.
+fn manifest() -> String {
+    let folder = PathBuf::from(env::var_os("STACKCTL_BUNDLE").expect("the test runs from a bundle")).join("manifests");
+    let files = fs::read_dir(folder).expect("the bundle has manifests").filter_map(Result::ok);
+    let file = files.map(|file| file.path()).find(|path| path.to_string_lossy().contains("/cnpg-"));
+    let text = fs::read_to_string(file.expect("the operator's manifest")).expect("it can be read");
+    text.replace("cnpg-system", THEIRS).replace("imagePullPolicy: Always", "imagePullPolicy: IfNotPresent")
+}
+
+/// What is theirs, by its spec: statuses move.
+fn theirs(hand: &Hand) -> String {
+    let kinds = "deployments,services,serviceaccounts,configmaps,roles,rolebindings";
+    let inside = hand.json(&["-n", THEIRS, "get", kinds]);
+    let cluster = hand.json(&[
+        "get",
+        "namespace/cnpg",
+        "clusterrole/cnpg-manager",
+        "clusterrolebinding/cnpg-manager-rolebinding",
+        "crd/clusters.postgresql.cnpg.io",
+        "mutatingwebhookconfiguration/cnpg-mutating-webhook-configuration",
+        "validatingwebhookconfiguration/cnpg-validating-webhook-configuration",
+    ]);
+    let mut shown = String::new();
+    for object in [inside, cluster].iter().flat_map(|list| list["items"].as_array().cloned().unwrap_or_default()) {
+        let metadata = &object["metadata"];
+        // The leader's and the plugins' notes are in ConfigMaps, Leases and Secrets of their own.
+        let parts = ["spec", "data", "rules", "roleRef", "subjects", "webhooks"].map(|part| object[part].to_string());
+        let name = format!("{}/{}", object["kind"], metadata["name"]);
+        // The operator itself keeps its webhooks' certificate there.
+        shown.push_str(&format!("{name} {} {}\n", metadata["labels"], parts.join(" ")));
+    }
+    shown
+}
+
+fn install(hand: &Hand, manifest: &str) {
+    hand.kubectl_with(&["apply", "--server-side", "--field-manager", "somebody", "-f", "-"], manifest);
+}
+
+fn uninstall(hand: &Hand, manifest: &str) {
+    hand.kubectl_with(&["delete", "--ignore-not-found", "-f", "-"], manifest);
+}
+
+fn old_operator(stack: &Stack) {
+    let hand = Hand::new(&stack.stackctl);
+    // Its image is in no registry that the node knows: what is there counts, not whether it runs.
+    let old = manifest().replace("cloudnative-pg:1.30", "cloudnative-pg:1.27");
+    install(&hand, &old);
+    let before = theirs(&hand);
+    let refused = stack.stackctl.run(&UP);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    let told = refused.stderr.contains("of somebody else's") && refused.stderr.contains("nothing was changed");
+    assert!(told, "{}", refused.stderr);
+    assert_eq!(theirs(&hand), before);
+    assert_eq!(hand.find("namespace", "user-app"), Some(None), "its namespace was made");
+    uninstall(&hand, &old);
+}
+
+fn foreign_operator(stack: &Stack) {
+    let (stackctl, hand) = (&stack.stackctl, Hand::new(&stack.stackctl));
+    let manifest = manifest();
+    install(&hand, &manifest);
+    hand.kubectl(&["-n", THEIRS, "rollout", "status", "deployment/cnpg-controller-manager", "--timeout", "120s"]);
+    let before = theirs(&hand);
+    stackctl.ok(&UP);
+    assert_eq!(hand.find("namespace", "cnpg-system"), Some(None), "a second operator was installed");
+    healthy(stackctl, "user-app");
+    let backups = crate::backups::part(stackctl, "backups");
+    assert_eq!(backups["health"], "healthy", "{backups:#}");
+    tell("it fails over; a drill that stops the operator is refused");
+    stackctl.ok(&["failover-drill", "--yes", "primary-delete"]);
+    let refused = stackctl.run(&["failover-drill", "--yes", "operator-down"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert_eq!(theirs(&hand), before, "while the stack was there");
+    stackctl.ok(&["down", "--yes"]);
+    assert_eq!(theirs(&hand), before, "after down");
+    uninstall(&hand, &manifest);
+}
+
+/// Brings up the stack beside the other, removes one, and tries the one that stays.
+fn one_of_two_goes(stack: &Stack, stays: &str, goes: &str) {
+    let stackctl = &stack.stackctl;
+    for namespace in ["user-app", "b"] {
+        stackctl.ok(&[&["--namespace", namespace], &UP[..]].concat());
+    }
+    let plan = stackctl.ok(&["--namespace", goes, "down", "--dry-run"]);
+    assert!(plan.stderr.contains("kept: ") && plan.stderr.contains(stays), "{}", plan.stderr);
+    stackctl.ok(&["--namespace", goes, "down", "--yes"]);
+    healthy(stackctl, stays);
+    let report = json(&stackctl.ok(&["--namespace", stays, "failover-drill", "--yes", "-o", "json", "primary-delete"]));
+    assert_eq!(report["runs"][0]["pass"], true, "{:#}", report["runs"][0]["criteria"]);
+    until("the autoscaler reads the CPU of the stack that stays", || {
+        let hand = Hand::new(stackctl);
+        let scaler = hand.json(&["-n", stays, "get", "horizontalpodautoscaler", "user-app"]);
+        let conditions = scaler["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let active = conditions.iter().find(|condition| condition["type"] == "ScalingActive");
+        active.is_some_and(|active| active["status"] == "True")
+    });
+    healthy(stackctl, stays);
+    stackctl.ok(&["--namespace", stays, "down", "--yes"]);
+    let left = Hand::new(stackctl).json(&[
+        "-n",
+        "kube-system",
+        "get",
+        "deployments",
+        "-l",
+        "app.kubernetes.io/managed-by=stackctl",
+    ]);
+    assert_eq!(left["items"].as_array().map(Vec::len), Some(0), "what both shared goes with the last: {left:#}");
+}
+
+fn healthy(stackctl: &Stackctl, namespace: &str) {
+    until("a healthy stack", || stackctl.run(&["--namespace", namespace, "status"]).code == 0);
+}
+
+/// The report among the lines of a drill.
+fn json(output: &Output) -> Value {
+    let mut lines = output.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.rfind(|line| line["schema"] == "stackctl/drill-report").expect("a report")
+}
