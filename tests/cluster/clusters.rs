@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     backups::until,
     cli::{Output, Stackctl},
-    faults::Hand,
+    faults::{Hand, second_store},
     machine,
     suite::{Stack, Step, Suite, tell},
 };
@@ -35,6 +35,7 @@ pub fn suite() -> Suite {
         Step::new("first-goes", "of two stacks the first goes: the second fails over and is scaled", |stack| {
             one_of_two_goes(stack, "b", "user-app");
         }),
+        Step::new("same-bucket", "a bucket that holds another database's backups is refused", same_bucket),
         Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))
             .without_stack(),
     ];
@@ -70,10 +71,12 @@ fn theirs(hand: &Hand) -> String {
     let mut shown = String::new();
     for object in [inside, cluster].iter().flat_map(|list| list["items"].as_array().cloned().unwrap_or_default()) {
         let metadata = &object["metadata"];
-        // The leader's and the plugins' notes are in ConfigMaps, Leases and Secrets of their own.
+        // The plugin has to be beside the operator.
+        if metadata["labels"]["app.kubernetes.io/managed-by"] == "stackctl" {
+            continue;
+        }
         let parts = ["spec", "data", "rules", "roleRef", "subjects", "webhooks"].map(|part| object[part].to_string());
         let name = format!("{}/{}", object["kind"], metadata["name"]);
-        // The operator itself keeps its webhooks' certificate there.
         shown.push_str(&format!("{name} {} {}\n", metadata["labels"], parts.join(" ")));
     }
     shown
@@ -121,6 +124,31 @@ fn foreign_operator(stack: &Stack) {
     stackctl.ok(&["down", "--yes"]);
     assert_eq!(theirs(&hand), before, "after down");
     uninstall(&hand, &manifest);
+}
+
+fn same_bucket(stack: &Stack) {
+    let (stackctl, hand) = (&stack.stackctl, Hand::new(&stack.stackctl));
+    let keys = ["--from-literal=ACCESS_KEY_ID=mine", "--from-literal=SECRET_ACCESS_KEY=only-for-this-test"];
+    let up = [&UP[..], &["--backup-s3", second_store::PLACE]].concat();
+    second_store::start(&hand);
+    second_store::shell(&hand, "mkdir /data/team");
+    hand.kubectl(&["delete", "secret", "keys", "--ignore-not-found"]);
+    hand.kubectl(&[&["create", "secret", "generic", "keys"], &keys[..]].concat());
+    stackctl.ok(&up);
+    until("the first base backup", || !crate::backups::backups(stackctl, "user-db").is_empty());
+
+    hand.kubectl(&["create", "namespace", "b"]);
+    hand.kubectl(&[&["-n", "b", "create", "secret", "generic", "keys"], &keys[..]].concat());
+    let refused = stackctl.run(&[&["--namespace", "b"], &up[..]].concat());
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(refused.stderr.contains("already has backups under the name user-db"), "{}", refused.stderr);
+    let made = hand.json(&["-n", "b", "get", "clusters.postgresql.cnpg.io"]);
+    assert_eq!(made["items"].as_array().map(Vec::len), Some(0), "its database was made");
+    stackctl.ok(&["--namespace", "b", "down", "--yes"]);
+    hand.kubectl(&["delete", "namespace", "b", "--ignore-not-found"]);
+    healthy(stackctl, "user-app");
+    stackctl.ok(&["down", "--yes"]);
+    hand.kubectl(&["delete", "namespace", "elsewhere"]);
 }
 
 /// Brings up the stack beside the other, removes one, and tries the one that stays.

@@ -5,7 +5,7 @@ mod failover;
 mod hand;
 mod left_out;
 mod retention;
-mod second_store;
+pub mod second_store;
 mod store;
 
 use std::time::Duration;

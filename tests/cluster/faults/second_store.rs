@@ -1,18 +1,14 @@
 //! A store that the user has already: `up --backup-s3`.
 
-use std::{
-    io::Write as _,
-    process::{Command, Stdio},
-};
-
 use serde_json::json;
 
-use super::{PROFILE, all_is_well, hand::Hand, store::fails_with};
+use super::{all_is_well, hand::Hand, store::fails_with};
 use crate::{backups, backups::until, cli::Stackctl, objects::Objects, suite::tell};
 
 /// Small enough to be filled: room for a few base backups.
 const SIZE: &str = "2Gi";
-const PLACE: &str = "http://store.elsewhere.svc:7070,team/db,keys";
+/// The store's bucket, as `--backup-s3` names it.
+pub const PLACE: &str = "http://store.elsewhere.svc:7070,team/db,keys";
 
 pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand) {
     tell("a store of the user's own: what is wrong with it is told before anything is changed");
@@ -63,12 +59,13 @@ pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand
     assert!(former.iter().all(|id| listed.contains(id)), "{former:?} became {listed:?}");
 }
 
-fn shell(hand: &Hand, script: &str) {
+/// Runs a script where the store's files are.
+pub fn shell(hand: &Hand, script: &str) {
     println!("{}", hand.kubectl(&["-n", "elsewhere", "exec", "store", "--", "sh", "-c", script]));
 }
 
 /// Starts the same program in a namespace of its own, on a bounded volume, with one bucket less than wanted.
-fn start(hand: &Hand) {
+pub fn start(hand: &Hand) {
     hand.kubectl(&["delete", "namespace", "elsewhere", "--ignore-not-found"]);
     let store = hand.json(&["get", "statefulset", "backup-store"]);
     let image = store["spec"]["template"]["spec"]["containers"][0]["image"].as_str().expect("an image").to_owned();
@@ -100,13 +97,7 @@ spec:
   volumes: [{{name: data, emptyDir: {{medium: Memory, sizeLimit: {SIZE}}}}}]
 "#
     );
-    let mut apply = Command::new("kubectl")
-        .args(["--context", PROFILE, "apply", "-f", "-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("kubectl starts");
-    apply.stdin.take().expect("piped").write_all(manifest.as_bytes()).expect("kubectl reads");
-    assert!(apply.wait().expect("kubectl ends").success(), "the second store");
+    hand.kubectl_with(&["apply", "-f", "-"], &manifest);
     let pod = || hand.json(&["-n", "elsewhere", "get", "pod", "store"]);
     until("the second store", || pod()["status"]["containerStatuses"][0]["ready"] == true);
 }
