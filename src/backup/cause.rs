@@ -95,6 +95,8 @@ mod tests {
             endpoint: "http://s:7070".into(),
             destination: "s3://b/".into(),
             secret: secret.into(),
+            region: None,
+            ca: None,
             keep: None,
             noted: serde_json::Value::Null,
         }

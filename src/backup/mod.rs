@@ -25,6 +25,10 @@ pub const STORE: &str = "backup-store";
 pub const KEY_ID: &str = "ACCESS_KEY_ID";
 /// The key of a store's Secret with the password.
 pub const SECRET_KEY: &str = "SECRET_ACCESS_KEY";
+/// The key of a private authority's Secret with its certificate, as cert-manager has it.
+pub const CA_KEY: &str = "ca.crt";
+/// The variable with the region that barman's programs, and ours in their place, sign requests for.
+pub const REGION: &str = "AWS_DEFAULT_REGION";
 
 /// Selects what stackctl made.
 pub const OURS: &str = "app.kubernetes.io/managed-by=stackctl";

@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{KEY_ID, OBJECT_STORE, SECRET_KEY, SIDECAR_IMAGE, STORE, catalog::Catalog};
+use super::{CA_KEY, KEY_ID, OBJECT_STORE, REGION, SECRET_KEY, SIDECAR_IMAGE, STORE, catalog::Catalog};
 use crate::{
     error::{Result, failed, timed_out},
     kube::{Kube, ObjectRef},
@@ -40,6 +40,10 @@ pub struct Store {
     pub destination: String,
     /// The Secret with its credentials.
     pub secret: String,
+    /// The region that requests are signed for, unless it is the usual one.
+    pub region: Option<String>,
+    /// The Secret with the certificate of a private authority that the endpoint's comes from.
+    pub ca: Option<String>,
     /// How far back moments are kept, e.g. `7d`.
     pub keep: Option<String>,
     /// By server: what the plugin last noted.
@@ -63,6 +67,8 @@ impl Store {
             endpoint: text("/spec/configuration/endpointURL").unwrap_or_default(),
             destination: text("/spec/configuration/destinationPath").unwrap_or_default(),
             secret: text("/spec/configuration/s3Credentials/accessKeyId/name").unwrap_or_default(),
+            region: region(object),
+            ca: text("/spec/configuration/endpointCA/name"),
             keep: text("/spec/retentionPolicy"),
             noted: object.data.pointer("/status/serverRecoveryWindow").cloned().unwrap_or_default(),
         }
@@ -107,7 +113,8 @@ impl Store {
 
     fn job(&self, name: &str, image: &str) -> Result<Job> {
         let from_secret = |key: &str| json!({"secretKeyRef": {"name": self.secret, "key": key}});
-        let container = json!({
+        let ca = self.ca.as_ref().map(|ca| json!({"name": "ca", "secret": {"secretName": ca}}));
+        let mut container = json!({
             "name": READER, "image": image, "imagePullPolicy": "IfNotPresent",
             "command": ["/venv/bin/python3", "-c", SCRIPT],
             "env": [
@@ -115,7 +122,7 @@ impl Store {
                 {"name": "ENDPOINT", "value": self.endpoint},
                 {"name": "AWS_ACCESS_KEY_ID", "valueFrom": from_secret(KEY_ID)},
                 {"name": "AWS_SECRET_ACCESS_KEY", "valueFrom": from_secret(SECRET_KEY)},
-                {"name": "AWS_DEFAULT_REGION", "value": "us-east-1"},
+                {"name": REGION, "value": self.region.as_deref().unwrap_or("us-east-1")},
                 {"name": "AWS_EC2_METADATA_DISABLED", "value": "true"},
             ],
             "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
@@ -123,6 +130,11 @@ impl Store {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
             },
         });
+        if ca.is_some() {
+            container["volumeMounts"] = json!([{"name": "ca", "mountPath": "/ca", "readOnly": true}]);
+            let bundle = json!({"name": "AWS_CA_BUNDLE", "value": format!("/ca/{CA_KEY}")});
+            container["env"].as_array_mut().into_iter().for_each(|env| env.push(bundle.clone()));
+        }
         let labels = json!({
             "app.kubernetes.io/name": READER, "app.kubernetes.io/part-of": "stackctl",
             "app.kubernetes.io/managed-by": "stackctl",
@@ -144,6 +156,7 @@ impl Store {
                             "seccompProfile": {"type": "RuntimeDefault"},
                         },
                         "containers": [container],
+                        "volumes": Vec::from_iter(ca),
                     },
                 },
             },
@@ -199,13 +212,25 @@ async fn logs(kube: &Kube, namespace: &str, job: &str) -> Result<String> {
     pods.logs(&pod.name_any(), &LogParams::default()).await.context("cannot read what the store answered")
 }
 
-/// The keys that the credentials' Secret lacks; `None` when it is not there.
+/// The region that instances are told, in the ObjectStore.
+fn region(object: &DynamicObject) -> Option<String> {
+    let env = object.data.pointer("/spec/instanceSidecarConfiguration/env")?.as_array()?;
+    let variable = env.iter().find(|variable| variable["name"] == REGION)?;
+    variable["value"].as_str().map(str::to_owned)
+}
+
+/// Those of `keys` that a Secret of the store's lacks; `None` when it is not there.
 ///
 /// # Errors
 /// The API server does not answer.
-pub async fn lacks(kube: &Kube, namespace: &str, secret: &str) -> Result<Option<Vec<&'static str>>> {
+pub async fn lacks(
+    kube: &Kube,
+    namespace: &str,
+    secret: &str,
+    keys: &[&'static str],
+) -> Result<Option<Vec<&'static str>>> {
     let there = kube.get(&ObjectRef::namespaced("v1", "Secret", namespace, secret)).await?;
     let Some(there) = there else { return Ok(None) };
-    let keys = there.try_parse::<Secret>().context("the Secret of the store cannot be read")?.data.unwrap_or_default();
-    Ok(Some([KEY_ID, SECRET_KEY].into_iter().filter(|key| !keys.contains_key(*key)).collect()))
+    let held = there.try_parse::<Secret>().context("the Secret of the store cannot be read")?.data.unwrap_or_default();
+    Ok(Some(keys.iter().copied().filter(|key| !held.contains_key(*key)).collect()))
 }

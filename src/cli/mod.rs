@@ -2,13 +2,14 @@
 
 mod database;
 mod parse;
+mod stack;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde::Deserialize;
 
 pub use database::{BackupArgs, BackupCommand, RestoreArgs};
+pub use stack::{FORGETTABLE, Optional, StackArgs, UpArgs};
 
 use crate::{part::Part, ui::log};
 
@@ -32,7 +33,8 @@ pub fn command_names() -> Vec<String> {
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 usage, 3 something is missing on this machine, \
 4 a drill's verdict is \"fail\", 5 timed out, 130 interrupted.\n\
-Configuration: flags, then STACKCTL_* variables, then ~/.config/stackctl/config.toml, then defaults.";
+Configuration: flags, then STACKCTL_* variables, then ~/.config/stackctl/config.toml, then what the last up of the stack \
+was told, then defaults.";
 
 /// Where things are and how they are shown.
 #[derive(Debug, Clone, Default, Args)]
@@ -180,83 +182,6 @@ pub struct DrillArgs {
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,
-}
-
-/// What the stack looks like.
-#[derive(Debug, Clone, Default, Args)]
-pub struct StackArgs {
-    /// Where tools, manifests and images come from.
-    #[command(flatten)]
-    pub source: SourceArgs,
-    /// Push the web image here and pull it from here, e.g. registry.example.com/team (with --context).
-    #[arg(long, value_name = "REGISTRY", env = "STACKCTL_REGISTRY")]
-    pub registry: Option<String>,
-    /// PostgreSQL instances, 3 or more for synchronous replication that survives a failover [default: 3].
-    #[arg(long, value_name = "N", env = "STACKCTL_INSTANCES")]
-    pub instances: Option<u32>,
-    /// Size of each instance's volume, e.g. 1Gi [default: 1Gi].
-    #[arg(long, value_name = "SIZE", env = "STACKCTL_STORAGE")]
-    pub storage: Option<String>,
-    /// StorageClass of the volumes [default: the cluster's default].
-    #[arg(long, value_name = "NAME", env = "STACKCTL_STORAGE_CLASS")]
-    pub storage_class: Option<String>,
-    /// Back up to a bucket of your own: endpoint, bucket and a Secret in the stack's namespace with ACCESS_KEY_ID and
-    /// SECRET_ACCESS_KEY [default: a store in the cluster].
-    #[arg(long, value_name = "ENDPOINT,BUCKET,SECRET", env = "STACKCTL_BACKUP_S3", conflicts_with = "backup_storage")]
-    pub backup_s3: Option<String>,
-    /// Size of the volume of the store in the cluster [default: 5Gi].
-    #[arg(long, value_name = "SIZE", env = "STACKCTL_BACKUP_STORAGE")]
-    pub backup_storage: Option<String>,
-    /// How far back every moment can be restored, in days, weeks or months [default: 7d].
-    #[arg(long, value_name = "TIME", env = "STACKCTL_BACKUP_KEEP")]
-    pub backup_keep: Option<String>,
-    /// When base backups are taken, as cron with seconds in front, UTC [default: "0 0 3 * * *"].
-    #[arg(long, value_name = "CRON", env = "STACKCTL_BACKUP_SCHEDULE")]
-    pub backup_schedule: Option<String>,
-    /// Leave this part out; may be given several times.
-    #[arg(long, value_enum, value_name = "PART", value_delimiter = ',', env = "STACKCTL_WITHOUT")]
-    pub without: Vec<Optional>,
-}
-
-/// The parts that the others do without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Optional {
-    /// Prometheus, kube-state-metrics and Grafana.
-    Monitoring,
-    /// The WAL archive, base backups and their store.
-    #[value(alias = "backups")]
-    #[serde(alias = "backups")]
-    Backup,
-}
-
-/// Arguments of `up`.
-#[derive(Debug, Clone, Default, Args)]
-pub struct UpArgs {
-    /// What the stack looks like.
-    #[command(flatten)]
-    pub stack: StackArgs,
-    /// Nodes of the minikube cluster [default: 1].
-    #[arg(long, value_name = "N", env = "STACKCTL_NODES")]
-    pub nodes: Option<u32>,
-    /// CPUs of each minikube node [default: all].
-    #[arg(long, value_name = "N", env = "STACKCTL_CPUS")]
-    pub cpus: Option<u32>,
-    /// Memory of each minikube node, e.g. 4Gi [default: 4Gi].
-    #[arg(long, value_name = "SIZE", env = "STACKCTL_MEMORY")]
-    pub memory: Option<String>,
-    /// Make the cluster the current context of the kubeconfig.
-    #[arg(long)]
-    pub use_context: bool,
-    /// Take over fields that another field manager owns.
-    #[arg(long)]
-    pub force_conflicts: bool,
-    /// Change a stack that a newer stackctl has made.
-    #[arg(long)]
-    pub allow_downgrade: bool,
-    /// Print the plan and change nothing.
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 /// Arguments of `status`.

@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::{
     assets::Part,
     cli::{Global, StackArgs},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     desired,
     error::Result,
@@ -18,7 +19,7 @@ use crate::{
 /// # Errors
 /// No cluster, or one that refuses.
 pub async fn run(global: &Global, args: &StackArgs, style: Style) -> Result<u8> {
-    let config = Config::load(global, &Options { stack: Some(args), ..Options::default() })?;
+    let config = configured(global, &Options { stack: Some(args), ..Options::default() })?;
     let cx = Context::new(config, Reporter::discard())?;
     let mut objects = Vec::new();
     for part in Part::ALL {

@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::{
     checks::{self, Category, Finding, Status},
     cli::{Global, SourceArgs},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     error::Result,
     ui::{self, Mode, Reporter, Style},
@@ -17,7 +18,7 @@ use crate::{
 /// # Errors
 /// A configuration that is not valid.
 pub async fn run(global: &Global, args: &SourceArgs, style: Style) -> Result<u8> {
-    let config = Config::load(global, &Options { source: Some(args), ..Options::default() })?;
+    let config = configured(global, &Options { source: Some(args), ..Options::default() })?;
     let cx = Context::new(config, Reporter::discard())?;
     let findings = cx.until_deadline("stackctl doctor", async { Ok(checks::run(&cx, checks::all()).await) }).await?;
     let target = cx.config.target.describe();

@@ -9,7 +9,8 @@ use crate::{
     assets::Part,
     backup::restored,
     cli::{DownArgs, Global},
-    config::{Config, Options, Target},
+    commands::configured::configured,
+    config::{Options, Target},
     context::Context,
     desired::backup,
     drills::journal::LocalJournal,
@@ -26,7 +27,7 @@ use crate::{
 /// Not confirmed, someone else at work on the stack, or something that does not go away.
 pub async fn run(global: &Global, args: &DownArgs, style: Style) -> Result<u8> {
     let began = Instant::now();
-    let config = Config::load(global, &Options { source: Some(&args.source), ..Options::default() })?;
+    let config = configured(global, &Options { source: Some(&args.source), ..Options::default() })?;
     if args.cluster && matches!(config.target, Target::Context(_)) {
         return Err(usage("--cluster deletes a minikube cluster that stackctl made; it never deletes one of yours")
             .remedy("leave --cluster out to remove the stack from the cluster")
@@ -42,13 +43,14 @@ pub async fn run(global: &Global, args: &DownArgs, style: Style) -> Result<u8> {
     }
     if plan.is_empty() {
         ui::err("there is nothing to remove");
+        forget(&cx, args)?;
         return Ok(0);
     }
     prompt::confirm(&question(&cx, args), args.yes)?;
 
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(cx.config.clone(), reporter)?;
-    cx.reporter.send(Event::Started { command: "down".into(), target: cx.config.target.describe() });
+    cx.reporter.send(Event::started("down", cx.config.target.describe()));
     let outcome = remove_locked(&cx, args).await;
     cx.unlock().await;
     let kept = if args.keep_data && outcome.is_ok() {
@@ -171,9 +173,20 @@ async fn remove_cluster(cx: &Context) -> Result<String> {
     Ok(deleted)
 }
 
+/// Forgets what the last `up` was told of what is gone now.
+fn forget(cx: &Context, args: &DownArgs) -> Result<()> {
+    match (args.cluster, args.keep_data) {
+        (true, _) => cx.config.last_up.forget_cluster(),
+        (false, false) => cx.config.last_up.forget_stack(),
+        // The next `up` is to find what was kept as it was.
+        (false, true) => Ok(()),
+    }
+}
+
 async fn remove(cx: &Context, args: &DownArgs) -> Result<()> {
     if args.cluster {
-        return in_phase(cx, PhaseId::Cluster, "Delete the minikube cluster", remove_cluster(cx)).await;
+        in_phase(cx, PhaseId::Cluster, "Delete the minikube cluster", remove_cluster(cx)).await?;
+        return forget(cx, args);
     }
     Box::pin(leftovers::undo_first(cx)).await?;
     cx.lock().await?;
@@ -184,7 +197,7 @@ async fn remove(cx: &Context, args: &DownArgs) -> Result<()> {
             _ => in_phase(cx, part.into(), &format!("Remove {part}"), remove_part(cx, part, args)).await?,
         }
     }
-    Ok(())
+    forget(cx, args)
 }
 
 async fn in_phase(cx: &Context, phase: PhaseId, title: &str, work: impl Future<Output = Result<String>>) -> Result<()> {

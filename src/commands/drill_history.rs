@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::{
     cli::{Global, OutputFormat},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     drills::model::{
         history::Stream,
         report::{DrillRun, seconds},
@@ -21,7 +22,7 @@ use crate::{
 /// # Errors
 /// A folder that can't be listed.
 pub fn run(global: &Global) -> Result<u8> {
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     let store = DrillStore::new(&config.folders.state);
     let kept = store.list()?;
     if global.output == OutputFormat::Json {

@@ -6,7 +6,8 @@ use super::signal;
 use crate::{
     backup,
     cli::{DrillArgs, Global, OutputFormat},
-    config::{Config, Options, parse_duration},
+    commands::configured::configured,
+    config::{Options, parse_duration},
     context::Context,
     drills::{
         environment,
@@ -45,7 +46,7 @@ pub async fn run(global: &Global, args: &DrillArgs, style: Style) -> Result<u8> 
     if !(args.rate > 0.0 && args.rate <= 1000.0) {
         return Err(usage(format!("--rate {} is out of range: more than 0, 1000 at most", args.rate)).into());
     }
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
     let options = DrillOptions { rate: args.rate, max_rto };

@@ -3,7 +3,8 @@
 use super::open::serve;
 use crate::{
     cli::{Global, GrafanaArgs},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     error::Result,
     reach::{OpenOptions, Site},
     ui::Style,
@@ -15,5 +16,5 @@ use crate::{
 /// As [`crate::reach::reach`].
 pub async fn run(global: &Global, args: &GrafanaArgs, style: Style) -> Result<u8> {
     let wishes = OpenOptions { open: &args.open, show_password: args.show_password };
-    serve(Config::load(global, &Options::default())?, &Site::grafana(), wishes, style).await
+    serve(configured(global, &Options::default())?, &Site::grafana(), wishes, style).await
 }

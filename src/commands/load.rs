@@ -3,7 +3,8 @@
 use super::{interrupted, signal};
 use crate::{
     cli::{Global, LoadArgs, OutputFormat},
-    config::{Config, Options, parse_duration},
+    commands::configured::configured,
+    config::{Options, parse_duration},
     context::Context,
     error::{self, Result, usage},
     load::{self, LoadPlan, LoadRecord, LoadReport},
@@ -17,7 +18,7 @@ use crate::{
 /// sender and its users were removed.
 pub async fn run(global: &Global, args: &LoadArgs, style: Style) -> Result<u8> {
     let plan = plan(args)?;
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     let target = config.target.describe();
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;

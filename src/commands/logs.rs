@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::{
     assets::monitoring,
     cli::{Global, LogPart, LogsArgs},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     database,
     error::Result,
@@ -19,7 +20,7 @@ use crate::{
 /// # Errors
 /// No cluster, or no pod of that part.
 pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     let cx = Context::new(config, Reporter::discard())?;
     let stack = cx.config.stack.namespace.clone();
     let (namespace, labels, container) = match args.part {

@@ -3,6 +3,7 @@
 
 mod backup;
 mod completions;
+mod configured;
 mod diff;
 mod doctor;
 mod down;

@@ -3,6 +3,7 @@
 use super::{interruptible, signal};
 use crate::{
     cli::{Global, OpenArgs},
+    commands::configured::configured,
     config::{Config, Options},
     context::Context,
     error::Result,
@@ -15,7 +16,7 @@ use crate::{
 /// # Errors
 /// As [`reach::reach`].
 pub async fn run(global: &Global, args: &OpenArgs, style: Style) -> Result<u8> {
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     let site = Site::web(&config.stack.namespace);
     serve(config, &site, OpenOptions { open: args, show_password: false }, style).await
 }

@@ -3,7 +3,8 @@
 use super::open::serve;
 use crate::{
     cli::{Global, OpenArgs},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     error::Result,
     reach::{OpenOptions, Site},
     ui::Style,
@@ -15,5 +16,5 @@ use crate::{
 /// As [`crate::reach::reach`].
 pub async fn run(global: &Global, args: &OpenArgs, style: Style) -> Result<u8> {
     let wishes = OpenOptions { open: args, show_password: false };
-    serve(Config::load(global, &Options::default())?, &Site::prometheus(), wishes, style).await
+    serve(configured(global, &Options::default())?, &Site::prometheus(), wishes, style).await
 }

@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 
 use crate::{
     cli::{Global, PsqlArgs, Role},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     database::Overview,
     error::{Result, failed},
@@ -19,7 +20,7 @@ use crate::{
 /// # Errors
 /// No cluster, no database, or no instance in that role.
 pub async fn run(global: &Global, args: &PsqlArgs) -> Result<u8> {
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     let cx = Context::new(config, Reporter::discard())?;
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;

@@ -5,7 +5,8 @@ use std::path::Path;
 use crate::{
     assets::{self, ImageContext, Part},
     cli::{Global, RenderArgs},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     desired,
     error::Result,
@@ -23,7 +24,7 @@ pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8>
     if let Some([dir, base]) = args.sidecar_context.as_deref() {
         return build_context(Path::new(dir), &assets::sidecar_context(base)?);
     }
-    let config = Config::load(global, &Options { stack: Some(&args.stack), ..Options::default() })?;
+    let config = configured(global, &Options { stack: Some(&args.stack), ..Options::default() })?;
     let cx = Context::new(config, Reporter::discard())?;
     let mut objects = Vec::new();
     let parts = if args.parts.is_empty() { Part::ALL.to_vec() } else { args.parts.clone() };

@@ -6,6 +6,7 @@ use super::{interruptible, leftovers};
 use crate::{
     backup::{RecoveryTarget, restored, stamp},
     cli::{Global, RestoreArgs},
+    commands::configured::configured,
     config::{Config, Options},
     context::Context,
     database::reference,
@@ -25,7 +26,7 @@ const ID: PhaseId = PhaseId::Restore;
 /// # Errors
 /// What the user asks for cannot be restored (says what can be), or the recovery fails.
 pub async fn run(global: &Global, args: &RestoreArgs, style: Style) -> Result<u8> {
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     if args.list {
         return interruptible(list(config, style)).await;
     }
@@ -66,7 +67,7 @@ pub async fn run(global: &Global, args: &RestoreArgs, style: Style) -> Result<u8
 
 async fn restore(cx: &Context, order: &Order) -> Result<()> {
     let began = Instant::now();
-    cx.reporter.send(Event::Started { command: ID.name().into(), target: cx.config.target.describe() });
+    cx.reporter.send(Event::started(ID.name(), cx.config.target.describe()));
     let whose = order.server.as_deref().unwrap_or("the database");
     let title = format!("{} of {whose} into {}", order.target.describe(), order.name);
     cx.reporter.send(Event::PhaseStarted { phase: ID, title: title.clone() });
@@ -117,7 +118,7 @@ async fn promote(config: Config, name: &str, yes: bool, style: Style) -> Result<
     }
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
-    cx.reporter.send(Event::Started { command: ID.name().into(), target: cx.config.target.describe() });
+    cx.reporter.send(Event::started(ID.name(), cx.config.target.describe()));
     let title = format!("The app on {name}");
     cx.reporter.send(Event::PhaseStarted { phase: ID, title: title.clone() });
     let outcome = locked(&cx, "the promotion", promotion::promote(&cx, ID, name, cx.deadline)).await;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::{
     cli::{Global, StatusArgs},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     error::{Result, timed_out},
     status::{self, Report},
@@ -22,7 +23,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// # Errors
 /// No cluster, or one that does not answer.
 pub async fn run(global: &Global, args: &StatusArgs, style: Style) -> Result<u8> {
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     let cx = Context::new(config, Reporter::discard())?;
     if !args.watch {
         let report = read(&cx).await?;

@@ -9,6 +9,7 @@ use crate::{
     assets::Part,
     backup::STORE,
     cli::{Global, Optional, UpArgs},
+    commands::configured::configured,
     config::{BackupStore, Config, Options, Target},
     context::Context,
     database,
@@ -38,7 +39,7 @@ use crate::{
 /// The first phase's error; exit code 130 when interrupted, 5 at the deadline.
 pub async fn run(global: &Global, args: &UpArgs, style: Style) -> Result<u8> {
     let began = Instant::now();
-    let config = Config::load(global, &Options { up: Some(args), ..Options::default() })?;
+    let config = configured(global, &Options { up: Some(args), ..Options::default() })?;
     let (reporter, screen) = ui::open(style);
     let outcome = up(config, args, reporter, began).await;
     screen.close().await;
@@ -48,7 +49,13 @@ pub async fn run(global: &Global, args: &UpArgs, style: Style) -> Result<u8> {
 async fn up(config: Config, args: &UpArgs, reporter: Reporter, began: Instant) -> Result<()> {
     let cx = Context::new(config, reporter)?;
     let phases = phases_of(&cx);
-    cx.reporter.send(Event::Started { command: "up".into(), target: cx.config.target.describe() });
+    let from_nothing = phases::cluster::is_still_to_be_made(&cx.config);
+    cx.reporter.send(Event::Started {
+        command: "up".into(),
+        target: cx.config.target.describe(),
+        remembered: cx.config.last_up.flags(),
+        last_time: cx.config.last_up.took(from_nothing),
+    });
     if args.dry_run {
         return interruptible(phases::plan(&cx, &phases)).await;
     }
@@ -56,6 +63,11 @@ async fn up(config: Config, args: &UpArgs, reporter: Reporter, began: Instant) -
     let work = Box::pin(cx.until_deadline("stackctl up", phases::run(&cx, &phases)));
     let outcome = interruptible(work).await;
     cx.unlock().await;
+    if outcome.is_ok()
+        && let Err(error) = cx.config.last_up.keep_time(from_nothing, began.elapsed())
+    {
+        tracing::debug!("how long it took is not kept: {}", one_line(&error));
+    }
     finish(&cx, began, outcome.as_ref().err()).await;
     outcome
 }
@@ -177,7 +189,7 @@ async fn backups(cx: &Context) -> String {
     let Some(backup) = backup::wanted(cx) else { return "none are taken".into() };
     let place = match backup.store {
         BackupStore::Bucket { .. } if keeps_former(cx).await => format!(
-            "to {}; the earlier ones are kept on the volume {STORE} (up without --backup-s3 goes back to it)",
+            "to {}; the earlier ones are kept on the volume {STORE} (stackctl up --forget backup-s3 goes back to it)",
             backup::describe(backup)
         ),
         BackupStore::Bucket { .. } => format!("to {}", backup::describe(backup)),

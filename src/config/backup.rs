@@ -1,10 +1,7 @@
 //! How the database is backed up.
 
-use super::{File, names, parse_mebibytes};
-use crate::{
-    cli::StackArgs,
-    error::{Result, usage},
-};
+use super::{choices::Choices, names, parse_mebibytes};
+use crate::error::{Result, usage};
 
 /// Backups of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,30 +30,36 @@ pub enum BackupStore {
         bucket: String,
         /// A Secret in the stack's namespace with `ACCESS_KEY_ID` and `SECRET_ACCESS_KEY`.
         secret: String,
+        /// The region that requests are signed for; `None`: the usual `us-east-1`.
+        region: Option<String>,
+        /// A Secret in the stack's namespace with the certificate of the authority that the endpoint's comes from, as
+        /// `ca.crt`; `None`: one that everybody trusts.
+        ca: Option<String>,
     },
 }
 
-/// Merges flags, file and defaults.
-pub(super) fn parse(stack: Option<&StackArgs>, file: &File) -> Result<Backup> {
-    let set = |flag: fn(&StackArgs) -> &Option<String>, file: &Option<String>| {
-        stack.and_then(|stack| flag(stack).clone()).or_else(|| file.clone())
-    };
-    let store = match set(|stack| &stack.backup_s3, &file.backup_s3) {
-        Some(text) => parse_bucket(&text)?,
+/// Checks what was chosen, and adds the defaults.
+pub(super) fn parse(chosen: &Choices) -> Result<Backup> {
+    let store = match &chosen.backup_s3 {
+        Some(text) => parse_bucket(text, chosen.backup_s3_region.clone(), chosen.backup_s3_ca.clone())?,
         None => {
-            let storage = set(|stack| &stack.backup_storage, &file.backup_storage).unwrap_or_else(|| "5Gi".into());
+            let beside = [("region", &chosen.backup_s3_region), ("ca", &chosen.backup_s3_ca)];
+            if let Some((name, _)) = beside.iter().find(|(_, value)| value.is_some()) {
+                return Err(usage(format!("--backup-s3-{name} is about a bucket, and there is no --backup-s3")).into());
+            }
+            let storage = chosen.backup_storage.clone().unwrap_or_else(|| "5Gi".into());
             parse_mebibytes("--backup-storage", &storage)?;
             BackupStore::InCluster { storage }
         }
     };
-    let keep = set(|stack| &stack.backup_keep, &file.backup_keep).unwrap_or_else(|| "7d".into());
+    let keep = chosen.backup_keep.clone().unwrap_or_else(|| "7d".into());
     let (number, unit) = keep.split_at(keep.len().saturating_sub(1));
     if !matches!(unit, "d" | "w" | "m") || number.parse::<u16>().ok().is_none_or(|number| number == 0) {
         return Err(usage(format!("--backup-keep {keep:?} is no length of time"))
             .remedy("write it like 7d, 4w or 2m: days, weeks or months")
             .into());
     }
-    let schedule = set(|stack| &stack.backup_schedule, &file.backup_schedule).unwrap_or_else(|| "0 0 3 * * *".into());
+    let schedule = chosen.backup_schedule.clone().unwrap_or_else(|| "0 0 3 * * *".into());
     if schedule.split_whitespace().count() != 6 {
         return Err(usage(format!("--backup-schedule {schedule:?} has not six fields"))
             .remedy(
@@ -68,7 +71,16 @@ pub(super) fn parse(stack: Option<&StackArgs>, file: &File) -> Result<Backup> {
 }
 
 /// Parses `endpoint,bucket,secret`.
-fn parse_bucket(text: &str) -> Result<BackupStore> {
+fn parse_bucket(text: &str, region: Option<String>, ca: Option<String>) -> Result<BackupStore> {
+    if let Some(name) = &ca {
+        names::check_subdomain("Secret", name)?;
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if let Some(region) = region.as_ref().filter(|region| region.is_empty() || !region.chars().all(is_plain)) {
+        return Err(usage(format!("--backup-s3-region {region:?} is no region"))
+            .remedy("write it like eu-west-3")
+            .into());
+    }
     let parts: Vec<&str> = text.split(',').map(str::trim).collect();
     if let [endpoint, bucket, secret] = parts[..] {
         let address = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
@@ -77,11 +89,17 @@ fn parse_bucket(text: &str) -> Result<BackupStore> {
             && !secret.is_empty()
             && bucket != "s3://"
         {
+            if endpoint.contains('@') {
+                // Not shown: it may hold a key.
+                return Err(usage("--backup-s3 has credentials in its endpoint")
+                    .remedy("they belong into the Secret")
+                    .into());
+            }
             names::check_subdomain("Secret", secret)?;
             // As the tools of S3 write it: `s3://backups/team-a`.
             let bucket = bucket.strip_prefix("s3://").unwrap_or(bucket).trim_matches('/');
             let (endpoint, bucket) = (endpoint.trim_end_matches('/').into(), bucket.into());
-            return Ok(BackupStore::Bucket { endpoint, bucket, secret: secret.into() });
+            return Ok(BackupStore::Bucket { endpoint, bucket, secret: secret.into(), region, ca });
         }
     }
     Err(usage(format!("--backup-s3 {text:?} is not endpoint,bucket,secret"))
@@ -93,15 +111,16 @@ fn parse_bucket(text: &str) -> Result<BackupStore> {
 mod tests {
     use super::*;
     use crate::{
-        cli::Global,
+        cli::{Global, StackArgs},
         config::{Config, Options},
     };
 
     #[test]
     fn a_bucket_is_named_by_its_endpoint_and_a_secret() {
+        let parse_bucket = |text: &str| parse_bucket(text, None, None);
         let store = parse_bucket("https://s3.example.com/, /backups/team-a/ ,keys").unwrap();
         let (endpoint, bucket, secret) = ("https://s3.example.com".into(), "backups/team-a".into(), "keys".into());
-        assert_eq!(store, BackupStore::Bucket { endpoint, bucket, secret });
+        assert_eq!(store, BackupStore::Bucket { endpoint, bucket, secret, region: None, ca: None });
         assert_eq!(store, parse_bucket("https://s3.example.com,s3://backups/team-a,keys").unwrap());
         assert!(parse_bucket("https://s3.example.com,backups,minio.creds").is_ok(), "a Secret's name may have dots");
         for text in [
@@ -115,6 +134,33 @@ mod tests {
         ] {
             assert!(parse_bucket(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_region_and_an_authority_belong_to_a_bucket() {
+        let load = |bucket: Option<&str>, region: &str, ca: &str| {
+            let args = StackArgs {
+                backup_s3: bucket.map(str::to_owned),
+                backup_s3_region: Some(region.into()),
+                backup_s3_ca: Some(ca.into()),
+                ..StackArgs::default()
+            };
+            Config::load(&Global::default(), &Options { stack: Some(&args), ..Options::default() })
+        };
+        let bucket = Some("https://s3.example.com,b,keys");
+        let loaded = load(bucket, "eu-west-3", "private-ca").unwrap().backup.unwrap().store;
+        let BackupStore::Bucket { region, ca, .. } = loaded else { panic!("{loaded:?}") };
+        assert_eq!((region.as_deref(), ca.as_deref()), (Some("eu-west-3"), Some("private-ca")));
+        for (bucket, region, ca) in [(None, "eu-west-3", "ca"), (bucket, "eu west", "ca"), (bucket, "eu-west-3", "C A")]
+        {
+            assert!(load(bucket, region, ca).is_err(), "{bucket:?} {region} {ca}");
+        }
+    }
+
+    #[test]
+    fn credentials_in_an_endpoint_are_refused_and_not_repeated() {
+        let refused = parse_bucket("https://key:planted@s3.example.com,b,keys", None, None).unwrap_err();
+        assert!(!crate::error::one_line(&refused).contains("planted"));
     }
 
     #[test]

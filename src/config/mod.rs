@@ -1,53 +1,24 @@
-//! One typed configuration: flags, then environment (both by clap), then the file, then defaults.
+//! One typed configuration: flags, then environment (both by clap), then the file, then what the last `up` of the stack was
+//! told, then defaults.
 
 mod backup;
+mod choices;
+mod file;
+mod last_up;
 mod names;
+mod place;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-use anyhow::Context as _;
-use serde::Deserialize;
+use std::{path::PathBuf, time::Duration};
 
 pub use backup::{Backup, BackupStore};
+pub use last_up::LastUp;
+pub use place::target_flags;
 
+use self::{choices::Choices, file::File, place::StackPlace};
 use crate::{
     cli::{Global, Optional, SourceArgs, StackArgs, UpArgs},
-    error::{Result, usage},
+    error::{Result, one_line, usage},
 };
-
-/// The flags by which a plain command would act on the stack that `global` names, and not on the one that it acts on by the
-/// configuration file and the defaults alone. Empty for a configuration that cannot be read: the command tells that.
-pub fn target_flags(global: &Global) -> Vec<String> {
-    let plain = Global { config: global.config.clone(), ..Global::default() };
-    let (Ok(asked), Ok(plain)) = (Config::load(global, &Options::default()), Config::load(&plain, &Options::default()))
-    else {
-        return Vec::new();
-    };
-    let mut flags = Vec::new();
-    let mut add = |flag: &str, value: String| flags.extend([flag.to_owned(), value]);
-    if let Some(file) = &global.config {
-        add("--config", file.display().to_string());
-    }
-    if asked.kubeconfig != plain.kubeconfig
-        && let Some(file) = &asked.kubeconfig
-    {
-        add("--kubeconfig", file.display().to_string());
-    }
-    if asked.target.describe() != plain.target.describe() {
-        let flag = match &asked.target {
-            Target::Context(_) => "--context",
-            Target::Minikube(_) => "--profile",
-        };
-        add(flag, asked.target.context().to_owned());
-    }
-    if asked.stack.namespace != plain.stack.namespace {
-        add("--namespace", asked.stack.namespace);
-    }
-    flags
-}
 
 /// Where the stack runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,24 +27,6 @@ pub enum Target {
     Minikube(MinikubeTarget),
     /// A context of the kubeconfig: a cluster that the user already has.
     Context(String),
-}
-
-impl Target {
-    /// For sentences: `minikube profile stackctl`, `context prod`.
-    pub fn describe(&self) -> String {
-        match self {
-            Target::Minikube(minikube) => format!("minikube profile {}", minikube.profile),
-            Target::Context(name) => format!("context {name}"),
-        }
-    }
-
-    /// The kubeconfig's context. minikube names it after the profile.
-    pub fn context(&self) -> &str {
-        match self {
-            Target::Minikube(minikube) => &minikube.profile,
-            Target::Context(name) => name,
-        }
-    }
 }
 
 /// The minikube cluster that `up` makes.
@@ -138,30 +91,8 @@ pub struct Config {
     pub timeout: Duration,
     /// The folders.
     pub folders: Folders,
-}
-
-/// The configuration file, `config.toml`. Unknown keys are refused: a typing error must not pass for a default.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct File {
-    context: Option<String>,
-    kubeconfig: Option<PathBuf>,
-    profile: Option<String>,
-    namespace: Option<String>,
-    timeout: Option<String>,
-    bundle: Option<PathBuf>,
-    registry: Option<String>,
-    instances: Option<u32>,
-    storage: Option<String>,
-    storage_class: Option<String>,
-    backup_s3: Option<String>,
-    backup_storage: Option<String>,
-    backup_keep: Option<String>,
-    backup_schedule: Option<String>,
-    nodes: Option<u32>,
-    cpus: Option<u32>,
-    memory: Option<String>,
-    without: Vec<Optional>,
+    /// What the last `up` of the stack was told.
+    pub last_up: LastUp,
 }
 
 /// The options of one command that matter here; commands fill in what they have.
@@ -176,25 +107,35 @@ pub struct Options<'a> {
 }
 
 impl Config {
-    /// Merges flags and environment (already in `global` and `options`), the file and the defaults.
+    /// Merges flags and environment (already in `global` and `options`), the file, what the last `up` was told, and the
+    /// defaults. What is remembered and cannot be used is ignored: [`LastUp::complaint`] tells it.
     ///
     /// # Errors
     /// A file that can't be read or parsed, or a value out of its range (exit code 2).
     pub fn load(global: &Global, options: &Options) -> Result<Config> {
-        let file = read_file(global.config.as_deref())?;
+        let file = file::read(global.config.as_deref())?;
+        let place = StackPlace::of(global, &file)?;
+        let state = file::folder("XDG_STATE_HOME", ".local/state")?;
+        let forget = options.up.map_or(&[][..], |up| up.forget.as_slice());
+        let last = LastUp::read(&state, &place, forget);
+        let merge = |last| Config::merge(global, options, &file, &place, last);
+        // A value that nobody can have is told to whoever gave it; if that was a record, it is not worth more than none.
+        merge(last.clone()).or_else(|error| merge(last.ignored(&one_line(&error))))
+    }
+
+    fn merge(
+        global: &Global,
+        options: &Options,
+        file: &File,
+        place: &StackPlace,
+        mut last_up: LastUp,
+    ) -> Result<Config> {
         let up = options.up;
-        let stack = up.map(|up| &up.stack).or(options.stack);
-        let source = stack.map(|stack| &stack.source).or(options.source);
-        let backup = backup::parse(stack, &file)?;
-
-        let namespace = global.namespace.clone().or(file.namespace).unwrap_or_else(|| "user-app".into());
-        let profile = global.profile.clone().or(file.profile).unwrap_or_else(|| "stackctl".into());
-        names::check_namespace(&namespace)?;
-        names::check_name("profile", &profile)?;
-
-        let memory = up.and_then(|up| up.memory.clone()).or(file.memory).unwrap_or_else(|| "4Gi".into());
-        let nodes = up.and_then(|up| up.nodes).or(file.nodes).unwrap_or(1);
-        let instances = stack.and_then(|stack| stack.instances).or(file.instances).unwrap_or(3);
+        let chosen = last_up.complete(&Choices::of_flags(options)?, &file.choices())?;
+        let backup = backup::parse(&chosen)?;
+        let memory = chosen.memory.unwrap_or_else(|| "4Gi".into());
+        let nodes = chosen.nodes.unwrap_or(1);
+        let instances = chosen.instances.unwrap_or(3);
         if !(1..=20).contains(&nodes) {
             return Err(usage(format!("--nodes {nodes} is out of range: 1 to 20")).into());
         }
@@ -203,72 +144,45 @@ impl Config {
                 .remedy("with fewer than 3, losing one instance stops every write or loses data")
                 .into());
         }
-        let target = match global.context.clone().or(file.context.filter(|_| !global.profile_wins)) {
-            Some(context) if context.is_empty() => {
-                return Err(usage("--context is empty").remedy("kubectl config get-contexts lists their names").into());
-            }
-            Some(context) => Target::Context(context),
+        let target = match &place.context {
+            Some(context) => Target::Context(context.clone()),
             None => Target::Minikube(MinikubeTarget {
-                profile,
+                profile: place.profile.clone(),
                 nodes,
-                cpus: up.and_then(|up| up.cpus).or(file.cpus),
+                cpus: chosen.cpus,
                 memory_mib: parse_mebibytes("--memory", &memory)?,
                 use_context: up.is_some_and(|up| up.use_context),
             }),
         };
-        let storage = stack.and_then(|stack| stack.storage.clone()).or(file.storage).unwrap_or_else(|| "1Gi".into());
+        let storage = chosen.storage.unwrap_or_else(|| "1Gi".into());
         parse_mebibytes("--storage", &storage)?;
-        let without = match stack.map(|stack| stack.without.as_slice()) {
-            None | Some([]) => file.without,
-            Some(asked) => asked.to_vec(),
-        };
-        let registry = stack.and_then(|stack| stack.registry.clone()).or(file.registry);
-        let registry = registry.as_deref().map(names::parse_registry).transpose()?;
-        let timeout = global.timeout.clone().or(file.timeout).unwrap_or_else(|| "15m".into());
+        let without = chosen.without.unwrap_or_default();
+        let registry = chosen.registry.as_deref().map(names::parse_registry).transpose()?;
+        let timeout = global.timeout.clone().or_else(|| file.timeout.clone()).unwrap_or_else(|| "15m".into());
 
         Ok(Config {
             target,
-            kubeconfig: global.kubeconfig.clone().or(file.kubeconfig),
+            kubeconfig: place.kubeconfig.clone(),
             stack: Stack {
-                namespace,
+                namespace: place.namespace.clone(),
                 instances,
                 storage,
-                storage_class: stack.and_then(|stack| stack.storage_class.clone()).or(file.storage_class),
+                storage_class: chosen.storage_class,
             },
             backup: (!without.contains(&Optional::Backup)).then_some(backup),
-            bundle: source.and_then(|source| source.bundle.clone()).or(file.bundle),
+            bundle: chosen.bundle,
             registry,
             without,
             force_conflicts: up.is_some_and(|up| up.force_conflicts),
             allow_downgrade: up.is_some_and(|up| up.allow_downgrade),
             timeout: parse_duration("--timeout", &timeout)?,
-            folders: Folders { cache: xdg("XDG_CACHE_HOME", ".cache")?, state: xdg("XDG_STATE_HOME", ".local/state")? },
+            folders: Folders {
+                cache: file::folder("XDG_CACHE_HOME", ".cache")?,
+                state: file::folder("XDG_STATE_HOME", ".local/state")?,
+            },
+            last_up,
         })
     }
-}
-
-fn read_file(path: Option<&Path>) -> Result<File> {
-    let (path, asked) = match path {
-        Some(path) => (path.to_owned(), true),
-        None => (xdg("XDG_CONFIG_HOME", ".config")?.join("config.toml"), false),
-    };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => return Ok(File::default()),
-        Err(error) => return Err(usage(format!("cannot read the configuration {}: {error}", path.display())).into()),
-    };
-    toml::from_str(&text).map_err(|error| {
-        usage(format!("the configuration {} is not valid: {}", path.display(), error.to_string().trim_end())).into()
-    })
-}
-
-fn xdg(variable: &str, default: &str) -> Result<PathBuf> {
-    // The specification says that a relative path is to be ignored.
-    if let Some(path) = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute()) {
-        return Ok(path.join("stackctl"));
-    }
-    let home = std::env::home_dir().context("cannot tell the home folder: HOME is not set")?;
-    Ok(home.join(default).join("stackctl"))
 }
 
 /// Parses `90s`, `10m`, `1h30m`, or a bare number of seconds.

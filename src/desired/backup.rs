@@ -12,7 +12,7 @@ use super::{bundle_has_image, embedded, labelled};
 use crate::{
     assets::{self, Part, kind},
     backup::{
-        KEY_ID, SECRET_KEY, STORE, Store,
+        CA_KEY, KEY_ID, REGION, SECRET_KEY, STORE, Store,
         secrets::{self, Side},
     },
     config::{Backup, BackupStore},
@@ -72,7 +72,7 @@ pub fn finish(part: Part, objects: &mut Vec<DynamicObject>, backup: Option<&Back
 
 fn set_store(spec: &mut Value, backup: &Backup) {
     spec["retentionPolicy"] = json!(backup.keep);
-    if let BackupStore::Bucket { endpoint, bucket, secret } = &backup.store {
+    if let BackupStore::Bucket { endpoint, bucket, secret, region, ca } = &backup.store {
         let configuration = &mut spec["configuration"];
         configuration["destinationPath"] = json!(format!("s3://{bucket}"));
         configuration["endpointURL"] = json!(endpoint);
@@ -82,8 +82,17 @@ fn set_store(spec: &mut Value, backup: &Backup) {
         });
         // Over a network the bytes cost more than their compression.
         configuration["data"]["compression"] = json!("lz4");
-        // And more goes wrong on the way.
-        spec["instanceSidecarConfiguration"]["env"] = json!([{"name": "AWS_MAX_ATTEMPTS", "value": "3"}]);
+        if let Some(ca) = ca {
+            configuration["endpointCA"] = json!({"name": ca, "key": CA_KEY});
+        }
+        // And more goes wrong on the way. Checksums that are newer than many a store are sent to those that ask for them.
+        let mut env = vec![
+            json!({"name": "AWS_MAX_ATTEMPTS", "value": "3"}),
+            json!({"name": "AWS_REQUEST_CHECKSUM_CALCULATION", "value": "when_required"}),
+            json!({"name": "AWS_RESPONSE_CHECKSUM_VALIDATION", "value": "when_required"}),
+        ];
+        env.extend(region.as_ref().map(|region| json!({"name": REGION, "value": region})));
+        spec["instanceSidecarConfiguration"]["env"] = json!(env);
     }
 }
 
@@ -244,6 +253,8 @@ mod tests {
             endpoint: "https://s3.example.com".into(),
             bucket: "b/team".into(),
             secret: "mine".into(),
+            region: Some("eu-west-3".into()),
+            ca: Some("private-ca".into()),
         });
         let objects = finished(Part::Backup, Some(&own));
         let kinds: Vec<_> = objects.iter().map(kind).collect();
@@ -254,6 +265,10 @@ mod tests {
         assert_eq!(configuration["data"]["compression"], "lz4");
         let sidecar = &spec(&objects, "ObjectStore")["instanceSidecarConfiguration"];
         assert_eq!(sidecar["env"][0], json!({"name": "AWS_MAX_ATTEMPTS", "value": "3"}));
+        assert_eq!(sidecar["env"][3], json!({"name": "AWS_DEFAULT_REGION", "value": "eu-west-3"}));
+        assert_eq!(configuration["endpointCA"], json!({"name": "private-ca", "key": "ca.crt"}));
+        let read = Store::of(objects.iter().find(|object| kind(object) == "ObjectStore").unwrap());
+        assert_eq!((read.region.as_deref(), read.ca.as_deref()), (Some("eu-west-3"), Some("private-ca")));
         assert_eq!(configuration["s3Credentials"]["secretAccessKey"], json!({"name": "mine", "key": SECRET_KEY}));
     }
 

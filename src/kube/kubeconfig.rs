@@ -72,6 +72,15 @@ fn nowhere(paths: &[PathBuf]) -> Failure {
         .remedy("create the cluster first (stackctl up), or name the file with --kubeconfig or KUBECONFIG")
 }
 
+/// The address of a cluster as the kubeconfig has it; `None` where it names none. Nobody is asked.
+pub fn server(cluster: &ClusterRef) -> Option<String> {
+    let file = read(cluster).ok()?;
+    let wanted = cluster.context.as_deref().or(file.current_context.as_deref())?;
+    let context = file.contexts.iter().find(|context| context.name == wanted)?.context.as_ref()?;
+    let entry = file.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()?;
+    entry.server.clone()
+}
+
 /// The settings of the connection to a cluster.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ pub use delete::{DeleteEvent, OnDelete};
 pub use explain::{Problem, explain};
 pub use facts::{DeadWebhook, Right, contexts, operator_in_use};
 pub use inventory::Inventory;
-pub use kubeconfig::ClusterRef;
+pub use kubeconfig::{ClusterRef, server};
 pub use lease::Lock;
 pub use live::Change;
 pub use object::{Entry, INVENTORY, ObjectRef};

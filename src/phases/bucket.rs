@@ -12,7 +12,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    backup::{BaseBackup, Catalog, KEY_ID, OBJECT_STORE, SECRET_KEY, Store, base, store},
+    backup::{BaseBackup, CA_KEY, Catalog, KEY_ID, OBJECT_STORE, SECRET_KEY, Store, base, store},
     config::{Backup, BackupStore},
     context::Context,
     database,
@@ -26,24 +26,28 @@ use crate::{
 /// For so long an instance may go by what it read of the ObjectStore: the plugin's `DefaultTTLSeconds`, and one more.
 const READ_ANEW_AFTER: Duration = Duration::from_secs(11);
 
-/// Checks a bucket's Secret: without it a database would never archive, and nothing but its log would say why.
+/// Checks a bucket's Secrets: without them a database would never archive, and nothing but its log would say why.
 ///
 /// # Errors
-/// It is not there, or lacks a key.
+/// One is not there, or lacks a key.
 pub async fn check_secret(cx: &Context, backup: &Backup) -> Result<()> {
-    let BackupStore::Bucket { secret, .. } = &backup.store else { return Ok(()) };
+    let BackupStore::Bucket { secret, ca, .. } = &backup.store else { return Ok(()) };
     let namespace = &cx.config.stack.namespace;
-    match store::lacks(cx.kube().await?, namespace, secret).await? {
-        Some(lacking) if lacking.is_empty() => Ok(()),
-        lacking => Err(unusable(namespace, secret, lacking.as_deref()).into()),
+    let credentials = ("--backup-s3", secret, &[KEY_ID, SECRET_KEY][..]);
+    let authority = ca.as_ref().map(|ca| ("--backup-s3-ca", ca, &[CA_KEY][..]));
+    for (flag, secret, keys) in [credentials].into_iter().chain(authority) {
+        match store::lacks(cx.kube().await?, namespace, secret, keys).await? {
+            Some(lacking) if lacking.is_empty() => {}
+            lacking => return Err(unusable(flag, namespace, secret, keys, lacking.as_deref()).into()),
+        }
     }
+    Ok(())
 }
 
-fn unusable(namespace: &str, secret: &str, lacking: Option<&[&str]>) -> Failure {
-    let named = format!("Secret {namespace}/{secret}, which --backup-s3 names,");
-    let make = format!(
-        "kubectl -n {namespace} create secret generic {secret} --from-file={KEY_ID}=FILE --from-file={SECRET_KEY}=FILE"
-    );
+fn unusable(flag: &str, namespace: &str, secret: &str, keys: &[&str], lacking: Option<&[&str]>) -> Failure {
+    let named = format!("Secret {namespace}/{secret}, which {flag} names,");
+    let files: String = keys.iter().map(|key| format!(" --from-file={key}=FILE")).collect();
+    let make = format!("kubectl -n {namespace} create secret generic {secret}{files}");
     match lacking {
         None => failed(format!("{named} is not there")).remedy(make),
         Some(lacking) => failed(format!("{named} lacks {}", lacking.join(" and ")))
@@ -63,7 +67,8 @@ pub async fn is_new(cx: &Context) -> Result<bool> {
     };
     let moved = used.describe() != wanted.describe();
     let plugin = kube.operator().await?.plugin_reference();
-    if (moved || used.secret != wanted.secret)
+    let is_asked_otherwise = (&used.secret, &used.region, &used.ca) != (&wanted.secret, &wanted.region, &wanted.ca);
+    if (moved || is_asked_otherwise)
         && kube.get(&plugin).await?.is_some()
         && let Some(held) = ask(cx, &wanted).await?
     {
@@ -175,6 +180,8 @@ mod tests {
             endpoint: "https://s3".into(),
             destination: "s3://b".into(),
             secret: "keys".into(),
+            region: None,
+            ca: None,
             keep: None,
             noted: json!({}),
         };
@@ -203,7 +210,7 @@ mod tests {
     #[test]
     fn a_missing_secret_is_told_from_one_that_lacks_a_key() {
         let told = |lacking: Option<&[&str]>| {
-            let error = unusable("team-a", "keys", lacking).into();
+            let error = unusable("--backup-s3", "team-a", "keys", &[KEY_ID, SECRET_KEY], lacking).into();
             (format!("{error}"), remedies_of(&error).join("\n"))
         };
         let (message, remedy) = told(None);

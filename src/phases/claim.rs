@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use futures::future::LocalBoxFuture;
 
-use super::{Need, Phase, part};
+use super::{Need, Phase, cluster, part};
 use crate::{
     assets::{self, Part},
     config::Target,
@@ -51,6 +51,7 @@ impl Phase for Claim {
             cx.lock().await?;
             // Once more: a newer stackctl may have been at work until the lock was free.
             refuse_downgrade(cx).await?;
+            cluster::keep_choices(cx, self.id());
             (self.first)(cx).await?;
             cx.inventory().await?.note_origin(&Origin::of(cx)?.note()?).await?;
             Ok(part::describe_changes(applied.changed))

@@ -54,6 +54,14 @@ pub enum Event {
         command: String,
         /// What it works on, e.g. `minikube profile stackctl`.
         target: String,
+        /// What it takes from the last `up` of the stack, as flags: `--instances 5`.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[cfg_attr(test, serde(default))]
+        remembered: Vec<String>,
+        /// How long it took the last time.
+        #[serde(rename = "last_seconds", skip_serializing_if = "Option::is_none", serialize_with = "as_known_seconds")]
+        #[cfg_attr(test, serde(default, deserialize_with = "tests::known_seconds"))]
+        last_time: Option<Duration>,
     },
     /// A phase begins.
     PhaseStarted {
@@ -194,6 +202,11 @@ pub enum Event {
 }
 
 impl Event {
+    /// A command's beginning.
+    pub fn started(command: &str, target: String) -> Event {
+        Event::Started { command: command.into(), target, remembered: Vec::new(), last_time: None }
+    }
+
     /// A phase's end: done with an outcome in words, or failed.
     pub fn phase_ended(
         phase: PhaseId,
@@ -214,9 +227,20 @@ fn as_seconds<S: serde::Serializer>(elapsed: &Duration, serializer: S) -> Result
     serializer.serialize_f64((elapsed.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
+fn as_known_seconds<S: serde::Serializer>(elapsed: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match elapsed {
+        Some(elapsed) => as_seconds(elapsed, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    pub(super) fn known_seconds<'de, D: serde::Deserializer<'de>>(number: D) -> Result<Option<Duration>, D::Error> {
+        seconds(number).map(Some)
+    }
 
     pub(super) fn seconds<'de, D: serde::Deserializer<'de>>(number: D) -> Result<Duration, D::Error> {
         serde::Deserialize::deserialize(number).map(Duration::from_secs_f64)

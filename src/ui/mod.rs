@@ -1,7 +1,9 @@
 //! The only door to the terminal: [`Event`]s come in, one of three renderers draws them on stderr
 //! (or, as JSON lines, on stdout); data that a command was asked for goes to stdout by [`out`].
 
+mod board;
 mod event;
+mod fit;
 pub mod human;
 mod json;
 pub mod log;
@@ -11,7 +13,7 @@ mod plain;
 pub mod prompt;
 mod terminal;
 mod text;
-pub use paste::{json_with_target, set_target_flags, with_target};
+pub use paste::{json_with_target, quoted, set_target_flags, with_target};
 pub use text::{Tone, paint, table};
 
 use std::{

@@ -44,7 +44,11 @@ pub fn lines(event: &Event, verbosity: Verbosity) -> Vec<String> {
     let normal = verbosity >= Verbosity::Normal;
     let verbose = verbosity >= Verbosity::Verbose;
     match event {
-        Event::Started { command, target } if normal => vec![format!("{command}: {target}")],
+        Event::Started { command, target, remembered, .. } if normal => {
+            let mut lines = vec![format!("{command}: {target}")];
+            lines.extend(from_last_up(remembered));
+            lines
+        }
         Event::PhaseStarted { phase, title } if normal => vec![format!("[{phase}] {title} …")],
         Event::PhaseSkipped { phase, title, reason } if normal => {
             vec![format!("[{phase}] {title}: nothing to do ({reason})")]
@@ -93,6 +97,12 @@ pub fn lines(event: &Event, verbosity: Verbosity) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What a command takes from the last `up`.
+pub(super) fn from_last_up(remembered: &[String]) -> Option<String> {
+    let all = remembered.join(", ");
+    (!all.is_empty()).then(|| format!("from the last up of this stack: {all} (--forget drops one)"))
 }
 
 /// A problem's message with what is known beside it, as people read it.

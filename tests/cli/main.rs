@@ -11,6 +11,7 @@ mod doctor;
 mod down;
 mod habits;
 mod interrupt;
+mod last_up;
 mod load;
 mod reach;
 mod sandbox;

@@ -59,6 +59,8 @@ async fn a_bucket_is_asked_first_and_what_the_former_store_has_is_kept() {
     let bucket = || BackupStore::Bucket {
         endpoint: "http://store.elsewhere.svc:7070".into(),
         bucket: "team/db".into(),
+        region: None,
+        ca: None,
         secret: "keys".into(),
     };
     let first = context(&plane, cache.path(), in_cluster(), minute);

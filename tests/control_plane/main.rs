@@ -14,6 +14,7 @@ mod interrupted;
 mod inventory;
 mod keep_data;
 mod kubectl;
+mod last_up;
 mod lease;
 mod manifests;
 mod monitoring;

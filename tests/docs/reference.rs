@@ -135,7 +135,12 @@ fn events() -> Vec<Event> {
     let elapsed = Duration::from_millis(65_400);
     let resource = "Cluster user-app/user-db".to_owned();
     vec![
-        Event::Started { command: "up".into(), target: "minikube profile stackctl".into() },
+        Event::Started {
+            command: "up".into(),
+            target: "minikube profile stackctl".into(),
+            remembered: vec!["--bundle /home/ada/bundle".into()],
+            last_time: Some(Duration::from_secs(130)),
+        },
         Event::PhaseStarted { phase, title: title.clone() },
         Event::PhaseSkipped { phase: PhaseId::Build, title: "Web image".into(), reason: "it is there".into() },
         Event::Doing { phase, text: "applying 3 objects".into() },

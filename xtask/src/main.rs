@@ -5,9 +5,11 @@ mod bundle;
 mod cluster_test;
 mod compile;
 mod dashboards;
+mod dist;
 mod docs;
 mod drills;
 mod engine;
+mod picture;
 mod plan;
 mod run;
 mod say;
@@ -65,6 +67,10 @@ enum DeveloperTask {
     Dashboards,
     /// Make docs/reference.md from the command line's definitions, and docs/measurements.md from the figures that are kept.
     Docs,
+    /// Take the README's picture of `stackctl up` in a terminal, from a real run in tmux.
+    Picture(picture::PictureArgs),
+    /// What is downloaded of a release: a static program with completions and man pages, sums, a bill of materials, provenance.
+    Dist(dist::DistArgs),
     /// Make a bundle from sources: all that the stack needs where no container registry is in reach.
     Bundle {
         /// The folder to make [default: stackctl/bundle in the user's cache folder].
@@ -102,6 +108,8 @@ fn run(task: DeveloperTask) -> Result<ExitCode> {
         DeveloperTask::Bench { bench } => bench::run(&bench)?,
         DeveloperTask::Dashboards => dashboards::write()?,
         DeveloperTask::Docs => docs::write()?,
+        DeveloperTask::Dist(args) => dist::dist(&args)?,
+        DeveloperTask::Picture(args) => picture::picture(&args)?,
         DeveloperTask::Bundle { only: Some(only), .. } => {
             let folder = bundle::make_only(only)?;
             say::say(&format!("the programs are in {}", folder.display()));

@@ -8,7 +8,7 @@ use crate::bundle;
 use crate::engine::{self, install};
 use crate::plan::Plan;
 use crate::run::Run;
-use crate::say::say;
+use crate::say::{say, tell};
 use crate::stackctl::RELEASE;
 
 /// `stackctl up` has a deadline of its own; this one only ends what hangs.
@@ -53,6 +53,14 @@ pub fn up(args: &UpArgs) -> Result<i32> {
     let seconds = start.elapsed().as_secs();
     if code == 0 {
         say(&format!("from start to running: {} min {:02} s", seconds / 60, seconds % 60));
+        if !is_in_path("stackctl") {
+            tell(&format!("to have it in PATH: install -D {} ~/.local/bin/stackctl", stackctl.display()));
+        }
     }
     Ok(code)
+}
+
+fn is_in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::{
     backup::{BaseBackup, Cause, Store, base, cause},
     cli::Global,
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     database,
     error::{Kind, Result, failed, kind_of},
@@ -24,7 +25,7 @@ const ID: PhaseId = PhaseId::Backup;
 /// # Errors
 /// No database, a backup that fails (says why), or none by the deadline.
 pub async fn run(global: &Global, style: Style) -> Result<u8> {
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     let (reporter, screen) = ui::open(style);
     let cx = Context::new(config, reporter)?;
     let outcome = cx.until_deadline("the backup", create(&cx)).await;

@@ -6,7 +6,8 @@ use serde_json::json;
 use crate::{
     backup::{Catalog, Server, Store},
     cli::Global,
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     error::Result,
     ui::{
@@ -20,7 +21,7 @@ use crate::{
 /// # Errors
 /// No store, or one that does not answer or refuses.
 pub async fn run(global: &Global, style: Style) -> Result<u8> {
-    let cx = Context::new(Config::load(global, &Options::default())?, Reporter::discard())?;
+    let cx = Context::new(configured(global, &Options::default())?, Reporter::discard())?;
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
     let store = Store::required(kube, namespace).await?;
@@ -120,6 +121,8 @@ mod tests {
             endpoint: "http://backup-store:7070".into(),
             destination: "s3://backups/".into(),
             secret: "backup-store".into(),
+            region: None,
+            ca: None,
             keep: Some("7d".into()),
             noted: serde_json::Value::Null,
         }

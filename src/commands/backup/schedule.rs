@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::{
     backup::Store,
     cli::Global,
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     error::{Result, failed},
     kube::ObjectRef,
@@ -18,7 +19,7 @@ use crate::{
 /// # Errors
 /// No schedule, or the API server does not answer.
 pub async fn run(global: &Global, style: Style) -> Result<u8> {
-    let cx = Context::new(Config::load(global, &Options::default())?, Reporter::discard())?;
+    let cx = Context::new(configured(global, &Options::default())?, Reporter::discard())?;
     let kube = cx.kube().await?;
     let namespace = &cx.config.stack.namespace;
     let store = Store::required(kube, namespace).await?;

@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::{
     backup::{RecoveryTarget, Store, stamp},
     cli::Global,
+    commands::configured::configured,
     commands::interruptible,
-    config::{Config, Options},
+    config::Options,
     context::Context,
     database,
     error::{Result, failed},
@@ -59,7 +60,7 @@ struct ScratchContent {
 /// # Errors
 /// The store does not hold what it takes, the recovery fails, or what was restored is damaged.
 pub async fn run(global: &Global, style: Style) -> Result<u8> {
-    let config = Config::load(global, &Options::default())?;
+    let config = configured(global, &Options::default())?;
     let order = Order {
         target: RecoveryTarget::Latest,
         server: None,

@@ -24,7 +24,8 @@ use crate::{
     backup::stamp,
     checks,
     cli::{Global, SupportArgs},
-    config::{Config, Options},
+    commands::configured::configured,
+    config::Options,
     context::Context,
     drills::model::store::{DrillStore, Kept},
     error::{Result, failed, one_line},
@@ -87,7 +88,7 @@ impl Archive {
 /// # Errors
 /// A file that is there already or cannot be written. A cluster that does not answer is none: that is in the archive then.
 pub async fn run(global: &Global, args: &SupportArgs, style: Style) -> Result<u8> {
-    let config = Config::load(global, &Options { source: Some(&args.source), ..Options::default() })?;
+    let config = configured(global, &Options { source: Some(&args.source), ..Options::default() })?;
     let cx = Context::new(config, Reporter::discard())?;
     let name = format!("stackctl-support-{}", stamp());
     let path = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.tar")));
@@ -140,6 +141,7 @@ async fn collect(cx: &Context, archive: &mut Archive) -> Result<()> {
         "storage": config.stack.storage, "storage_class": config.stack.storage_class, "bundle": config.bundle,
         "registry": config.registry, "without": config.without.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),
         "backup": config.backup.as_ref().map(crate::desired::backup::describe),
+        "remembered": config.last_up.flags(),
     }))?;
     drills(cx, archive)?;
     let findings = checks::run(cx, checks::all()).await;

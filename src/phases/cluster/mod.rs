@@ -18,10 +18,11 @@ pub use self::delete::{delete, deletion_plan};
 use self::state::{ClusterState, ClusterStep, look};
 use super::{Need, Phase};
 use crate::{
-    config::{MinikubeTarget as Wanted, Target},
+    config::{Config, MinikubeTarget as Wanted, Target},
     context::Context,
-    error::{Result, failed},
-    ui::PhaseId,
+    error::{Result, failed, one_line},
+    tools::profile::{self, Found},
+    ui::{Event, PhaseId},
 };
 
 /// The phase's id.
@@ -63,7 +64,11 @@ impl Phase for Cluster {
         Box::pin(async move {
             match &cx.config.target {
                 Target::Context(name) => Ok(format!("context {name}")),
-                Target::Minikube(wanted) => cx.until_deadline("starting the cluster", converge(cx, wanted)).await,
+                Target::Minikube(wanted) => {
+                    // Before: a plain `down --cluster` removes what an interruption leaves, a plain `up` goes on from it.
+                    keep_choices(cx, ID);
+                    cx.until_deadline("starting the cluster", converge(cx, wanted)).await
+                }
             }
         })
     }
@@ -78,6 +83,21 @@ impl Phase for Cluster {
                 }
             }
         })
+    }
+}
+
+/// Whether `up` has to make the cluster, by minikube's files alone.
+pub fn is_still_to_be_made(config: &Config) -> bool {
+    let Target::Minikube(wanted) = &config.target else { return false };
+    let found = profile::minikube_home().and_then(|home| profile::read(&home, &wanted.profile));
+    matches!(found, Ok(Found::Absent | Found::HalfMade(_)))
+}
+
+/// Keeps on this machine what this `up` was told. That it cannot be kept stops nothing.
+pub fn keep_choices(cx: &Context, phase: PhaseId) {
+    if let Err(error) = cx.config.last_up.keep() {
+        let text = format!("the next command will not remember this one's options: {}", one_line(&error));
+        cx.reporter.send(Event::Warning { phase, text });
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{backups, cli::Stackctl, suite::tell};
 pub fn and_taken_up_again(stackctl: &Stackctl, hand: &Hand) {
     let before = backups::backups(stackctl, "user-db");
     for (args, instances, what) in
-        [(&["up", "--without", "backup"][..], 0, "left out"), (&["up"][..], 3, "taken up again")]
+        [(&["up", "--without", "backup"][..], 0, "left out"), (&["up", "--forget", "without"][..], 3, "taken up again")]
     {
         tell(&format!("backups are {what}: up ends when every instance is replaced and ready"));
         stackctl.ok(args);

@@ -38,7 +38,7 @@ pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand
     tell("WAL and base backups go to it, the first one at once; what the store in the cluster has is kept");
     shell(hand, "mkdir /data/team");
     stackctl.ok(&["up", "--backup-s3", PLACE]);
-    stackctl.ok(&["diff", "--backup-s3", PLACE]);
+    stackctl.ok(&["diff"]);
     until("the first base backup", || !backups::backups(stackctl, "user-db").is_empty());
     all_is_well(stackctl, &[]);
     let left = hand.json(&["get", "statefulsets"]);
@@ -53,7 +53,7 @@ pub fn is_used_and_gets_full(stackctl: &Stackctl, objects: &Objects, hand: &Hand
     all_is_well(stackctl, &before);
 
     tell("back to the store in the cluster: what it had is listed still");
-    stackctl.ok(&["up"]);
+    stackctl.ok(&["up", "--forget", "backup-s3"]);
     until("the store", || stackctl.run(&["backup", "list"]).code == 0);
     let listed = backups::backups(stackctl, "user-db");
     assert!(former.iter().all(|id| listed.contains(id)), "{former:?} became {listed:?}");
