@@ -1,7 +1,7 @@
-# The web app's image: one static binary and nothing else.
+# The web app's image: its static binary, the failover helper's, and nothing else.
 #
-# Its build context is what `stackctl render --build-context DIR` writes: the sources of the app and of
-# the protocol that it shares with stackctl, and manifests and a lock file that name their dependencies alone. `stackctl up` builds from it by
+# Its build context is what `stackctl render --build-context DIR` writes: the sources of the app, of the failover helper
+# and of the protocol that the app shares with stackctl, and manifests and a lock file that name their dependencies alone. `stackctl up` builds from it by
 # itself. Builds with any engine, also one without BuildKit: no mounts, no heredocs.
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
 FROM ${RUST_IMAGE} AS build
@@ -26,20 +26,23 @@ ENV CARGO_INCREMENTAL=0 \
 COPY Cargo.toml Cargo.lock ./
 COPY protocol/Cargo.toml protocol/Cargo.toml
 COPY web/Cargo.toml web/Cargo.toml
-RUN mkdir protocol/src web/src && : > protocol/src/lib.rs && : > web/src/lib.rs \
- && echo 'fn main() {}' > web/src/main.rs \
+COPY helper/Cargo.toml helper/Cargo.toml
+RUN mkdir protocol/src web/src helper/src \
+ && : > protocol/src/lib.rs && : > web/src/lib.rs && : > helper/src/lib.rs \
+ && echo 'fn main() {}' | tee web/src/main.rs > helper/src/main.rs \
  && grep ^checksum Cargo.lock | sort > /pinned \
  && cargo build --release --target "$(cat /target)" \
  && if grep ^checksum Cargo.lock | sort | comm -13 /pinned - | grep .; then \
       echo 'Cargo.lock lacks these: nothing pins them' >&2; exit 1; fi
 
-# The app. Cargo goes by modification times, and these may be older than the stand-ins'.
+# The programs. Cargo goes by modification times, and these may be older than the stand-ins'.
 COPY protocol protocol
 COPY web web
-RUN touch protocol/src/lib.rs web/src/lib.rs web/src/main.rs \
+COPY helper helper
+RUN touch protocol/src/lib.rs web/src/lib.rs web/src/main.rs helper/src/lib.rs helper/src/main.rs \
  && cargo build --locked --release --target "$(cat /target)" \
- && install -D "target/$(cat /target)/release/user-app" /out/user-app \
- && touch -d @0 /out/user-app
+ && install -D -t /out "target/$(cat /target)/release/user-app" "target/$(cat /target)/release/failover-helper" \
+ && touch -d @0 /out/*
 
 FROM scratch
 ARG VERSION=0.1.0
@@ -47,7 +50,7 @@ LABEL org.opencontainers.image.title="user-app" \
       org.opencontainers.image.description="A user registry that rides through a database failover" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
-COPY --from=build /out/user-app /user-app
+COPY --from=build /out/user-app /out/failover-helper /
 USER 65532:65532
 EXPOSE 8080 9090
 ENTRYPOINT ["/user-app"]

@@ -1,8 +1,9 @@
 //! Tells cargo when what is embedded has changed, and makes the manifests of the images' build contexts.
 //!
-//! The web image holds the web app alone, so its context names nothing else: a dependency that only stackctl has
-//! changes neither the context's digest nor, with it, the image. Of the workspace's packages it has the app and the
-//! protocol that the app shares with stackctl. The sidecar's image holds the WAL programs alone in the same way.
+//! The web image holds the web app and the failover helper alone, so its context names nothing else: a dependency that
+//! only stackctl has changes neither the context's digest nor, with it, the image. Of the workspace's packages it has
+//! those two and the protocol that the app shares with stackctl. The sidecar's image holds the WAL programs alone in the
+//! same way.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -13,8 +14,8 @@ use toml::{Table, Value};
 
 /// What is built in an image.
 struct Image {
-    /// The package of the program.
-    program: &'static str,
+    /// The packages of the programs.
+    programs: &'static [&'static str],
     /// The folders of the packages that the context has.
     folders: &'static [&'static str],
     /// What the files made for it begin with.
@@ -22,8 +23,8 @@ struct Image {
 }
 
 const IMAGES: [Image; 2] = [
-    Image { program: "user-app", folders: &["web", "protocol"], prefix: "" },
-    Image { program: "barman-cloud-wal", folders: &["wal"], prefix: "wal-" },
+    Image { programs: &["user-app", "failover-helper"], folders: &["web", "protocol", "helper"], prefix: "" },
+    Image { programs: &["barman-cloud-wal"], folders: &["wal"], prefix: "wal-" },
 ];
 /// Tables of the root manifest that are about more than the root package.
 const OF_ALL: [&str; 2] = ["workspace", "profile"];
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
 }
 
 fn manifests(image: &Image, out: &Path) -> Result<()> {
-    let Image { program, folders, prefix } = image;
+    let Image { programs, folders, prefix } = image;
     let mut workspace: Table = fs::read_to_string("Cargo.toml")?.parse()?;
     let mut lock: Table = fs::read_to_string("Cargo.lock")?.parse()?;
 
@@ -61,7 +62,7 @@ fn manifests(image: &Image, out: &Path) -> Result<()> {
     shared.insert("members".into(), Value::Array(folders.iter().copied().map(Value::from).collect()));
     let versions = shared.get_mut("dependencies").and_then(Value::as_table_mut);
     versions.ok_or("Cargo.toml has no workspace.dependencies")?.retain(|name, _| used.contains(name));
-    reduce(&mut lock, program)?;
+    reduce(&mut lock, programs)?;
 
     fs::write(out.join(format!("{prefix}workspace.toml")), workspace.to_string())?;
     fs::write(out.join(format!("{prefix}workspace.lock")), lock.to_string())?;
@@ -96,11 +97,11 @@ fn forget<'a>(lock: &mut Table, package: &str, for_tests: impl Iterator<Item = &
     Ok(())
 }
 
-/// Leaves in a lock file what the program is built from.
-fn reduce(lock: &mut Table, program: &str) -> Result<()> {
+/// Leaves in a lock file what the programs are built from.
+fn reduce(lock: &mut Table, programs: &[&str]) -> Result<()> {
     let packages = packages(lock)?;
     let mut kept = BTreeSet::new();
-    let mut open = vec![program.to_owned()];
+    let mut open: Vec<String> = programs.iter().copied().map(str::to_owned).collect();
     while let Some(wanted) = open.pop() {
         for (at, package) in packages.iter().enumerate() {
             if is(package, &wanted) && kept.insert(at) {

@@ -21,6 +21,8 @@ pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// The web app: its Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget, container and image, and the
 /// default namespace of a stack.
 pub const WEB: &str = "user-app";
+/// The failover helper: its part, Deployment, PodDisruptionBudget, container and service account.
+pub const FAILOVER_HELPER: &str = "failover-helper";
 /// The CloudNativePG Cluster in the manifests; one that was restored and took its place has another name.
 pub const DATABASE: &str = "user-db";
 /// The database in the Cluster that the app uses, and the role that owns it.

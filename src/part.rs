@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::ui::PhaseId;
+use crate::{names::FAILOVER_HELPER, ui::PhaseId};
 
 /// A part of the stack: a folder of `assets/`, and a section of the inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -19,6 +19,9 @@ pub enum Part {
     Backup,
     /// The PostgreSQL cluster.
     Database,
+    /// What spares a failover the waits that are not needed.
+    #[serde(rename = "failover-helper")]
+    FailoverHelper,
     /// metrics-server.
     Autoscaling,
     /// The user app.
@@ -32,11 +35,12 @@ pub enum Part {
 
 impl Part {
     /// In the order in which they are applied; removed in the opposite one.
-    pub const ALL: [Part; 8] = [
+    pub const ALL: [Part; 9] = [
         Part::Base,
         Part::Operator,
         Part::Backup,
         Part::Database,
+        Part::FailoverHelper,
         Part::Autoscaling,
         Part::Web,
         Part::Monitoring,
@@ -50,6 +54,7 @@ impl Part {
             Part::Operator => "operator",
             Part::Backup => "backup",
             Part::Database => "database",
+            Part::FailoverHelper => FAILOVER_HELPER,
             Part::Autoscaling => "autoscaling",
             Part::Web => "web",
             Part::Monitoring => "monitoring",
@@ -65,6 +70,7 @@ impl From<Part> for PhaseId {
             Part::Operator => PhaseId::Operator,
             Part::Backup => PhaseId::Backup,
             Part::Database => PhaseId::Database,
+            Part::FailoverHelper => PhaseId::FailoverHelper,
             Part::Autoscaling => PhaseId::Autoscaling,
             Part::Web => PhaseId::Web,
             Part::Monitoring => PhaseId::Monitoring,

@@ -11,16 +11,18 @@ use super::short_digest;
 use crate::error::Result;
 
 static WEB: Dir = include_dir!("$CARGO_MANIFEST_DIR/web");
+static HELPER: Dir = include_dir!("$CARGO_MANIFEST_DIR/helper");
 static PROTOCOL: Dir = include_dir!("$CARGO_MANIFEST_DIR/protocol");
 static WAL: Dir = include_dir!("$CARGO_MANIFEST_DIR/wal");
 
-/// Files of the build beside the app's own. The manifests are made by the build script from the workspace's:
-/// they name what the app depends on and nothing else.
-const WORKSPACE: [(&str, &str); 5] = [
+/// Files of the build beside the programs' own. The manifests are made by the build script from the workspace's:
+/// they name what the programs depend on and nothing else.
+const WORKSPACE: [(&str, &str); 6] = [
     ("Dockerfile", include_str!("../../Dockerfile")),
     ("Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/workspace.toml"))),
     ("Cargo.lock", include_str!(concat!(env!("OUT_DIR"), "/workspace.lock"))),
     ("web/Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/web.toml"))),
+    ("helper/Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/helper.toml"))),
     ("protocol/Cargo.toml", include_str!(concat!(env!("OUT_DIR"), "/protocol.toml"))),
 ];
 
@@ -50,6 +52,7 @@ type Files = BTreeMap<String, Cow<'static, [u8]>>;
 pub fn image_context() -> ImageContext {
     let mut files = Files::new();
     collect("web", &WEB, &mut files);
+    collect("helper", &HELPER, &mut files);
     collect("protocol", &PROTOCOL, &mut files);
     extend(&mut files, &WORKSPACE);
     ImageContext { name: "user-app", files }
@@ -126,21 +129,22 @@ mod tests {
     #[test]
     fn the_context_holds_what_the_build_needs_and_no_tests() {
         let context = image_context();
-        let web = ["web/Cargo.toml", "web/src/main.rs", "protocol/Cargo.toml", "protocol/src/lib.rs"];
-        for path in ["Dockerfile", "Cargo.toml", "Cargo.lock"].into_iter().chain(web) {
+        let sources = ["web/src/main.rs", "helper/src/main.rs", "protocol/src/lib.rs"];
+        let manifests = ["Cargo.toml", "Cargo.lock", "web/Cargo.toml", "helper/Cargo.toml", "protocol/Cargo.toml"];
+        for path in ["Dockerfile"].into_iter().chain(manifests).chain(sources) {
             assert!(context.files.contains_key(path), "{path} is missing");
         }
         assert!(!context.files.keys().any(|path| path.contains("/tests/")));
     }
 
     #[test]
-    fn the_manifests_name_what_the_app_depends_on_and_nothing_else() {
+    fn the_manifests_name_what_the_programs_depend_on_and_nothing_else() {
         let context = image_context();
         let text = |path: &str| String::from_utf8_lossy(&context.files[path]).into_owned();
         for path in ["Cargo.toml", "Cargo.lock"] {
             let text = text(path);
-            assert!(text.contains("actix-web") && text.contains("diesel-async"), "{path}");
-            for other in ["kube", "clap", "proptest"] {
+            assert!(text.contains("actix-web") && text.contains("diesel-async") && text.contains("kube"), "{path}");
+            for other in ["indicatif", "clap", "proptest"] {
                 assert!(
                     !text.contains(&format!("\"{other}\"")) && !text.contains(&format!("{other}]")),
                     "{path}: {other}"

@@ -9,10 +9,10 @@ use crate::{
     context::Context,
     desired::room::lack_of_room,
     error::{Result, one_line},
-    kube::{DeadWebhook, ObjectRef, Right},
+    kube::{DeadWebhook, ObjectRef, Readiness, Right, readiness},
     leftovers::Leftovers,
     monitoring::{FULL_REMEDY, MonitoringOverview},
-    names::MONITORING_NAMESPACE,
+    names::{FAILOVER_HELPER, MONITORING_NAMESPACE},
     tools::profile::{self, Found},
 };
 
@@ -51,6 +51,7 @@ pub const CHECKS: &[Check] = &[
     check(CLUSTER, "storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
     check(CLUSTER, "metrics", "metrics API", Before::Never, API, |cx| metrics(cx).boxed()),
     check(CLUSTER, "monitoring", "monitoring", Before::Never, API, |cx| monitoring(cx).boxed()),
+    check(CLUSTER, "failover-helper", "failover helper", Before::Never, API, |cx| failover_helper(cx).boxed()),
     check(CLUSTER, "drill", "interrupted drill", Before::Never, API, |cx| leftovers(cx).boxed()),
     check(CLUSTER, "webhooks", "admission webhooks", Before::Foreign, API, |cx| webhooks(cx).boxed()),
 ];
@@ -220,6 +221,25 @@ async fn monitoring(cx: &Context) -> Result<CheckOutcome> {
     // It starts after everything else, and nothing that users need depends on it.
     Ok(CheckOutcome::warning(part.why.clone())
         .remedy(format!("wait a minute; then stackctl logs {} says why", part.name)))
+}
+
+async fn failover_helper(cx: &Context) -> Result<CheckOutcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    let deployment = ObjectRef::namespaced("apps/v1", "Deployment", &cx.config.stack.namespace, FAILOVER_HELPER);
+    let Some(found) = cx.kube().await?.get(&deployment).await? else {
+        return Ok(CheckOutcome::skipped(
+            "not installed: stackctl up installs it, unless it is told --without failover-helper",
+        ));
+    };
+    Ok(match readiness(&found) {
+        None | Some(Readiness::Ready(_)) => CheckOutcome::ok("it watches"),
+        Some(Readiness::Progressing(why) | Readiness::Failed { message: why, .. }) => {
+            CheckOutcome::warning(format!("{why}: a failover takes as long as the operator needs"))
+                .remedy("stackctl logs failover-helper says why")
+        }
+    })
 }
 
 async fn webhooks(cx: &Context) -> Result<CheckOutcome> {

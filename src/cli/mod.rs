@@ -294,6 +294,8 @@ pub enum LogPart {
     Database,
     /// The CloudNativePG operator.
     Operator,
+    /// The failover helper.
+    FailoverHelper,
     /// The metrics-server.
     Autoscaling,
     /// Prometheus.

@@ -57,6 +57,8 @@ pub enum Optional {
     #[value(alias = "backups")]
     #[serde(alias = "backups")]
     Backup,
+    /// What spares a failover the waits that are not needed.
+    FailoverHelper,
 }
 
 /// Arguments of `up`.

@@ -11,7 +11,7 @@ use crate::{
     database,
     error::Result,
     kube::logs::{self, LogSource},
-    names::{OPERATOR, selector},
+    names::{FAILOVER_HELPER, OPERATOR, selector},
     ui::{self, Reporter, Style},
 };
 
@@ -27,6 +27,7 @@ pub async fn run(global: &Global, args: &LogsArgs, style: Style) -> Result<u8> {
         LogPart::Web => (stack, "app.kubernetes.io/name=user-app".to_owned(), "user-app"),
         LogPart::Database => (stack, database::instances(&cx.database().await?), "postgres"),
         LogPart::Operator => (cx.kube().await?.operator().await?.namespace.clone(), selector(OPERATOR), "manager"),
+        LogPart::FailoverHelper => (stack, selector(FAILOVER_HELPER), FAILOVER_HELPER),
         LogPart::Autoscaling => {
             ("kube-system".into(), "app.kubernetes.io/name=metrics-server".to_owned(), "metrics-server")
         }

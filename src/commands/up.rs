@@ -23,6 +23,7 @@ use crate::{
         claim::Claim,
         cluster::Cluster,
         database::Database,
+        failover_helper::FailoverHelper,
         image::{Build, Image, Own},
         monitoring::Monitoring,
         operator::Operator,
@@ -86,6 +87,7 @@ fn phases_of(cx: &Context) -> Vec<Box<dyn Phase>> {
         Box::new(Backups),
         Box::new(Autoscaling),
         Box::new(Database { instances: cx.config.stack.instances }),
+        Box::new(FailoverHelper),
         Box::new(Web),
         Box::new(Verify),
     ];

@@ -25,10 +25,25 @@ pub fn of_cluster(objects: &mut [DynamicObject], name: &str) {
                 object.metadata.name = Some(name.to_owned());
                 object.data["spec"]["cluster"]["name"] = json!(name);
             }
-            "Deployment" => redirect(&mut object.data["spec"]["template"], DATABASE, name),
+            "Deployment" => {
+                let template = &mut object.data["spec"]["template"];
+                redirect(template, DATABASE, name);
+                let containers = template["spec"]["containers"].as_array_mut().into_iter().flatten();
+                containers.filter_map(|container| container.get_mut("args")).for_each(|args| rename(args, name));
+            }
+            // What may be done to the Cluster and its Lease.
+            "Role" => {
+                let rules = object.data["rules"].as_array_mut().into_iter().flatten();
+                rules.filter_map(|rule| rule.get_mut("resourceNames")).for_each(|names| rename(names, name));
+            }
             _ => {}
         }
     }
+}
+
+/// Replaces the name of the Cluster itself in a list of texts.
+fn rename(list: &mut Value, name: &str) {
+    list.as_array_mut().into_iter().flatten().filter(|one| **one == DATABASE).for_each(|one| *one = json!(name));
 }
 
 /// Replaces the names of the Services and Secrets of one Cluster by those of another.
@@ -72,6 +87,14 @@ mod tests {
             there_and_back("user-db-then", DATABASE),
             serde_json::to_value(Part::Web.embedded().unwrap()).unwrap()
         );
+    }
+
+    #[test]
+    fn the_failover_helper_follows_and_may_touch_no_other_database() {
+        let text = serde_json::to_string(&named(Part::FailoverHelper, "user-db-then")).unwrap();
+        assert!(!text.contains("\"user-db\""), "{text}");
+        assert!(text.contains(r#""args":["user-db-then"]"#), "{text}");
+        assert_eq!(text.matches(r#""resourceNames":["user-db-then"]"#).count(), 2, "{text}");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use render::{Images, render};
 use crate::{
     assets::{self, Part},
     backup::restored,
+    cli::Optional,
     context::Context,
     error::Result,
     fetch,
@@ -80,6 +81,7 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     cx.inventory().await?;
     cx.kube().await?.operator().await?;
     match part {
+        Part::FailoverHelper if cx.config.without.contains(&Optional::FailoverHelper) => Ok(Vec::new()),
         Part::Database => database(cx).await,
         Part::Backup => backup::objects(cx).await,
         Part::Monitoring => monitoring::objects(cx).await,

@@ -231,7 +231,8 @@ spec:
     #[test]
     fn every_image_of_our_manifests_is_known() {
         let images = images();
-        for part in [Part::Backup, Part::Database, Part::Autoscaling, Part::Web, Part::Monitoring] {
+        for part in [Part::Backup, Part::Database, Part::FailoverHelper, Part::Autoscaling, Part::Web, Part::Monitoring]
+        {
             for object in part.embedded().unwrap() {
                 let mut found = Vec::new();
                 names(&object.data, &mut found);

@@ -10,6 +10,7 @@ mod bucket;
 pub mod claim;
 pub mod cluster;
 pub mod database;
+pub mod failover_helper;
 pub mod image;
 pub mod monitoring;
 pub mod operator;

@@ -12,6 +12,7 @@ use crate::{
     error::Result,
     kube::cnpg::HEALTHY,
     leftovers::Leftovers,
+    names::FAILOVER_HELPER,
 };
 
 /// How a part is.
@@ -87,10 +88,11 @@ impl Report {
 pub async fn read(cx: &Context) -> Result<Report> {
     let kube = cx.kube().await?;
     let (namespace, name) = (&cx.config.stack.namespace, cx.database().await?);
-    let (cluster, operator, database, metrics, web, volumes, backups, monitoring, left) = tokio::join!(
+    let (cluster, operator, database, helper, metrics, web, volumes, backups, monitoring, left) = tokio::join!(
         parts::cluster(kube),
         parts::operator(kube),
         database(cx, &name),
+        parts::failover_helper(kube, namespace),
         parts::metrics(kube),
         parts::web(kube, namespace),
         parts::volumes(kube, namespace, &name),
@@ -103,6 +105,7 @@ pub async fn read(cx: &Context) -> Result<Report> {
         ("cluster", cluster),
         ("operator", operator),
         ("database", database),
+        (FAILOVER_HELPER, helper),
         ("volumes", volumes),
         ("backups", backups),
         ("metrics", metrics),

@@ -13,6 +13,7 @@ use crate::{
     error::Result,
     kube::{Kube, Readiness, metrics::api_service, readiness},
     monitoring::MonitoringOverview,
+    names::FAILOVER_HELPER,
 };
 
 /// A database instance's pod.
@@ -43,6 +44,18 @@ pub async fn operator(kube: &Kube) -> PartHealth {
         detail.push_str(&format!(", somebody else's: {}", operator.describe()));
     }
     Ok((health, detail))
+}
+
+/// A database without it fails over all the same, only later: nothing is unhealthy for it.
+pub async fn failover_helper(kube: &Kube, namespace: &str) -> PartHealth {
+    let api: Api<Deployment> = Api::namespaced(kube.client(), namespace);
+    Ok(match api.get_opt(FAILOVER_HELPER).await? {
+        None => (Health::Healthy, "not installed".into()),
+        found => {
+            let (health, detail) = deployment(found);
+            (health.min(Health::Degraded), detail)
+        }
+    })
 }
 
 pub async fn metrics(kube: &Kube) -> PartHealth {
@@ -80,7 +93,7 @@ pub async fn volumes(kube: &Kube, namespace: &str, cluster: &str) -> PartHealth 
 
 pub async fn monitoring(kube: &Kube) -> PartHealth {
     Ok(match MonitoringOverview::read(kube).await? {
-        // It is the only part that may be left out.
+        // It may be left out.
         None => (Health::Healthy, "not installed".into()),
         Some(overview) => {
             let health = if overview.healthy() { Health::Healthy } else { Health::Degraded };

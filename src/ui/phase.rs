@@ -29,6 +29,8 @@ pub enum PhaseId {
     Backup,
     /// The database.
     Database,
+    /// The failover helper.
+    FailoverHelper,
     /// metrics-server.
     Autoscaling,
     /// The web app.
@@ -70,6 +72,7 @@ impl PhaseId {
             PhaseId::Operator => "operator",
             PhaseId::Backup => "backup",
             PhaseId::Database => "database",
+            PhaseId::FailoverHelper => "failover-helper",
             PhaseId::Autoscaling => "autoscaling",
             PhaseId::Web => "web",
             PhaseId::Monitoring => "monitoring",

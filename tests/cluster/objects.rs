@@ -56,7 +56,7 @@ impl Objects {
         let cluster = ClusterRef { kubeconfig: None, context: Some(stackctl.profile().into()) };
         let kube = runtime.block_on(Kube::connect(&cluster)).expect("the cluster answers");
         let inventory = runtime.block_on(Inventory::load(&kube, NAMESPACE)).expect("the inventory can be read");
-        let parts = ["base", "operator", "backup", "database", "autoscaling", "web", "monitoring"];
+        let parts = ["base", "operator", "backup", "database", "failover-helper", "autoscaling", "web", "monitoring"];
         let listed = parts.iter().flat_map(|part| inventory.entries(part)).map(|entry| entry.object).collect();
         Objects { runtime, kube, listed }
     }

@@ -1,0 +1,264 @@
+//! Watches the Lease, the Cluster and the instances' pods, and does what the rules say.
+
+use std::{collections::BTreeMap, future::Future, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use futures::{
+    Stream, StreamExt as _,
+    stream::{BoxStream, select_all},
+};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use kube::{
+    Api, Client, Config, ResourceExt as _,
+    api::{Patch, PatchParams, PostParams},
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watch_object, watcher},
+    },
+};
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::{
+    probe::Heartbeat,
+    rules::{self, Next, Release, View},
+    seen,
+};
+
+/// Who writes: the field manager of every change.
+const MANAGER: &str = "stackctl-failover-helper";
+/// The label of an instance's pod with its Cluster.
+const CLUSTER: &str = "cnpg.io/cluster";
+/// The annotation that is changed on a standby's pod to have the operator look again.
+const WAKE: &str = "stackctl/failover-helper";
+/// How long one request may take.
+const REQUEST: Duration = Duration::from_secs(2);
+/// How often it looks while something is to be done that may have to be done again.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How often the operator is woken in one failover at most.
+const WAKES: u32 = 24;
+/// How long a watch lasts before it is begun anew, in seconds: a connection that died unnoticed ends then.
+const WATCH: u32 = 60;
+/// A connection that says nothing for so long is given up; the Lease alone is renewed every second.
+const SILENCE: Duration = Duration::from_secs(75);
+
+/// What a watch tells.
+enum Seen {
+    Lease(Option<Lease>),
+    Cluster(Option<DynamicObject>),
+    /// All pods are about to be listed.
+    Relist,
+    Pod(Pod),
+    /// All pods are listed.
+    Listed,
+    Gone(Pod),
+}
+
+/// The helper of one Cluster.
+pub struct Helper {
+    leases: Api<Lease>,
+    clusters: Api<DynamicObject>,
+    pods: Api<Pod>,
+    cluster: String,
+    view: View,
+    /// The pods of a list that is not complete yet.
+    listing: Option<BTreeMap<String, rules::Pod>>,
+    /// How often the operator was woken in this failover.
+    wakes: u32,
+    /// The label that was set last, or could not be set: it is not tried again at this version of the pod.
+    led: Option<rules::Lead>,
+}
+
+impl Helper {
+    /// The helper of the Cluster of that name in the namespace that this pod runs in.
+    ///
+    /// # Errors
+    /// It runs in no pod, or the pod has no service account.
+    pub fn in_cluster(cluster: String) -> Result<Helper> {
+        let mut config = Config::incluster().context("cannot find the API server: this program runs in a pod")?;
+        config.read_timeout = Some(SILENCE);
+        let namespace = config.default_namespace.clone();
+        let client = Client::try_from(config).context("cannot make a client for the API server")?;
+        let kind = GroupVersionKind::gvk("postgresql.cnpg.io", "v1", "Cluster");
+        Ok(Helper {
+            leases: Api::namespaced(client.clone(), &namespace),
+            clusters: Api::namespaced_with(client.clone(), &namespace, &ApiResource::from_gvk(&kind)),
+            pods: Api::namespaced(client, &namespace),
+            cluster,
+            view: View::default(),
+            listing: None,
+            wakes: 0,
+            led: None,
+        })
+    }
+
+    /// Watches and acts for good.
+    ///
+    /// # Errors
+    /// The watches ended, which they do not.
+    pub async fn run(mut self, heartbeat: Heartbeat) -> Result<()> {
+        let mut seen = self.watch();
+        let mut ticks = interval(AGAIN);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            heartbeat.beat();
+            tokio::select! {
+                seen = seen.next() => match seen {
+                    Some(seen) => self.note(seen),
+                    None => bail!("the watches have ended"),
+                },
+                _ = ticks.tick() => self.wake().await,
+            }
+            self.release().await;
+            self.lead().await;
+        }
+    }
+
+    fn watch(&self) -> impl Stream<Item = Seen> + Unpin + use<> {
+        let config = || watcher::Config::default().timeout(WATCH);
+        let of_pods = config().labels(&format!("{CLUSTER}={}", self.cluster));
+        let pods = watcher(self.pods.clone(), of_pods).default_backoff().filter_map(|event| async {
+            told("the instances' pods", event).map(|event| match event {
+                Event::Init => Seen::Relist,
+                Event::InitApply(pod) | Event::Apply(pod) => Seen::Pod(pod),
+                Event::InitDone => Seen::Listed,
+                Event::Delete(pod) => Seen::Gone(pod),
+            })
+        });
+        let lease = watch_object(self.leases.clone(), &self.cluster).default_backoff();
+        let lease = lease.filter_map(|lease| async { told("the primary's Lease", lease).map(Seen::Lease) });
+        let cluster = watch_object(self.clusters.clone(), &self.cluster).default_backoff();
+        let cluster = cluster.filter_map(|cluster| async { told("the Cluster", cluster).map(Seen::Cluster) });
+        let all: [BoxStream<'static, Seen>; 3] = [Box::pin(pods), Box::pin(lease), Box::pin(cluster)];
+        select_all(all)
+    }
+
+    fn note(&mut self, seen: Seen) {
+        match seen {
+            Seen::Lease(lease) => self.view.lease = lease.as_ref().map(seen::lease),
+            Seen::Cluster(cluster) => self.view.cluster = cluster.as_ref().map(seen::cluster),
+            Seen::Relist => self.listing = Some(BTreeMap::new()),
+            Seen::Pod(pod) => {
+                let pods = self.listing.as_mut().unwrap_or(&mut self.view.pods);
+                pods.insert(pod.name_any(), seen::pod(&pod));
+            }
+            Seen::Listed => self.view.pods = self.listing.take().unwrap_or_default(),
+            Seen::Gone(pod) => {
+                self.view.pods.remove(&pod.name_any());
+            }
+        }
+    }
+
+    /// Releases the Lease of a primary that is dead.
+    async fn release(&mut self) {
+        let Some(mut release) = self.view.release() else { return };
+        let (instance, uid) = (release.instance.clone(), release.uid.clone());
+        match self.attempt(&mut release).await {
+            Ok(true) => {
+                tracing::info!("{instance} is dead (pod {uid} has ended): its Lease is released");
+                // Until the watch tells.
+                self.view.lease = None;
+            }
+            Ok(false) => {}
+            Err(error) => tracing::warn!("cannot release the Lease of {instance}: {error:#}"),
+        }
+    }
+
+    /// Goes through a release step by step; tells whether the Lease is released.
+    async fn attempt(&self, release: &mut Release) -> Result<bool> {
+        let mut read = None;
+        loop {
+            match &release.next {
+                Next::ReadLease => {
+                    read = within(self.leases.get_opt(&self.cluster)).await?;
+                    release.on_lease(read.as_ref().map(seen::lease).as_ref());
+                }
+                Next::ReadCluster { .. } => {
+                    let cluster = within(self.clusters.get_opt(&self.cluster)).await?;
+                    release.on_cluster(cluster.as_ref().map(seen::cluster).as_ref());
+                }
+                Next::ReadPod { .. } => {
+                    let pod = within(self.pods.get_opt(&release.instance)).await?;
+                    release.on_pod(pod.as_ref().map(seen::pod).as_ref());
+                }
+                Next::Empty { version } => {
+                    let Some(lease) = read.filter(|lease| lease.resource_version().as_ref() == Some(version)) else {
+                        return Ok(false);
+                    };
+                    let lease = seen::without_holder(lease, jiff::Timestamp::now());
+                    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+                    return match timeout(REQUEST, self.leases.replace(&self.cluster, &params, &lease)).await {
+                        Ok(Ok(_)) => Ok(true),
+                        // Somebody has written it meanwhile.
+                        Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Ok(false),
+                        Ok(Err(error)) => Err(error.into()),
+                        Err(_) => bail!("the API server does not answer"),
+                    };
+                }
+                Next::Stop => return Ok(false),
+            }
+        }
+    }
+
+    /// Has the Service lead to the new primary.
+    async fn lead(&mut self) {
+        let Some(lead) = self.view.lead().filter(|lead| self.led.as_ref() != Some(lead)) else { return };
+        match self.set_role(&lead).await {
+            Ok(true) => tracing::info!("{} is the primary: the Service leads to it", lead.pod),
+            Ok(false) => {}
+            Err(error) => tracing::warn!("cannot set the label of {}: {error:#}", lead.pod),
+        }
+        self.led = Some(lead);
+    }
+
+    async fn set_role(&self, lead: &rules::Lead) -> Result<bool> {
+        let cluster = within(self.clusters.get_opt(&self.cluster)).await?;
+        if cluster.as_ref().map(seen::cluster) != self.view.cluster {
+            return Ok(false);
+        }
+        let labels: serde_json::Map<_, _> =
+            seen::ROLES.iter().map(|label| ((*label).to_owned(), json!(seen::PRIMARY))).collect();
+        let patch = json!({"metadata": {"resourceVersion": lead.version, "labels": labels}});
+        match timeout(REQUEST, self.pods.patch(&lead.pod, &params(), &Patch::Merge(patch))).await {
+            Ok(Ok(_)) => Ok(true),
+            // The operator was faster, or the pod has changed otherwise: the watch tells.
+            Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Ok(false),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => bail!("the API server does not answer"),
+        }
+    }
+
+    /// Has the operator look again, by a change of a pod that it watches. The Cluster itself is left alone: every change
+    /// of it is work for all instances, and can get into the way of a change that the operator is about to make.
+    async fn wake(&mut self) {
+        let Some(pod) = self.view.waker().filter(|_| self.listing.is_none()) else {
+            self.wakes = 0;
+            return;
+        };
+        if self.wakes >= WAKES {
+            return;
+        }
+        self.wakes += 1;
+        let patch = json!({"metadata": {"annotations": {WAKE: jiff::Timestamp::now().to_string()}}});
+        match timeout(REQUEST, self.pods.patch_metadata(pod, &params(), &Patch::Merge(patch))).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!("cannot touch {pod}: {error}"),
+            Err(_) => tracing::warn!("cannot touch {pod}: the API server does not answer"),
+        }
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() }
+}
+
+/// What a request answers within its time.
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T> {
+    timeout(REQUEST, request).await.context("the API server does not answer")?.map_err(Into::into)
+}
+
+/// What a watch tells, without its errors: it begins anew by itself.
+fn told<T>(what: &str, event: Result<T, watcher::Error>) -> Option<T> {
+    event.inspect_err(|error| tracing::warn!("cannot watch {what}: {error}")).ok()
+}
