@@ -24,8 +24,6 @@ use failover_helper::rules::{Cluster, Container, Lease, Next, Pod, Release, Role
 const H: &str = "user-db-1";
 /// The standby.
 const T: &str = "user-db-2";
-/// So often the Lease is written at most: enough for a release, a takeover, and the way back.
-const WRITES: u8 = 7;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Process {
@@ -64,23 +62,25 @@ const NEW: Incarnation = Incarnation {
 struct World {
     target: &'static str,
     holder: Option<&'static str>,
-    version: u8,
     /// The first of them, and its successor once it was made.
     pods: [Option<Incarnation>; 2],
     /// T has been chosen and waits for the Lease.
     waits: bool,
     promoted: bool,
+    /// H's data are those of a standby: T was promoted, and H was not since.
+    follows: bool,
     helpers: [Option<Attempt>; 2],
-    /// A helper has released the Lease.
+    /// The Lease is free as a helper has released it.
     released: bool,
 }
 
-/// A helper's attempt: the pod that it has in mind, the next step, and the version of the Lease that it has read.
+/// A helper's attempt: the pod that it has in mind, and the next step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Attempt {
     pod: usize,
     step: u8,
-    version: u8,
+    /// The Lease is at the version still that was read. No more is asked of versions, so that there is no end to writes.
+    is_current: bool,
     /// What [`Flaw::PodFirst`] has read.
     was_dead: bool,
 }
@@ -103,8 +103,6 @@ enum Flaw {
     AnyTarget,
     /// An instance counts as chosen while the operator is yet to choose one.
     PendingCounts,
-    /// A pod of the same name counts as the pod.
-    AnyPod,
     /// A terminated container counts, whatever the phase and without a deletion.
     ContainerIsEnough,
     /// A terminated container of a pod that is being deleted counts, whatever the phase.
@@ -124,10 +122,10 @@ fn start() -> World {
     World {
         target: H,
         holder: Some(H),
-        version: 0,
         pods: [Some(primary), None],
         waits: false,
         promoted: false,
+        follows: false,
         helpers: [None, None],
         released: false,
     }
@@ -139,14 +137,17 @@ impl World {
         self.promoted && self.pods.iter().flatten().any(|pod| pod.process == Process::Primary)
     }
 
-    fn write(mut self, holder: Option<&'static str>) -> Option<World> {
+    fn write(mut self, holder: Option<&'static str>) -> World {
         self.holder = holder;
-        self.version += 1;
-        (self.version <= WRITES).then_some(self)
+        self.released = false;
+        self.helpers.iter_mut().flatten().for_each(|attempt| attempt.is_current = false);
+        self
     }
 
+    /// What is gone is only what may still run of it.
     fn with(mut self, at: usize, pod: Incarnation) -> World {
-        self.pods[at] = Some(pod);
+        let Incarnation { exists, kubelet_knows, process, .. } = pod;
+        self.pods[at] = Some(if exists { pod } else { Incarnation { exists, kubelet_knows, process, ..NEW } });
         self
     }
 
@@ -188,12 +189,12 @@ impl World {
             }
             T if self.promoted => {
                 // T stops, gives the Lease up, and H is to be the primary again.
-                next.extend(World { target: H, promoted: false, waits: false, ..*self }.write(None));
+                next.push(World { target: H, promoted: false, waits: false, ..*self }.write(None));
             }
             _ => {}
         }
         if self.waits && !self.promoted && self.holder.is_none() {
-            next.extend(World { promoted: true, ..*self }.write(Some(T)));
+            next.push(World { promoted: true, follows: true, ..*self }.write(Some(T)));
         }
         let volume_is_free = self.pods[0].is_some_and(|pod| pod.process == Process::Off);
         if self.named().is_none() && self.pods[1].is_none() && volume_is_free {
@@ -208,20 +209,21 @@ impl World {
         match pod.process {
             Process::Off => return,
             Process::Starting if self.target != H => next.push(becomes(Process::Standby)),
-            Process::Starting if operator == Operator::V1_30_0 => next.push(becomes(Process::Primary)),
+            Process::Starting if operator == Operator::V1_30_0 && !self.follows => next.push(becomes(Process::Primary)),
             Process::Starting | Process::Standby => {
                 if self.target == H && ours {
-                    next.extend(becomes(Process::Primary).write(Some(H)));
+                    let promoted = World { follows: false, ..becomes(Process::Primary) };
+                    next.push(promoted.write(Some(H)));
                 }
             }
             Process::Primary => {
                 if ours {
-                    next.extend(self.write(Some(H)));
+                    next.push(self.write(Some(H)));
                 }
                 if self.target != H || !ours {
                     // It sees that another one is to be the primary, or has its Lease: it stops and gives the Lease up.
                     let stopped = becomes(Process::Off);
-                    next.extend(if self.holder == Some(H) { stopped.write(None) } else { Some(stopped) });
+                    next.push(if self.holder == Some(H) { stopped.write(None) } else { stopped });
                 }
             }
         }
@@ -255,56 +257,54 @@ impl World {
     }
 
     fn helper(&self, helper: usize, flaw: Flaw, next: &mut Vec<World>) {
-        let mut push = |mut world: World, attempt| {
+        let mut push = |(mut world, attempt): (World, Option<Attempt>)| {
             world.helpers[helper] = attempt;
             next.push(world);
         };
-        let Some(attempt) = self.helpers[helper] else {
-            for pod in 0..2 {
-                let was_dead = self.named().is_some_and(|(at, found)| at == pod && seen(at, found, flaw).has_ended());
-                push(*self, Some(Attempt { pod, step: 0, version: 0, was_dead }));
+        if let Some(attempt) = self.helpers[helper] {
+            return push(self.advance(attempt, flaw));
+        }
+        for pod in 0..2 {
+            let first = Attempt { pod, step: 0, is_current: true, was_dead: false };
+            if flaw == Flaw::PodFirst {
+                let named = self.named().filter(|(at, _)| *at == pod);
+                let was_dead = named.is_some_and(|(at, found)| seen(at, found, flaw).has_ended());
+                push((*self, Some(Attempt { was_dead, ..first })));
+            } else {
+                push(self.advance(first, flaw));
             }
-            return;
-        };
-        let version = attempt.version.to_string();
-        let stages = [
-            Next::ReadLease,
-            Next::ReadCluster { version: version.clone() },
-            Next::ReadPod { version: version.clone() },
-            Next::Empty { version },
-        ];
-        let next_step = stages[usize::from(attempt.step)].clone();
-        let mut release = Release { next: next_step, ..Release::of(H, &attempt.pod.to_string()) };
+        }
+    }
+
+    /// The world and the attempt after its next step.
+    fn advance(&self, attempt: Attempt, flaw: Flaw) -> (World, Option<Attempt>) {
+        let version = || "as read".to_owned();
+        let mut release = Release::of(H, &attempt.pod.to_string());
         match attempt.step {
-            0 => {
-                let holder = self.holder.map(str::to_owned);
-                release.on_lease(Some(&Lease { holder, version: self.version.to_string() }));
-            }
+            0 => release.on_lease(Some(&Lease { holder: self.holder.map(str::to_owned), version: version() })),
             1 => {
                 let counts = flaw == Flaw::AnyTarget || (flaw == Flaw::PendingCounts && self.target == "pending");
                 let target = if counts { T } else { self.target };
+                release.next = Next::ReadCluster { version: version() };
                 release.on_cluster(Some(&Cluster { current: String::new(), target: target.into() }));
             }
-            2 => release.on_pod(self.read(attempt, flaw).as_ref()),
-            _ => {
-                let same = self.version == attempt.version || (flaw == Flaw::AnyVersion && self.holder == Some(H));
-                if same {
-                    if let Some(released) = (World { released: true, ..*self }).write(None) {
-                        push(released, None);
-                    }
-                    return;
-                }
-                release.next = Next::Stop;
+            2 => {
+                release.next = Next::ReadPod { version: version() };
+                release.on_pod(self.read(attempt, flaw).as_ref());
             }
+            _ if attempt.is_current || (flaw == Flaw::AnyVersion && self.holder == Some(H)) => {
+                return (World { released: true, ..self.write(None) }, None);
+            }
+            _ => release.next = Next::Stop,
         }
-        let read = |version: &str| version.parse().unwrap();
-        let after = match &release.next {
-            Next::ReadCluster { version } => Some(Attempt { step: 1, version: read(version), ..attempt }),
-            Next::ReadPod { version } => Some(Attempt { step: 2, version: read(version), ..attempt }),
-            Next::Empty { version } => Some(Attempt { step: 3, version: read(version), ..attempt }),
-            Next::ReadLease | Next::Stop => None,
+        let step = match release.next {
+            Next::ReadCluster { .. } => 1,
+            Next::ReadPod { .. } => 2,
+            Next::Empty { .. } => 3,
+            Next::ReadLease | Next::Stop => return (*self, None),
         };
-        push(*self, after);
+        let is_current = attempt.is_current || step == 1;
+        (*self, Some(Attempt { step, is_current, ..attempt }))
     }
 
     /// The pod as a helper reads it.
@@ -314,7 +314,6 @@ impl World {
         match self.named() {
             _ if flaw == Flaw::PodFirst => attempt.was_dead.then_some(ended),
             None => (flaw == Flaw::GoneCounts && self.pods[attempt.pod].is_some()).then_some(ended),
-            Some((_, found)) if flaw == Flaw::AnyPod => Some(seen(attempt.pod, found, flaw)),
             Some((at, found)) => Some(seen(at, found, flaw)),
         }
     }
@@ -352,7 +351,7 @@ fn walk(operator: Operator, flaw: Flaw, helpers: usize) -> Found {
     let mut found = Found::default();
     let (mut known, mut open) = (HashSet::from([start()]), vec![start()]);
     while let Some(world) = open.pop() {
-        found.helped |= world.released && world.promoted;
+        found.helped |= world.released && world.waits;
         if world.is_split() {
             found.split = Some(world);
             break;
@@ -392,7 +391,6 @@ fn each_rule_is_needed() {
     let flaws = [
         Flaw::AnyTarget,
         Flaw::PendingCounts,
-        Flaw::AnyPod,
         Flaw::ContainerIsEnough,
         Flaw::DeletionIsEnough,
         Flaw::CollectedCounts,
