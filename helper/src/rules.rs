@@ -109,38 +109,38 @@ impl Pod {
 pub enum Next {
     /// Read the Lease.
     ReadLease,
-    /// Read the Cluster.
-    ReadCluster {
-        /// The Lease's version as it was read.
-        version: String,
-    },
     /// Read the pod of the instance's name.
-    ReadPod {
-        /// The Lease's version as it was read.
-        version: String,
-    },
-    /// Take the holder out of the Lease, provided that it is at this version still.
-    Empty {
-        /// The Lease's version as it was read.
-        version: String,
-    },
-    /// Nothing: it is not to be released, or not now.
+    ReadPod,
+    /// Wait until a watch says that the operator has chosen another instance.
+    AwaitChoice,
+    /// Read the Cluster.
+    ReadCluster,
+    /// Change a pod of the Cluster in a way that does no harm, to know how far the watch of its pods has come.
+    Mark,
+    /// Wait until that watch has told of this version.
+    AwaitMark(String),
+    /// Take the holder out of the Lease, provided that it is at the version that was read.
+    Empty,
+    /// Nothing: it is not to be released, or not by this attempt.
     Stop,
 }
 
 /// One attempt to release the Lease of a primary that is dead, step by step.
 ///
-/// The order is what makes it safe. The Lease comes first: the write at its end is bound to that version, so whoever
-/// touched the Lease since has it. Then the Cluster: another instance is chosen and waits for the Lease, so whatever starts
-/// under this name from now on starts as a standby; while the target is [`PENDING`] the operator may still go back. The
-/// pod last: it is there and has ended, so nothing had started under its name
-/// before the Cluster was read. A deletion of the pod, a failed read, and a crash between any two steps end the attempt.
+/// The order is what makes it safe. The Lease comes first: the write at its end is bound to the version that is read
+/// here, so whoever touches the Lease from here on has it. Then the pod, which is there and has ended: all that the Lease
+/// stands for is dead. Then the Cluster: another instance is chosen and waits for the Lease, so whatever starts under the
+/// old primary's name from now on starts as a standby; while the target is [`PENDING`] the operator may still go back.
+/// The watch of the pods last: up to a moment after the Cluster was read it has told of no other pod of that name, so
+/// nothing had started before. A gap in the watch, a failed request, and a crash between any two steps end the attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Release {
     /// The instance that holds the Lease.
     pub instance: String,
     /// The instance's pod.
     pub uid: String,
+    /// The Lease's version as it was read.
+    pub version: String,
     /// The next step.
     pub next: Next,
 }
@@ -149,34 +149,57 @@ impl Release {
     /// The first step for a pod of an instance that is said to have ended.
     #[must_use]
     pub fn of(instance: &str, uid: &str) -> Release {
-        Release { instance: instance.into(), uid: uid.into(), next: Next::ReadLease }
+        Release { instance: instance.into(), uid: uid.into(), version: String::new(), next: Next::ReadLease }
     }
 
     /// Goes on with the Lease as it is.
     pub fn on_lease(&mut self, lease: Option<&Lease>) {
-        let held = lease.filter(|lease| lease.holder.as_ref() == Some(&self.instance));
-        self.next = match (&self.next, held) {
-            (Next::ReadLease, Some(lease)) => Next::ReadCluster { version: lease.version.clone() },
-            _ => Next::Stop,
-        };
-    }
-
-    /// Goes on with the Cluster as it is.
-    pub fn on_cluster(&mut self, cluster: Option<&Cluster>) {
-        let replaced = cluster.is_some_and(|cluster| cluster.has_chosen_instead_of(&self.instance));
-        self.next = match &self.next {
-            Next::ReadCluster { version } if replaced => Next::ReadPod { version: version.clone() },
-            _ => Next::Stop,
-        };
+        let held = lease.filter(|lease| self.next == Next::ReadLease && lease.holder.as_ref() == Some(&self.instance));
+        self.version = held.map(|lease| lease.version.clone()).unwrap_or_default();
+        self.next = if held.is_some() { Next::ReadPod } else { Next::Stop };
     }
 
     /// Goes on with the pod of the instance's name as it is.
     pub fn on_pod(&mut self, pod: Option<&Pod>) {
         let dead = pod.is_some_and(|pod| pod.uid == self.uid && pod.has_ended());
-        self.next = match &self.next {
-            Next::ReadPod { version } if dead => Next::Empty { version: version.clone() },
-            _ => Next::Stop,
-        };
+        self.next = if self.next == Next::ReadPod && dead { Next::AwaitChoice } else { Next::Stop };
+    }
+
+    /// Goes on once the watches say that it is worth it, and ends when they say that it is not.
+    pub fn on_view(&mut self, view: &View) {
+        let is_held = view.lease.as_ref().is_some_and(|lease| lease.holder.as_ref() == Some(&self.instance));
+        if !matches!(self.next, Next::ReadLease | Next::ReadPod) && !is_held {
+            self.next = Next::Stop;
+        } else if self.next == Next::AwaitChoice
+            && view.cluster.as_ref().is_some_and(|cluster| cluster.has_chosen_instead_of(&self.instance))
+        {
+            self.next = Next::ReadCluster;
+        }
+    }
+
+    /// Goes on with the Cluster as it is.
+    pub fn on_cluster(&mut self, cluster: Option<&Cluster>) {
+        let chosen = cluster.is_some_and(|cluster| cluster.has_chosen_instead_of(&self.instance));
+        self.next = if self.next == Next::ReadCluster && chosen { Next::Mark } else { Next::Stop };
+    }
+
+    /// Goes on once a pod was changed, with its version since.
+    pub fn on_mark(&mut self, version: String) {
+        self.next = if self.next == Next::Mark { Next::AwaitMark(version) } else { Next::Stop };
+    }
+
+    /// Goes on with what the watch of the pods tells, or ends.
+    pub fn on_seen(&mut self, name: &str, pod: &Pod) {
+        if *name == self.instance && pod.uid != self.uid {
+            self.next = Next::Stop;
+        } else if matches!(&self.next, Next::AwaitMark(version) if *version == pod.version) {
+            self.next = Next::Empty;
+        }
+    }
+
+    /// Ends, as the watch of the pods has a gap.
+    pub fn on_gap(&mut self) {
+        self.next = Next::Stop;
     }
 }
 
@@ -201,12 +224,19 @@ pub struct View {
 }
 
 impl View {
-    /// The release that is worth an attempt: the Lease's holder seems to be dead, and another instance to be chosen.
+    /// The release that is worth an attempt: the Lease's holder seems to be dead.
     #[must_use]
     pub fn release(&self) -> Option<Release> {
         let holder = self.lease.as_ref()?.holder.as_ref()?;
         let pod = self.pods.get(holder).filter(|pod| pod.has_ended())?;
-        self.cluster.as_ref()?.has_chosen_instead_of(holder).then(|| Release::of(holder, &pod.uid))
+        Some(Release::of(holder, &pod.uid))
+    }
+
+    /// The pod that may be marked: the chosen instance's.
+    #[must_use]
+    pub fn marked(&self) -> Option<&str> {
+        let target = &self.cluster.as_ref()?.target;
+        self.pods.get_key_value(target).map(|(name, _)| name.as_str())
     }
 
     /// The label to set, as the operator will once it has asked every instance for its state: the Cluster says that this
@@ -221,21 +251,5 @@ impl View {
         let mut others = self.pods.iter().filter(|(other, pod)| *other != name && !pod.has_ended());
         let alone = others.all(|(_, pod)| pod.role == Role::Other);
         (is_primary && serves && alone).then(|| Lead { pod: name.clone(), version: pod.version.clone() })
-    }
-
-    /// A standby whose pod may be touched to have the operator look again: the primary's pod is on its way out or gone,
-    /// and the operator, which looks again after a second, has chosen nobody yet.
-    #[must_use]
-    pub fn waker(&self) -> Option<&str> {
-        let cluster = self.cluster.as_ref()?;
-        let undecided = cluster.target == cluster.current || cluster.target == PENDING;
-        let leaves = self.pods.get(&cluster.current).is_none_or(|pod| pod.is_deleting);
-        if cluster.current.is_empty() || !undecided || !leaves {
-            return None;
-        }
-        let standby = |(name, pod): &(&String, &Pod)| {
-            **name != cluster.current && pod.is_ready && !pod.is_deleting && pod.is_understood()
-        };
-        self.pods.iter().find(standby).map(|(name, _)| name.as_str())
     }
 }

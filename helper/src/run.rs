@@ -30,14 +30,12 @@ use crate::{
 const MANAGER: &str = "stackctl-failover-helper";
 /// The label of an instance's pod with its Cluster.
 const CLUSTER: &str = "cnpg.io/cluster";
-/// The annotation that is changed on a standby's pod to have the operator look again.
-const WAKE: &str = "stackctl/failover-helper";
+/// The annotation that is changed on a pod to know how far the watch has come.
+const MARK: &str = "stackctl/failover-helper";
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(2);
-/// How often it looks while something is to be done that may have to be done again.
-const AGAIN: Duration = Duration::from_millis(250);
-/// How often the operator is woken in one failover at most.
-const WAKES: u32 = 24;
+/// How often it looks, also where the watches are silent.
+const LOOK: Duration = Duration::from_secs(5);
 /// How long a watch lasts before it is begun anew, in seconds: a connection that died unnoticed ends then.
 const WATCH: u32 = 60;
 /// A connection that says nothing for so long is given up; the Lease alone is renewed every second.
@@ -64,8 +62,10 @@ pub struct Helper {
     view: View,
     /// The pods of a list that is not complete yet.
     listing: Option<BTreeMap<String, rules::Pod>>,
-    /// How often the operator was woken in this failover.
-    wakes: u32,
+    /// The release that is under way.
+    release: Option<Release>,
+    /// The pod that a release was tried for last: each is tried once.
+    tried: Option<String>,
     /// The label that was set last, or could not be set: it is not tried again at this version of the pod.
     led: Option<rules::Lead>,
 }
@@ -88,7 +88,8 @@ impl Helper {
             cluster,
             view: View::default(),
             listing: None,
-            wakes: 0,
+            release: None,
+            tried: None,
             led: None,
         })
     }
@@ -99,7 +100,7 @@ impl Helper {
     /// The watches ended, which they do not.
     pub async fn run(mut self, heartbeat: Heartbeat) -> Result<()> {
         let mut seen = self.watch();
-        let mut ticks = interval(AGAIN);
+        let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             heartbeat.beat();
@@ -108,7 +109,7 @@ impl Helper {
                     Some(seen) => self.note(seen),
                     None => bail!("the watches have ended"),
                 },
-                _ = ticks.tick() => self.wake().await,
+                _ = ticks.tick() => {}
             }
             self.release().await;
             self.lead().await;
@@ -138,10 +139,14 @@ impl Helper {
         match seen {
             Seen::Lease(lease) => self.view.lease = lease.as_ref().map(seen::lease),
             Seen::Cluster(cluster) => self.view.cluster = cluster.as_ref().map(seen::cluster),
-            Seen::Relist => self.listing = Some(BTreeMap::new()),
+            Seen::Relist => {
+                self.listing = Some(BTreeMap::new());
+                self.release.iter_mut().for_each(Release::on_gap);
+            }
             Seen::Pod(pod) => {
-                let pods = self.listing.as_mut().unwrap_or(&mut self.view.pods);
-                pods.insert(pod.name_any(), seen::pod(&pod));
+                let (name, pod) = (pod.name_any(), seen::pod(&pod));
+                self.release.iter_mut().for_each(|release| release.on_seen(&name, &pod));
+                self.listing.as_mut().unwrap_or(&mut self.view.pods).insert(name, pod);
             }
             Seen::Listed => self.view.pods = self.listing.take().unwrap_or_default(),
             Seen::Gone(pod) => {
@@ -150,54 +155,65 @@ impl Helper {
         }
     }
 
-    /// Releases the Lease of a primary that is dead.
+    /// Releases the Lease of a primary that is dead, as far as it can be done now.
     async fn release(&mut self) {
-        let Some(mut release) = self.view.release() else { return };
+        if self.release.is_none() {
+            self.release = self.view.release().filter(|release| self.tried.as_ref() != Some(&release.uid));
+        }
+        let Some(mut release) = self.release.take() else { return };
+        self.tried = Some(release.uid.clone());
         let (instance, uid) = (release.instance.clone(), release.uid.clone());
-        match self.attempt(&mut release).await {
-            Ok(true) => {
-                tracing::info!("{instance} is dead (pod {uid} has ended): its Lease is released");
-                // Until the watch tells.
-                self.view.lease = None;
-            }
-            Ok(false) => {}
+        match self.advance(&mut release).await {
+            Ok(true) => tracing::info!("{instance} is dead (pod {uid} has ended): its Lease is released"),
+            Ok(false) if release.next == Next::Stop => tracing::info!("the Lease of {instance} is left as it is"),
+            Ok(false) => self.release = Some(release),
             Err(error) => tracing::warn!("cannot release the Lease of {instance}: {error:#}"),
         }
     }
 
-    /// Goes through a release step by step; tells whether the Lease is released.
-    async fn attempt(&self, release: &mut Release) -> Result<bool> {
-        let mut read = None;
+    /// Goes through a release until it ends or waits for what a watch will tell; tells whether the Lease is released.
+    async fn advance(&self, release: &mut Release) -> Result<bool> {
         loop {
+            release.on_view(&self.view);
             match &release.next {
                 Next::ReadLease => {
-                    read = within(self.leases.get_opt(&self.cluster)).await?;
-                    release.on_lease(read.as_ref().map(seen::lease).as_ref());
+                    let lease = within(self.leases.get_opt(&self.cluster)).await?;
+                    release.on_lease(lease.as_ref().map(seen::lease).as_ref());
                 }
-                Next::ReadCluster { .. } => {
-                    let cluster = within(self.clusters.get_opt(&self.cluster)).await?;
-                    release.on_cluster(cluster.as_ref().map(seen::cluster).as_ref());
-                }
-                Next::ReadPod { .. } => {
+                Next::ReadPod => {
                     let pod = within(self.pods.get_opt(&release.instance)).await?;
                     release.on_pod(pod.as_ref().map(seen::pod).as_ref());
                 }
-                Next::Empty { version } => {
-                    let Some(lease) = read.filter(|lease| lease.resource_version().as_ref() == Some(version)) else {
-                        return Ok(false);
-                    };
-                    let lease = seen::without_holder(lease, jiff::Timestamp::now());
-                    let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-                    return match timeout(REQUEST, self.leases.replace(&self.cluster, &params, &lease)).await {
-                        Ok(Ok(_)) => Ok(true),
-                        // Somebody has written it meanwhile.
-                        Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Ok(false),
-                        Ok(Err(error)) => Err(error.into()),
-                        Err(_) => bail!("the API server does not answer"),
-                    };
+                Next::ReadCluster => {
+                    let cluster = within(self.clusters.get_opt(&self.cluster)).await?;
+                    release.on_cluster(cluster.as_ref().map(seen::cluster).as_ref());
                 }
-                Next::Stop => return Ok(false),
+                Next::Mark => {
+                    let pod = self.view.marked().context("the chosen instance has no pod")?;
+                    let patch = json!({"metadata": {"annotations": {MARK: jiff::Timestamp::now().to_string()}}});
+                    let marked = within(self.pods.patch_metadata(pod, &params(), &Patch::Merge(patch))).await?;
+                    release.on_mark(marked.resource_version().unwrap_or_default());
+                }
+                Next::Empty => return self.empty(&release.version).await,
+                Next::AwaitChoice | Next::AwaitMark(_) | Next::Stop => return Ok(false),
             }
+        }
+    }
+
+    /// Takes the holder out of the Lease at this version.
+    async fn empty(&self, version: &str) -> Result<bool> {
+        let read = within(self.leases.get_opt(&self.cluster)).await?;
+        let Some(lease) = read.filter(|lease| lease.resource_version().as_deref() == Some(version)) else {
+            return Ok(false);
+        };
+        let lease = seen::without_holder(lease, jiff::Timestamp::now());
+        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
+        match timeout(REQUEST, self.leases.replace(&self.cluster, &params, &lease)).await {
+            Ok(Ok(_)) => Ok(true),
+            // Somebody has written it meanwhile.
+            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => Ok(false),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => bail!("the API server does not answer"),
         }
     }
 
@@ -226,25 +242,6 @@ impl Helper {
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => Ok(false),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => bail!("the API server does not answer"),
-        }
-    }
-
-    /// Has the operator look again, by a change of a pod that it watches. The Cluster itself is left alone: every change
-    /// of it is work for all instances, and can get into the way of a change that the operator is about to make.
-    async fn wake(&mut self) {
-        let Some(pod) = self.view.waker().filter(|_| self.listing.is_none()) else {
-            self.wakes = 0;
-            return;
-        };
-        if self.wakes >= WAKES {
-            return;
-        }
-        self.wakes += 1;
-        let patch = json!({"metadata": {"annotations": {WAKE: jiff::Timestamp::now().to_string()}}});
-        match timeout(REQUEST, self.pods.patch_metadata(pod, &params(), &Patch::Merge(patch))).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!("cannot touch {pod}: {error}"),
-            Err(_) => tracing::warn!("cannot touch {pod}: the API server does not answer"),
         }
     }
 }

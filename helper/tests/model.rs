@@ -78,11 +78,9 @@ struct World {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Attempt {
     pod: usize,
-    step: u8,
+    step: usize,
     /// The Lease is at the version still that was read. No more is asked of versions, so that there is no end to writes.
     is_current: bool,
-    /// What [`Flaw::PodFirst`] has read.
-    was_dead: bool,
 }
 
 /// How the database behaves.
@@ -111,8 +109,8 @@ enum Flaw {
     CollectedCounts,
     /// A pod that is gone counts as one that has ended.
     GoneCounts,
-    /// The pod is read before the Cluster and the Lease.
-    PodFirst,
+    /// Whether a watch has told of another pod of that name is not asked.
+    NoMark,
     /// The Lease is written whatever its version.
     AnyVersion,
 }
@@ -261,50 +259,47 @@ impl World {
             world.helpers[helper] = attempt;
             next.push(world);
         };
-        if let Some(attempt) = self.helpers[helper] {
-            return push(self.advance(attempt, flaw));
-        }
-        for pod in 0..2 {
-            let first = Attempt { pod, step: 0, is_current: true, was_dead: false };
-            if flaw == Flaw::PodFirst {
-                let named = self.named().filter(|(at, _)| *at == pod);
-                let was_dead = named.is_some_and(|(at, found)| seen(at, found, flaw).has_ended());
-                push((*self, Some(Attempt { was_dead, ..first })));
-            } else {
-                push(self.advance(first, flaw));
-            }
+        match self.helpers[helper] {
+            Some(attempt) => push(self.advance(attempt, flaw)),
+            None => (0..2).for_each(|pod| push(self.advance(Attempt { pod, step: 0, is_current: true }, flaw))),
         }
     }
 
     /// The world and the attempt after its next step.
     fn advance(&self, attempt: Attempt, flaw: Flaw) -> (World, Option<Attempt>) {
-        let version = || "as read".to_owned();
+        let steps = [Next::ReadLease, Next::ReadPod, Next::ReadCluster, Next::Mark, Next::Empty];
         let mut release = Release::of(H, &attempt.pod.to_string());
+        release.next = steps[attempt.step].clone();
         match attempt.step {
-            0 => release.on_lease(Some(&Lease { holder: self.holder.map(str::to_owned), version: version() })),
+            0 => release.on_lease(Some(&Lease { holder: self.holder.map(str::to_owned), version: "read".into() })),
             1 => {
-                let counts = flaw == Flaw::AnyTarget || (flaw == Flaw::PendingCounts && self.target == "pending");
-                let target = if counts { T } else { self.target };
-                release.next = Next::ReadCluster { version: version() };
-                release.on_cluster(Some(&Cluster { current: String::new(), target: target.into() }));
+                release.on_pod(self.read(attempt, flaw).as_ref());
+                // A watch may say at any time what makes it go on; what counts is read.
+                if release.next == Next::AwaitChoice {
+                    release.next = Next::ReadCluster;
+                }
             }
             2 => {
-                release.next = Next::ReadPod { version: version() };
-                release.on_pod(self.read(attempt, flaw).as_ref());
+                let counts = flaw == Flaw::AnyTarget || (flaw == Flaw::PendingCounts && self.target == "pending");
+                let target = if counts { T } else { self.target };
+                release.on_cluster(Some(&Cluster { current: String::new(), target: target.into() }));
+            }
+            3 => {
+                release.on_mark("mark".into());
+                // The watch comes to the mark at some time; by then it has told of whatever was made before it.
+                if let Some(successor) = self.pods[1].filter(|_| flaw != Flaw::NoMark) {
+                    release.on_seen(H, &seen(1, successor, flaw));
+                }
+                release.on_seen(T, &Pod { version: "mark".into(), ..seen(2, NEW, flaw) });
             }
             _ if attempt.is_current || (flaw == Flaw::AnyVersion && self.holder == Some(H)) => {
                 return (World { released: true, ..self.write(None) }, None);
             }
-            _ => release.next = Next::Stop,
+            _ => release.on_gap(),
         }
-        let step = match release.next {
-            Next::ReadCluster { .. } => 1,
-            Next::ReadPod { .. } => 2,
-            Next::Empty { .. } => 3,
-            Next::ReadLease | Next::Stop => return (*self, None),
-        };
-        let is_current = attempt.is_current || step == 1;
-        (*self, Some(Attempt { step, is_current, ..attempt }))
+        let step = steps.iter().position(|step| *step == release.next);
+        let is_current = attempt.is_current || attempt.step == 0;
+        (*self, step.map(|step| Attempt { step, is_current, ..attempt }))
     }
 
     /// The pod as a helper reads it.
@@ -312,7 +307,6 @@ impl World {
         let ended = Incarnation { is_deleting: true, has_final_phase: true, reported: Container::Terminated, ..NEW };
         let ended = seen(attempt.pod, ended, Flaw::None);
         match self.named() {
-            _ if flaw == Flaw::PodFirst => attempt.was_dead.then_some(ended),
             None => (flaw == Flaw::GoneCounts && self.pods[attempt.pod].is_some()).then_some(ended),
             Some((at, found)) => Some(seen(at, found, flaw)),
         }
@@ -395,7 +389,7 @@ fn each_rule_is_needed() {
         Flaw::DeletionIsEnough,
         Flaw::CollectedCounts,
         Flaw::GoneCounts,
-        Flaw::PodFirst,
+        Flaw::NoMark,
         Flaw::AnyVersion,
     ];
     for flaw in flaws {
