@@ -6,13 +6,14 @@ use serde_json::Value;
 use super::embedded;
 use crate::{
     assets::{Part, kind},
+    cli::Optional,
     context::Context,
     error::{Failure, Result, failed, one_line},
     kube::room::{Request, Room},
 };
 
 /// The parts without which `up` does not end. (Monitoring is not waited for.)
-const WAITED_FOR: [Part; 4] = [Part::Operator, Part::Backup, Part::Database, Part::Web];
+const WAITED_FOR: [Part; 5] = [Part::Operator, Part::Backup, Part::Database, Part::FailoverHelper, Part::Web];
 
 /// Says that the cluster has no room for what `up` would add to it; `None` where it has, and where that cannot be told: a
 /// user may be forbidden to see what the nodes have and what others ask them for.
@@ -22,6 +23,9 @@ const WAITED_FOR: [Part; 4] = [Part::Operator, Part::Backup, Part::Database, Par
 pub async fn lack_of_room(cx: &Context) -> Result<Option<Failure>> {
     let mut objects = Vec::new();
     for part in WAITED_FOR {
+        if part == Part::FailoverHelper && cx.config.without.contains(&Optional::FailoverHelper) {
+            continue;
+        }
         if cx.inventory().await?.entries(part.name()).is_empty() {
             objects.extend(embedded(cx, part).await?);
         }
