@@ -64,21 +64,21 @@ pub struct Pod {
     pub uid: String,
     /// The object's version.
     pub version: String,
-    /// Its deletion was asked for.
+    /// The pod's deletion was asked for.
     pub is_deleting: bool,
-    /// Its phase is `Succeeded` or `Failed`.
+    /// The phase is `Succeeded` or `Failed`.
     pub has_final_phase: bool,
-    /// Its phase was not told by a kubelet: the pod was collected, as its node is lost.
+    /// The phase was not told by a kubelet: the pod was collected, as its node is lost.
     pub is_collected: bool,
-    /// Its processes may outlive its container: they are in a space that others share.
+    /// The pod's processes may outlive their container: they are in a space that others share.
     pub shares_processes: bool,
     /// The container of PostgreSQL.
     pub postgres: Container,
     /// The version of the operator that made it.
     pub operator: String,
-    /// Its role by its label.
+    /// The role by its label.
     pub role: Role,
-    /// It is ready.
+    /// The pod is ready.
     pub is_ready: bool,
 }
 

@@ -1,6 +1,7 @@
 //! The command line: types only. What they mean is in [`crate::config`] and [`crate::commands`].
 
 mod database;
+mod logs;
 mod parse;
 mod stack;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use database::{BackupArgs, BackupCommand, RestoreArgs};
+pub use logs::LogPart;
 pub use stack::{FORGETTABLE, Optional, StackArgs, UpArgs};
 
 use crate::{part::Part, ui::log};
@@ -283,27 +285,6 @@ pub struct LoadArgs {
     /// End with the load: do not send a trickle until the autoscaler has taken the additional pods away.
     #[arg(long)]
     pub no_scale_down: bool,
-}
-
-/// The parts that have logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogPart {
-    /// The user app.
-    Web,
-    /// The PostgreSQL instances.
-    Database,
-    /// The CloudNativePG operator.
-    Operator,
-    /// The failover helper.
-    FailoverHelper,
-    /// The metrics-server.
-    Autoscaling,
-    /// Prometheus.
-    Prometheus,
-    /// Grafana.
-    Grafana,
-    /// kube-state-metrics.
-    KubeStateMetrics,
 }
 
 /// Arguments of `down`.
