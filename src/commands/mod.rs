@@ -134,8 +134,8 @@ fn show(error: &anyhow::Error, style: Style) {
         ui::out(&ui::json_with_target(&line.to_string()));
         return;
     }
-    ui::err(&format!("error: {message}"));
+    ui::err_wrapped(&format!("error: {message}"), style);
     for remedy in remedies {
-        ui::err(&format!("  try: {remedy}"));
+        ui::err_wrapped(&format!("  try: {remedy}"), style);
     }
 }

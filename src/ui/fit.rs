@@ -2,12 +2,17 @@
 
 use std::borrow::Cow;
 
-use dialoguer::console::{measure_text_width, truncate_str};
+use dialoguer::console::{Term, measure_text_width, truncate_str};
 
 /// Where a wide terminal ends for lines with something at their right edge.
 const WIDEST: usize = 100;
 /// How many lines of a log tell why.
 const LOG_LINES: usize = 3;
+
+/// The columns of the terminal that stderr is.
+pub fn columns() -> usize {
+    usize::from(Term::stderr().size().1)
+}
 
 /// The line, no wider than the terminal; what is cut off shows as `…`. One column is left free: a terminal may wrap when its
 /// last one is written to.

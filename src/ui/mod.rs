@@ -192,6 +192,18 @@ pub async fn stdout_closed() {
     }
 }
 
+/// Writes a command's error to stderr, wrapped between words where that is a terminal.
+pub fn err_wrapped(text: &str, style: Style) {
+    if style.mode != Mode::Terminal {
+        return err(text);
+    }
+    for paragraph in with_target(text).lines() {
+        for line in fit::wrapped(paragraph, fit::columns(), 4) {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+}
+
 /// Writes a line to stderr, outside the renderers: errors before and after they run.
 pub fn err(line: &str) {
     let _ = writeln!(std::io::stderr(), "{}", with_target(line));

@@ -6,13 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dialoguer::console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{
     Event, Renderer, Style, Verbosity,
     board::{Board, StandingProblem},
-    fit::{cut, justified, table, wrapped},
+    fit::{columns, cut, justified, table, wrapped},
     plain,
     text::{Tone, duration, paint},
     with_target,
@@ -35,8 +34,7 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn new(style: Style) -> Self {
-        let width = || usize::from(Term::stderr().size().1);
-        Terminal::on(style, ProgressDrawTarget::stderr_with_hz(12), Arc::new(width))
+        Terminal::on(style, ProgressDrawTarget::stderr_with_hz(12), Arc::new(columns))
     }
 
     fn on(style: Style, target: ProgressDrawTarget, width: Width) -> Self {
@@ -113,7 +111,9 @@ impl Terminal {
     fn finished(&self, outcome: &str, facts: &[(String, String)], next: &[(String, String)]) {
         let width = (self.width)();
         let rows = |rows: &[(String, String)]| -> Vec<(String, String)> {
-            rows.iter().map(|(label, value)| (label.clone(), with_target(value).into_owned())).collect()
+            rows.iter()
+                .map(|(label, value)| (with_target(label).into_owned(), with_target(value).into_owned()))
+                .collect()
         };
         self.line("");
         self.line(outcome);

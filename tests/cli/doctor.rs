@@ -25,6 +25,7 @@ fn a_machine_without_docker() {
     The cluster (minikube profile stackctl)
       · Kubernetes API      no cluster yet: stackctl up makes it
       · nodes               no cluster yet: stackctl up makes it
+      · room on the nodes   no cluster yet: stackctl up makes it
       · permissions         no cluster yet: stackctl up makes it
       · storage class       no cluster yet: stackctl up makes it
       · metrics API         no cluster yet: stackctl up makes it
