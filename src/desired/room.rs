@@ -9,7 +9,10 @@ use crate::{
     cli::Optional,
     context::Context,
     error::{Failure, Result, failed, one_line},
-    kube::room::{Request, Room},
+    kube::{
+        ObjectRef,
+        room::{Request, Room},
+    },
 };
 
 /// The parts without which `up` does not end. (Monitoring is not waited for.)
@@ -30,7 +33,14 @@ pub async fn lack_of_room(cx: &Context) -> Result<Option<Failure>> {
             objects.extend(embedded(cx, part).await?);
         }
     }
-    let pods: Vec<Request> = objects.iter().flat_map(|object| pods_of(object, &objects)).collect();
+    let mut pods = Vec::new();
+    for object in &objects {
+        let asked = pods_of(object, &objects);
+        // What another stack has brought is there for this one, too.
+        if !asked.is_empty() && !is_there(cx, object).await? {
+            pods.extend(asked);
+        }
+    }
     if pods.is_empty() {
         return Ok(None);
     }
@@ -41,6 +51,12 @@ pub async fn lack_of_room(cx: &Context) -> Result<Option<Failure>> {
             Ok(None)
         }
     }
+}
+
+/// Whether the cluster has it; of a kind that the cluster does not know it has none.
+async fn is_there(cx: &Context, object: &DynamicObject) -> Result<bool> {
+    let (kube, reference) = (cx.kube().await?, ObjectRef::of(object)?);
+    Ok(matches!(kube.get(&reference).await, Ok(Some(_))))
 }
 
 /// The pods that an object is going to have, by what each asks for.

@@ -31,11 +31,14 @@ pub fn suite() -> Suite {
             .without_stack(),
         Step::new("second-goes", "of two stacks the second goes: the first fails over and is scaled", |stack| {
             one_of_two_goes(stack, "user-app", "b");
-        }),
+        })
+        .without_stack(),
         Step::new("first-goes", "of two stacks the first goes: the second fails over and is scaled", |stack| {
             one_of_two_goes(stack, "b", "user-app");
-        }),
-        Step::new("same-bucket", "a bucket that holds another database's backups is refused", same_bucket),
+        })
+        .without_stack(),
+        Step::new("same-bucket", "a bucket that holds another database's backups is refused", same_bucket)
+            .without_stack(),
         Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))
             .without_stack(),
     ];
@@ -130,6 +133,8 @@ fn same_bucket(stack: &Stack) {
     let (stackctl, hand) = (&stack.stackctl, Hand::new(&stack.stackctl));
     let keys = ["--from-literal=ACCESS_KEY_ID=mine", "--from-literal=SECRET_ACCESS_KEY=only-for-this-test"];
     let up = [&UP[..], &["--backup-s3", second_store::PLACE]].concat();
+    // The store in the cluster tells which image the other one is to be of.
+    set_up(stack);
     second_store::start(&hand);
     second_store::shell(&hand, "mkdir /data/team");
     hand.kubectl(&["delete", "secret", "keys", "--ignore-not-found"]);
