@@ -121,7 +121,7 @@ async fn room(cx: &Context) -> Result<CheckOutcome> {
     Ok(match lack_of_room(cx).await {
         Ok(Some(lack)) => CheckOutcome::from(anyhow::Error::from(lack)),
         Ok(None) => CheckOutcome::ok("enough for what is not there yet"),
-        // What the stack is going to ask for is in manifests that cannot be had.
+        // It cannot be told.
         Err(error) => CheckOutcome::skipped(one_line(&error)),
     })
 }

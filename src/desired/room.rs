@@ -8,7 +8,7 @@ use crate::{
     assets::{Part, kind},
     cli::Optional,
     context::Context,
-    error::{Failure, Result, failed, one_line},
+    error::{Failure, Result, failed},
     kube::{
         ObjectRef,
         room::{Request, Room},
@@ -18,11 +18,11 @@ use crate::{
 /// The parts without which `up` does not end. (Monitoring is not waited for.)
 const WAITED_FOR: [Part; 5] = [Part::Operator, Part::Backup, Part::Database, Part::FailoverHelper, Part::Web];
 
-/// Says that the cluster has no room for what `up` would add to it; `None` where it has, and where that cannot be told: a
-/// user may be forbidden to see what the nodes have and what others ask them for.
+/// Says that the cluster has no room for what `up` would add to it; `None` where it has.
 ///
 /// # Errors
-/// Upstream's manifest can be neither found in the bundle nor fetched.
+/// It cannot be told: upstream's manifest can be neither found in the bundle nor fetched, or the user may not see what the
+/// nodes have and what others ask them for.
 pub async fn lack_of_room(cx: &Context) -> Result<Option<Failure>> {
     let mut objects = Vec::new();
     for part in WAITED_FOR {
@@ -44,13 +44,7 @@ pub async fn lack_of_room(cx: &Context) -> Result<Option<Failure>> {
     if pods.is_empty() {
         return Ok(None);
     }
-    match Room::read(cx.kube().await?).await {
-        Ok(room) => Ok(refusal(&room, pods)),
-        Err(error) => {
-            tracing::debug!("whether there is room cannot be told: {}", one_line(&error));
-            Ok(None)
-        }
-    }
+    Ok(refusal(&Room::read(cx.kube().await?).await?, pods))
 }
 
 /// Whether the cluster has it; of a kind that the cluster does not know it has none.

@@ -9,7 +9,7 @@ use crate::{
     config::Target,
     context::Context,
     desired::{origin::Origin, room::lack_of_room},
-    error::Result,
+    error::{Result, one_line},
     kube::operator::Version,
     ui::{Event, PhaseId},
 };
@@ -91,7 +91,15 @@ async fn tell_changed_origin(cx: &Context) -> Result<()> {
 
 /// Refuses a cluster that cannot hold the stack. One that is not ours may grow by itself: there it is told.
 async fn refuse_without_room(cx: &Context) -> Result<()> {
-    let Some(lack) = lack_of_room(cx).await? else { return Ok(()) };
+    let lack = match lack_of_room(cx).await {
+        Ok(Some(lack)) => lack,
+        Ok(None) => return Ok(()),
+        // Whatever is in the way of telling it is told by the phase that needs it.
+        Err(error) => {
+            tracing::debug!("whether there is room cannot be told: {}", one_line(&error));
+            return Ok(());
+        }
+    };
     if matches!(cx.config.target, Target::Minikube(_)) {
         return Err(lack.into());
     }

@@ -30,6 +30,7 @@ fn a_machine_without_docker() {
       · storage class       no cluster yet: stackctl up makes it
       · metrics API         no cluster yet: stackctl up makes it
       · monitoring          no cluster yet: stackctl up makes it
+      · failover helper     no cluster yet: stackctl up makes it
       · interrupted drill   no cluster yet: stackctl up makes it
       · admission webhooks  no cluster yet: stackctl up makes it
 

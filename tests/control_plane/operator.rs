@@ -36,7 +36,12 @@ async fn claim(plane: &ControlPlane) -> anyhow::Result<String> {
 /// Claims the stack and lets it go again.
 async fn claim_with(plane: &ControlPlane, arguments: &UpArgs) -> anyhow::Result<String> {
     let cx = context(plane, "admin-token", arguments);
-    let outcome = Claim { first: nothing_first }.run(&cx).await;
+    let phase = Claim { first: nothing_first };
+    let outcome = async {
+        phase.needed(&cx).await?;
+        phase.run(&cx).await
+    };
+    let outcome = outcome.await;
     cx.unlock().await;
     outcome
 }
