@@ -174,7 +174,7 @@ pub fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 /// Asks every second.
-pub fn within(limit: Duration, what: &str, done: impl Fn() -> bool) {
+pub fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < limit, "{what} did not come within {limit:?}");

@@ -32,17 +32,18 @@ impl Stackctl {
         self.profile
     }
 
+    /// The command, on this test's profile and with nothing to read.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stackctl"));
+        command.args(args).env("STACKCTL_PROFILE", self.profile).stdin(Stdio::null());
+        command
+    }
+
     /// Runs it to its end; both outputs are shown as they come to hand afterwards.
     pub fn run(&self, args: &[&str]) -> Output {
         let began = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_stackctl"))
-            .args(args)
-            .env("STACKCTL_PROFILE", self.profile)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("stackctl starts");
+        let mut child =
+            self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("stackctl starts");
         let stdout = drain(child.stdout.take().expect("piped"));
         let stderr = drain(child.stderr.take().expect("piped"));
         let status = loop {
@@ -67,14 +68,8 @@ impl Stackctl {
 
     /// Runs it, and kills it after a while if it has not ended by then; returns whether it was killed.
     pub fn killed_after(&self, args: &[&str], after: Duration) -> bool {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_stackctl"))
-            .args(args)
-            .env("STACKCTL_PROFILE", self.profile)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("stackctl starts");
+        let mut child =
+            self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("stackctl starts");
         let deadline = Instant::now() + after;
         while Instant::now() < deadline {
             if child.try_wait().expect("stackctl can be waited for").is_some() {
@@ -101,11 +96,9 @@ impl Stackctl {
     /// Runs a command that leads a local port into the cluster, calls `visit` with the address, and ends it with
     /// Ctrl-C: exit code 0 is expected.
     pub fn opened(&self, args: &[&str], visit: impl FnOnce(&str)) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_stackctl"))
-            .args(args)
+        let mut child = self
+            .command(args)
             .args(["--no-browser", "-o", "json"])
-            .env("STACKCTL_PROFILE", self.profile)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
             .expect("stackctl starts");

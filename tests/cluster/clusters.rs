@@ -2,11 +2,10 @@
 
 use std::{env, fs, path::PathBuf};
 
-use serde_json::Value;
-
 use crate::{
     backups::until,
-    cli::{Output, Stackctl},
+    cli::Stackctl,
+    drills::drill,
     faults::{Hand, second_store},
     machine,
     suite::{Stack, Step, Suite, tell},
@@ -166,8 +165,8 @@ fn one_of_two_goes(stack: &Stack, stays: &str, goes: &str) {
     assert!(plan.stderr.contains("kept: ") && plan.stderr.contains(stays), "{}", plan.stderr);
     stackctl.ok(&["--namespace", goes, "down", "--yes"]);
     healthy(stackctl, stays);
-    let report = json(&stackctl.ok(&["--namespace", stays, "failover-drill", "--yes", "-o", "json", "primary-delete"]));
-    assert_eq!(report["runs"][0]["pass"], true, "{:#}", report["runs"][0]["criteria"]);
+    let run = drill(stackctl, &["--namespace", stays, "primary-delete"]);
+    assert_eq!(run["pass"], true, "{:#}", run["criteria"]);
     until("the autoscaler reads the CPU of the stack that stays", || {
         let hand = Hand::new(stackctl);
         let scaler = hand.json(&["-n", stays, "get", "horizontalpodautoscaler", "user-app"]);
@@ -190,10 +189,4 @@ fn one_of_two_goes(stack: &Stack, stays: &str, goes: &str) {
 
 fn healthy(stackctl: &Stackctl, namespace: &str) {
     until("a healthy stack", || stackctl.run(&["--namespace", namespace, "status"]).code == 0);
-}
-
-/// The report among the lines of a drill.
-fn json(output: &Output) -> Value {
-    let mut lines = output.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.rfind(|line| line["schema"] == "stackctl/drill-report").expect("a report")
 }

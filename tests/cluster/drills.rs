@@ -27,7 +27,7 @@ fn passes(stack: &Stack, scenario: &str) {
 }
 
 /// Runs a drill, which is in the history afterwards.
-fn drill(stackctl: &Stackctl, which: &[&str]) -> serde_json::Value {
+pub fn drill(stackctl: &Stackctl, which: &[&str]) -> serde_json::Value {
     let events = stackctl.events(&[&["failover-drill", "--yes"], which].concat());
     let report = events.into_iter().find(|event| event["schema"] == "stackctl/drill-report").expect("a report");
     let run = report["runs"][0]["run"].as_str().expect("a run has a name");

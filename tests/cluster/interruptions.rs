@@ -5,13 +5,13 @@ use std::{
     collections::BTreeMap,
     env,
     hash::{BuildHasher, Hasher, RandomState},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
 
 use crate::{
-    backups::ask,
+    backups::{ask, within},
     cli::Stackctl,
     faults::Hand,
     machine,
@@ -77,7 +77,7 @@ fn kill(stack: &Stack, scenario: usize) {
         match &record {
             Some(record) => {
                 tell(&format!("killed while it ran: {killed}; left to undo: {}", record["undo"]));
-                until("status does not tell of the drill", TOLD_WITHIN, || {
+                within(TOLD_WITHIN, "the word of status on the drill", || {
                     stackctl.run(&["status"]).stdout.contains("was interrupted and is not undone")
                 });
             }
@@ -85,9 +85,9 @@ fn kill(stack: &Stack, scenario: usize) {
         }
         if time % 2 == 0 {
             // Its lock may have been taken moments before.
-            until("up cannot undo it", TOLD_WITHIN, || stackctl.run(&["up"]).code == 0);
+            within(TOLD_WITHIN, "an up that undoes it", || stackctl.run(&["up"]).code == 0);
         } else {
-            until("the next drill does not pass", TOLD_WITHIN, || {
+            within(TOLD_WITHIN, "a next drill that passes", || {
                 stackctl.run(&["failover-drill", "--yes", "switchover"]).code == 0
             });
         }
@@ -117,7 +117,7 @@ fn may_go(scenario: &str, record: Option<&Value>, killed: bool, all: usize) -> u
 }
 
 fn healthy(stackctl: &Stackctl) {
-    until("the stack is not healthy", HEALTHY_WITHIN, || stackctl.run(&["status"]).code == 0);
+    within(HEALTHY_WITHIN, "a healthy stack", || stackctl.run(&["status"]).code == 0);
 }
 
 /// Registers a user, and returns the address.
@@ -143,20 +143,12 @@ fn gone(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> 
 /// The record of a drill, in the cluster; asked for until the API server answers.
 fn record(hand: &Hand) -> Option<Value> {
     let mut answer = None;
-    until("the API server does not answer", TOLD_WITHIN, || {
+    within(TOLD_WITHIN, "the API server's answer", || {
         answer = hand.find("configmap", "stackctl-drill");
         answer.is_some()
     });
     let text = answer.flatten()?["data"]["drill"].as_str().map(str::to_owned)?;
     Some(serde_json::from_str(&text).expect("the record is JSON"))
-}
-
-fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} after {limit:?}");
-        std::thread::sleep(Duration::from_secs(2));
-    }
 }
 
 /// A number by chance: the standard library's seeds are.
