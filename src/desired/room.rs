@@ -18,7 +18,8 @@ use crate::{
 /// The parts without which `up` does not end. (Monitoring is not waited for.)
 const WAITED_FOR: [Part; 5] = [Part::Operator, Part::Backup, Part::Database, Part::FailoverHelper, Part::Web];
 
-/// Says that the cluster has no room for what `up` would add to it; `None` where it has.
+/// Says that the cluster has no room for what `up` would add to it; `None` where it has, or where nodes that have just
+/// started do not say yet.
 ///
 /// # Errors
 /// It cannot be told: upstream's manifest can be neither found in the bundle nor fetched, or the user may not see what the
@@ -44,7 +45,8 @@ pub async fn lack_of_room(cx: &Context) -> Result<Option<Failure>> {
     if pods.is_empty() {
         return Ok(None);
     }
-    Ok(refusal(&Room::read(cx.kube().await?).await?, pods))
+    let room = Room::read(cx.kube().await?).await?;
+    Ok(if room.unknown { None } else { refusal(&room, pods) })
 }
 
 /// Whether the cluster has it; of a kind that the cluster does not know it has none.
@@ -131,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_cluster_without_room_is_told_with_figures_and_one_with_room_is_not() {
-        let room = Room { nodes: [("a".to_owned(), Request { cpu: 0.35, memory: 1024_f64.powi(3) })].into() };
+        let room =
+            Room { nodes: [("a".to_owned(), Request { cpu: 0.35, memory: 1024_f64.powi(3) })].into(), unknown: false };
         assert!(refusal(&room, vec![cpus(0.1); 3]).is_none());
         let refused = refusal(&room, vec![cpus(0.1); 5]).unwrap();
         let text = refused.to_string();

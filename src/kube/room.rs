@@ -100,6 +100,8 @@ impl fmt::Display for Request {
 pub struct Room {
     /// What is free, by the node's name.
     pub nodes: BTreeMap<String, Request>,
+    /// Whether a node has not said yet what it has, or none is there yet: a cluster that was started moments ago.
+    pub unknown: bool,
 }
 
 impl Room {
@@ -130,7 +132,8 @@ impl Room {
                 *free = *free - Request::of_pod(&spec);
             }
         }
-        Room { nodes: free }
+        let has_said = |node: &Node| node.status.as_ref().is_some_and(|status| status.allocatable.is_some());
+        Room { nodes: free, unknown: nodes.is_empty() || !nodes.iter().all(has_said) }
     }
 
     /// What is free on all nodes together.
@@ -162,12 +165,16 @@ fn order(a: &Request, b: &Request) -> Ordering {
     a.partial_cmp(b).unwrap_or(Ordering::Equal)
 }
 
-/// Whether pods come to a node that tolerate nothing.
+/// The taints of a node that is starting: they go by themselves, within seconds.
+const STARTING: [&str; 2] = ["node.kubernetes.io/not-ready", "node.cloudprovider.kubernetes.io/uninitialized"];
+
+/// Whether pods come to a node that tolerate nothing, now or when it has started.
 fn takes_pods(node: &Node) -> bool {
     let Some(spec) = &node.spec else { return true };
-    let taints = spec.taints.iter().flatten();
+    let stays = |key: &str| !STARTING.contains(&key);
+    let mut taints = spec.taints.iter().flatten();
     !spec.unschedulable.unwrap_or(false)
-        && !taints.into_iter().any(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"))
+        && !taints.any(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && stays(&taint.key))
 }
 
 fn allocatable(node: &Node) -> Request {
@@ -227,12 +234,26 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_starting_counts_and_one_that_has_not_said_what_it_has_leaves_it_open() {
+        let starting = json!({"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]});
+        let room = Room::of(&[node("a", "2", &starting)], &[]);
+        assert_eq!((room.nodes.len(), room.unknown), (1, false));
+        let silent: Node = serde_json::from_value(json!({"metadata": {"name": "b"}, "status": {}})).unwrap();
+        assert!(Room::of(&[node("a", "2", &starting), silent], &[]).unknown);
+        assert!(Room::of(&[], &[]).unknown, "none has come yet");
+    }
+
+    #[test]
     fn a_pod_finds_no_place_when_no_single_node_has_room_for_it() {
-        let room = Room { nodes: [("a".to_owned(), cpus(1.0)), ("b".to_owned(), cpus(0.5))].into() };
+        let of = |a: f64, b: f64| Room {
+            nodes: [("a".to_owned(), cpus(a)), ("b".to_owned(), cpus(b))].into(),
+            unknown: false,
+        };
+        let room = of(1.0, 0.5);
         assert_eq!(room.place(vec![cpus(0.4), cpus(0.4), cpus(0.4)]), []);
         assert_eq!(room.place(vec![cpus(1.1), cpus(0.2)]), [cpus(1.1)]);
         assert_eq!(room.place(vec![cpus(0.9); 2]), [cpus(0.9)]);
-        let room = Room { nodes: [("a".to_owned(), cpus(1.0)), ("b".to_owned(), cpus(0.6))].into() };
+        let room = of(1.0, 0.6);
         assert_eq!(room.place(vec![cpus(0.5), cpus(0.6), cpus(0.5)]), [], "packed, all find one");
     }
 }
