@@ -6,6 +6,7 @@ mod heartbeat;
 mod marker;
 mod remnants;
 mod restarts;
+mod services;
 mod start;
 mod state;
 mod watch;

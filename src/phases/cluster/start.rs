@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{ID, heartbeat, marker, remnants, restarts, state::ClusterStep, watch::Watch};
+use super::{ID, heartbeat, marker, remnants, restarts, services, state::ClusterStep, watch::Watch};
 use crate::{
     assets,
     bundle::Bundle,
@@ -44,6 +44,7 @@ pub fn describe(cx: &Context, wanted: &Wanted, step: &ClusterStep) -> String {
         ClusterStep::Restarts(nodes) => {
             format!("have the kubelets of {} restart a container after a second at most", nodes.join(", "))
         }
+        ClusterStep::Services => "have Services lead to a new pod after 0.1 s at most".into(),
         ClusterStep::AddNode => format!("add a node to the minikube profile {profile}"),
         ClusterStep::Storage => format!("enable minikube's addon {STORAGE_ADDON}"),
         ClusterStep::UseContext => format!("make {profile} the current context of the kubeconfig"),
@@ -66,6 +67,10 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &ClusterStep) -> Resul
         cx.doing(ID, "making ended containers be restarted in a second");
         return restarts::quicken(cx.kube().await?, nodes).await;
     }
+    if *step == ClusterStep::Services {
+        cx.doing(ID, "making Services lead to new pods at once");
+        return services::quicken(cx.kube().await?).await;
+    }
     if let ClusterStep::Delete(why) = step {
         cx.doing(ID, format!("deleting the profile {} ({why})", wanted.profile));
         // minikube alone would leave the helpers of an interrupted start.
@@ -74,7 +79,11 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &ClusterStep) -> Resul
     let minikube = Minikube::locate(cx, ID).await?;
     let mut verbose = |line: &str| cx.reporter.send(Event::Output { phase: ID, line: line.into() });
     match step {
-        ClusterStep::Wait(_) | ClusterStep::Heartbeats(_) | ClusterStep::Restarts(_) | ClusterStep::Delete(_) => Ok(()),
+        ClusterStep::Wait(_)
+        | ClusterStep::Heartbeats(_)
+        | ClusterStep::Restarts(_)
+        | ClusterStep::Services
+        | ClusterStep::Delete(_) => Ok(()),
         ClusterStep::Make => {
             if let Some(bundle) = &cx.bundle {
                 unpack(cx, bundle).await?;

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-use super::{heartbeat, marker, remnants, restarts};
+use super::{heartbeat, marker, remnants, restarts, services};
 
 const INTERRUPTED: &str = "an earlier run was interrupted while it was made";
 
@@ -28,6 +28,8 @@ pub enum ClusterStep {
     Heartbeats(Vec<String>),
     /// Have these nodes restart a container soon, also one that ends again and again.
     Restarts(Vec<String>),
+    /// Have Services lead to a new pod at once.
+    Services,
     /// Wait until these nodes are ready.
     Wait(Vec<String>),
     /// Add a node.
@@ -105,6 +107,7 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<ClusterState> {
         let slow = heartbeat::slow(kube, &containers).await?;
         todo.extend((!slow.is_empty()).then_some(ClusterStep::Heartbeats(slow)));
     }
+    todo.extend(services::are_slow(kube).await?.then_some(ClusterStep::Services));
     let unready = kube.nodes().await?.into_iter().filter(|(_, ready)| !ready).map(|(name, _)| name);
     let unready: Vec<String> = unready.collect();
     if !unready.is_empty() {
