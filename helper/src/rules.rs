@@ -212,6 +212,28 @@ pub struct Lead {
     pub version: String,
 }
 
+/// The time that the operator gives a failing primary to come back, before it fails over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delay {
+    /// The Cluster's version.
+    pub version: String,
+    /// How long it is, in seconds.
+    pub seconds: u32,
+    /// The operator has noted since when the primary fails.
+    pub has_begun: bool,
+}
+
+/// A delay that is to be over: the primary's pod is being deleted, and what is deleted does not come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hasten {
+    /// The primary's pod.
+    pub uid: String,
+    /// The Cluster's version.
+    pub version: String,
+    /// How long the delay is, in seconds.
+    pub seconds: u32,
+}
+
 /// All that the watches have told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -219,6 +241,8 @@ pub struct View {
     pub lease: Option<Lease>,
     /// The Cluster.
     pub cluster: Option<Cluster>,
+    /// The Cluster's delay.
+    pub delay: Option<Delay>,
     /// The pods of the instances by their names.
     pub pods: BTreeMap<String, Pod>,
 }
@@ -237,6 +261,20 @@ impl View {
     pub fn marked(&self) -> Option<&str> {
         let target = &self.cluster.as_ref()?.target;
         self.pods.get_key_value(target).map(|(name, _)| name.as_str())
+    }
+
+    /// The delay to end: the operator waits for a primary that will not come back. Nothing else comes of it than of a
+    /// Cluster without a delay, which is the operator's own default.
+    #[must_use]
+    pub fn hasten(&self) -> Option<Hasten> {
+        let (cluster, delay) = (self.cluster.as_ref()?, self.delay.as_ref()?);
+        let pod = self.pods.get(&cluster.current)?;
+        let is_lost = pod.is_deleting && pod.is_understood() && cluster.target == cluster.current;
+        (is_lost && delay.has_begun && delay.seconds > 0).then(|| Hasten {
+            uid: pod.uid.clone(),
+            version: delay.version.clone(),
+            seconds: delay.seconds,
+        })
     }
 
     /// The label to set, as the operator will once it has asked every instance for its state: the Cluster says that this

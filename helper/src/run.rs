@@ -66,6 +66,8 @@ pub struct Helper {
     release: Option<Release>,
     /// The pod that a release was tried for last: each is tried once.
     tried: Option<String>,
+    /// The pod whose failover was hastened last: each is tried once.
+    hastened: Option<String>,
     /// The label that was set last, or could not be set: it is not tried again at this version of the pod.
     led: Option<rules::Lead>,
 }
@@ -90,6 +92,7 @@ impl Helper {
             listing: None,
             release: None,
             tried: None,
+            hastened: None,
             led: None,
         })
     }
@@ -111,6 +114,7 @@ impl Helper {
                 },
                 _ = ticks.tick() => {}
             }
+            self.hasten().await;
             self.release().await;
             self.lead().await;
         }
@@ -138,7 +142,10 @@ impl Helper {
     fn note(&mut self, seen: Seen) {
         match seen {
             Seen::Lease(lease) => self.view.lease = lease.as_ref().map(seen::lease),
-            Seen::Cluster(cluster) => self.view.cluster = cluster.as_ref().map(seen::cluster),
+            Seen::Cluster(cluster) => {
+                self.view.cluster = cluster.as_ref().map(seen::cluster);
+                self.view.delay = cluster.as_ref().map(seen::delay);
+            }
             Seen::Relist => {
                 self.listing = Some(BTreeMap::new());
                 self.release.iter_mut().for_each(Release::on_gap);
@@ -215,6 +222,22 @@ impl Helper {
             Ok(Err(error)) => Err(error.into()),
             Err(_) => bail!("the API server does not answer"),
         }
+    }
+
+    /// Ends the delay of a failover from a primary that does not come back.
+    async fn hasten(&mut self) {
+        let view = self.view.hasten();
+        let Some(hasten) = view.filter(|hasten| self.hastened.as_ref() != Some(&hasten.uid)) else { return };
+        let patch = Patch::Merge(seen::passed(&hasten, jiff::Timestamp::now()));
+        let uid = hasten.uid;
+        match timeout(REQUEST, self.clusters.patch_status(&self.cluster, &params(), &patch)).await {
+            Ok(Ok(_)) => tracing::info!("the primary's pod {uid} is being deleted: its failover is not delayed"),
+            // The Cluster has changed: the watch tells, and it is looked at again.
+            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => return,
+            Ok(Err(error)) => tracing::warn!("cannot end the failover's delay: {error}"),
+            Err(_) => tracing::warn!("cannot end the failover's delay: the API server does not answer"),
+        }
+        self.hastened = Some(uid);
     }
 
     /// Has the Service lead to the new primary.

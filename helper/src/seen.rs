@@ -18,6 +18,8 @@ pub const PRIMARY: &str = "primary";
 const OPERATOR: &str = "cnpg.io/operatorVersion";
 /// Why a pod got its final phase from the control plane and not from its kubelet.
 const COLLECTED: &str = "DeletionByPodGC";
+/// Since when the primary fails, in a Cluster.
+const FAILING_SINCE: &str = "/status/currentPrimaryFailingSinceTimestamp";
 /// What a kubelet says of a container that it has lost sight of.
 const UNKNOWN: &str = "ContainerStatusUnknown";
 
@@ -36,6 +38,30 @@ pub fn lease(lease: &Lease) -> rules::Lease {
 pub fn cluster(cluster: &DynamicObject) -> rules::Cluster {
     let text = |path| cluster.data.pointer(path).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
     rules::Cluster { current: text("/status/currentPrimary"), target: text("/status/targetPrimary") }
+}
+
+/// The Cluster's delay before a failover.
+#[must_use]
+pub fn delay(cluster: &DynamicObject) -> rules::Delay {
+    let seconds = cluster.data.pointer("/spec/failoverDelay").and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let since = cluster.data.pointer(FAILING_SINCE).and_then(serde_json::Value::as_str).unwrap_or_default();
+    rules::Delay {
+        version: cluster.resource_version().unwrap_or_default(),
+        seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+        has_begun: !since.is_empty(),
+    }
+}
+
+/// The change of a Cluster by which its delay has passed, at the version that was seen.
+#[must_use]
+pub fn passed(hasten: &rules::Hasten, now: jiff::Timestamp) -> serde_json::Value {
+    let since = now.saturating_sub(jiff::SignedDuration::from_secs(hasten.seconds.into())).unwrap_or(now);
+    // The operator reads a time with just as many digits.
+    let since = since.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    serde_json::json!({
+        "metadata": {"resourceVersion": hasten.version},
+        "status": {"currentPrimaryFailingSinceTimestamp": since},
+    })
 }
 
 /// An instance's pod.
@@ -158,6 +184,25 @@ mod tests {
         assert_eq!(lease(&released), rules::Lease { holder: None, version: "9".into() });
         let spec = released.spec.unwrap();
         assert_eq!((spec.lease_transitions, spec.lease_duration_seconds), (Some(4), Some(1)));
+    }
+
+    #[test]
+    fn a_delay_has_passed_when_the_primary_fails_since_before_it() {
+        let read = |status: Value| {
+            let cluster = json!({"metadata": {"resourceVersion": "9"}, "spec": {"failoverDelay": 2}, "status": status});
+            delay(&serde_json::from_value(cluster).unwrap())
+        };
+        assert!(!read(json!({})).has_begun && !read(json!({"currentPrimaryFailingSinceTimestamp": ""})).has_begun);
+        let begun = read(json!({"currentPrimaryFailingSinceTimestamp": "2026-01-01T00:00:09.500000Z"}));
+        assert_eq!(begun, rules::Delay { version: "9".into(), seconds: 2, has_begun: true });
+        let hasten = rules::Hasten { uid: "p".into(), version: begun.version, seconds: begun.seconds };
+        assert_eq!(
+            passed(&hasten, "2026-01-01T00:00:10.25Z".parse().unwrap()),
+            json!({
+                "metadata": {"resourceVersion": "9"},
+                "status": {"currentPrimaryFailingSinceTimestamp": "2026-01-01T00:00:08.250000Z"},
+            })
+        );
     }
 
     #[test]
