@@ -31,7 +31,11 @@ pub fn assemble(airgap: &Airgap, out: &Path, stackctl: &Stackctl) -> Result<()> 
     }
     draft.add(&preload_path, &airgap.store.folder(preload::NAME, &preload::key(airgap)?).join(preload::file_name()))?;
 
-    manifest.components.push(component("minikube", go_version(airgap, "minikube")?, go_source(airgap, "minikube")?));
+    manifest.components.push(component(
+        "minikube",
+        go_version(airgap, "minikube")?,
+        gobuild::source(airgap, "minikube")?,
+    ));
     let node = airgap.store.folder(node_image::NAME, &node_image::key(airgap)?);
     let image = docker::noted(&node, "image")?;
     draft.add("images/kicbase.tar", &node.join(node_image::ARCHIVE))?;
@@ -43,7 +47,7 @@ pub fn assemble(airgap: &Airgap, out: &Path, stackctl: &Stackctl) -> Result<()> 
     for image in IMAGES {
         let folder = airgap.store.folder(image.name, &images::key(airgap, image)?);
         let source = match image.version {
-            parts::Version::Module(folder) => go_source(airgap, folder)?,
+            parts::Version::Module(folder) => gobuild::source(airgap, folder)?,
             _ => match image.base {
                 Base::Debian(suite) => format!("Debian {suite}"),
                 Base::Scratch => "stackctl".to_owned(),
@@ -76,9 +80,4 @@ fn component(name: &str, version: String, source: String) -> Component {
 
 fn go_version(airgap: &Airgap, folder: &str) -> Result<String> {
     Ok(gobuild::module(airgap, folder)?.1.trim_start_matches('v').to_owned())
-}
-
-fn go_source(airgap: &Airgap, folder: &str) -> Result<String> {
-    let (module, version) = gobuild::module(airgap, folder)?;
-    Ok(format!("Go module {module} {version}"))
 }

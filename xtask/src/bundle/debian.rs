@@ -14,6 +14,10 @@ use crate::run::Run;
 const RECIPE: &str = "1";
 const BOOTSTRAP_SECONDS: u64 = 1200;
 const IMPORT_SECONDS: u64 = 300;
+/// What debootstrap knows of each suite.
+const SCRIPTS: &str = "/usr/share/debootstrap/scripts";
+/// What it knows of the suite that all later ones were once.
+const NEWEST: &str = "/usr/share/debootstrap/scripts/sid";
 
 /// One of the places that this machine's packages come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +51,12 @@ pub fn base(airgap: &Airgap, suite: &str) -> Result<PathBuf> {
         let root = tempfile::tempdir_in(airgap.store.root()).context("cannot make a folder")?;
         let tree = root.path().join("root");
         let text = tree.display().to_string();
-        Run::new("debootstrap", BOOTSTRAP_SECONDS).args(["--variant=minbase", suite, &text, &mirror]).log(&log).go()?;
+        let mut args = vec!["--variant=minbase", suite, &text, &mirror];
+        // A suite that came after this machine's debootstrap is made like the newest that it knows.
+        if !Path::new(SCRIPTS).join(suite).exists() {
+            args.push(NEWEST);
+        }
+        Run::new("debootstrap", BOOTSTRAP_SECONDS).args(args).log(&log).go()?;
         fs::write(tree.join("etc/apt/sources.list"), sources_list(&sources, suite, &mirror))?;
         fs::write(tree.join("etc/apt/apt.conf.d/90machine"), apt_options()?)?;
         let archive = root.path().join("root.tar");

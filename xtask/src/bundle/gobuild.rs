@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::Airgap;
 use super::digest::Inputs;
-use super::parts::GoTool;
+use super::parts::{CHANGED_MODULES, ChangedModule, GoTool};
 use super::store::Part;
 use crate::run::Run;
 
@@ -28,6 +28,9 @@ pub fn key(airgap: &Airgap, tool: &GoTool) -> Result<String> {
         let path = folder.join(file);
         inputs.add(file, fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
     }
+    if let Some(changed) = changed(tool.folder) {
+        inputs.add_folder(&airgap.sources.join(changed.folder))?;
+    }
     for (package, program) in tool.programs {
         inputs.add(package, program);
     }
@@ -47,7 +50,7 @@ pub fn fetch(airgap: &Airgap, tool: &GoTool) -> Result<()> {
     let mut args = vec!["list", "-mod=readonly", "-deps", "-f", "{{.ImportPath}}"];
     args.extend(["-tags", tool.tags]);
     args.extend(tool.programs.iter().map(|(package, _)| *package));
-    go(airgap, tool.folder, tool.cgo, FETCH_SECONDS).args(args).output().map(drop)
+    go(airgap, tool.folder, tool.cgo, FETCH_SECONDS)?.args(args).output().map(drop)
 }
 
 /// Builds the tool unless it is there; the folder holds its programs.
@@ -70,7 +73,7 @@ pub fn build(airgap: &Airgap, tool: &GoTool) -> Result<PathBuf> {
             let out = format!("{}{}", out.display(), if group.len() > 1 { "/" } else { "" });
             args.extend(["-o", &out]);
             args.extend(group.iter().map(|(package, _)| *package));
-            go(airgap, tool.folder, tool.cgo, BUILD_SECONDS).args(args).log(&airgap.store.log(tool.name)).go()?;
+            go(airgap, tool.folder, tool.cgo, BUILD_SECONDS)?.args(args).log(&airgap.store.log(tool.name)).go()?;
         }
         Ok(())
     })
@@ -97,12 +100,40 @@ fn ldflags(tool: &GoTool, version: &str) -> String {
     format!("-s -w{}", set.collect::<String>())
 }
 
-fn go(airgap: &Airgap, folder: &str, cgo: bool, seconds: u64) -> Run {
-    Run::new("go", seconds)
-        .dir(&airgap.sources.join(folder))
+fn go(airgap: &Airgap, folder: &str, cgo: bool, seconds: u64) -> Result<Run> {
+    let dir = match changed(folder) {
+        Some(changed) => with_changed(airgap, changed)?,
+        None => airgap.sources.join(folder),
+    };
+    Ok(Run::new("go", seconds)
+        .dir(&dir)
         .env("CGO_ENABLED", if cgo { "1" } else { "0" })
         .env("GOOS", "linux")
-        .env("GOFLAGS", "")
+        .env("GOFLAGS", ""))
+}
+
+fn changed(folder: &str) -> Option<&'static ChangedModule> {
+    CHANGED_MODULES.iter().find(|changed| changed.tool == folder)
+}
+
+/// A folder with the tool's pins and, beside them, the sources of the module with the changes that are made to it.
+fn with_changed(airgap: &Airgap, changed: &ChangedModule) -> Result<PathBuf> {
+    let (pins, change) = (airgap.sources.join(changed.tool), airgap.sources.join(changed.folder));
+    let mut inputs = Inputs::default();
+    inputs.add("recipe", RECIPE).add_folder(&pins)?.add_folder(&change)?;
+    let (name, key) = (format!("{}-sources", changed.tool), inputs.key());
+    airgap.store.part(&Part { name: &name, key: &key, holds: &|_| true }, |folder| {
+        for file in ["go.mod", "go.sum"] {
+            fs::copy(pins.join(file), folder.join(file)).with_context(|| format!("cannot copy {file}"))?;
+        }
+        let (upstream, copy) = (sources(airgap, changed.folder)?, folder.join(changed.folder));
+        // Go keeps its sources read-only.
+        let ends = [upstream.as_os_str(), copy.as_os_str()];
+        Run::new("cp", 60).args(["--recursive", "--no-preserve=mode"]).args(ends).go()?;
+        // The patch has no context, so that none of upstream's text is kept here.
+        let patch = change.join("changes.patch");
+        Run::new("git", 60).dir(&copy).args(["apply", "--unidiff-zero"]).args([patch]).go()
+    })
 }
 
 /// The module that a folder pins, and its version: the first requirement of its `go.mod`.
@@ -121,14 +152,36 @@ fn required(go_mod: &str) -> Option<(String, String)> {
     Some((words.next()?.to_owned(), words.next()?.to_owned()))
 }
 
+/// What a tool is built from, in words: its module, and what stands in for others.
+///
+/// # Errors
+/// When its pins cannot be read.
+pub fn source(airgap: &Airgap, folder: &str) -> Result<String> {
+    let (module, version) = self::module(airgap, folder)?;
+    let pins = fs::read_to_string(airgap.sources.join(folder).join("go.mod"))?;
+    let mut source = format!("Go module {module} {version}");
+    for (module, by) in replaced(&pins) {
+        source += &match changed(folder).filter(|changed| by == format!("./{}", changed.folder)) {
+            Some(changed) => format!(", with {module} {} and changes", self::module(airgap, changed.folder)?.1),
+            None => format!(", with {by}"),
+        };
+    }
+    Ok(source)
+}
+
+/// The modules that a `go.mod` replaces, each with what stands in for it.
+fn replaced(go_mod: &str) -> Vec<(&str, &str)> {
+    go_mod.lines().filter_map(|line| line.strip_prefix("replace ")?.split_once(" => ")).collect()
+}
+
 /// The folder of a pinned module's sources; fetched and checked if it is not there.
 ///
 /// # Errors
 /// When it cannot be fetched.
 pub fn sources(airgap: &Airgap, folder: &str) -> Result<PathBuf> {
     let (name, _) = module(airgap, folder)?;
-    go(airgap, folder, false, FETCH_SECONDS).args(["mod", "download", &name]).output()?;
-    let dir = go(airgap, folder, false, 60).args(["list", "-m", "-f", "{{.Dir}}", &name]).output()?;
+    go(airgap, folder, false, FETCH_SECONDS)?.args(["mod", "download", &name]).output()?;
+    let dir = go(airgap, folder, false, 60)?.args(["list", "-m", "-f", "{{.Dir}}", &name]).output()?;
     Ok(Path::new(&dir).to_owned())
 }
 
@@ -142,6 +195,12 @@ mod tests {
         let text = "module closed/x\n\ngo 1.25.0\n\nrequire k8s.io/kubernetes v1.35.4\n";
         assert_eq!(required(text), Some(("k8s.io/kubernetes".into(), "v1.35.4".into())));
         assert_eq!(required("module closed/x\n"), None);
+    }
+
+    #[test]
+    fn what_stands_in_for_a_module_is_told() {
+        let text = "module closed/x\n\nrequire a.io/a v1\n\nreplace b.io/b => ./b\n\nreplace c.io/c => c.io/c v2\n";
+        assert_eq!(replaced(text), [("b.io/b", "./b"), ("c.io/c", "c.io/c v2")]);
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Airgap {
     pub fn open() -> Result<Self> {
         let store = store()?;
         let go = Run::new("go", 60).args(["env", "GOVERSION", "GOOS", "GOARCH"]).output();
-        let go_version = go.context("Go is needed to build from sources (1.26.4 or newer, in PATH)")?;
+        let go_version = go.context("Go is needed to build from sources (1.26.6 or newer, in PATH)")?;
         Ok(Self { store, sources: sources_folder(), go_version, lean: runtime::needed()? })
     }
 }

@@ -116,6 +116,18 @@ pub const GO_TOOLS: &[GoTool] = &[
     go("helm", "helm", &[("helm.sh/helm/v4/cmd/helm", "helm")], &["helm.sh/helm/v4/internal/version.version=$V"]),
 ];
 
+/// A module that a tool is built with in a changed form: the version that it asks for is not to be had from every proxy.
+#[derive(Debug)]
+pub struct ChangedModule {
+    /// The folder of the tool, whose `go.mod` replaces the module by `./` and the name below.
+    pub tool: &'static str,
+    /// Folder under `xtask/airgap/` with the `go.mod` and `go.sum` that pin what is changed, and `changes.patch`.
+    pub folder: &'static str,
+}
+
+/// Every such module.
+pub const CHANGED_MODULES: &[ChangedModule] = &[ChangedModule { tool: "cnpg-operator", folder: "machinery" }];
+
 /// Programs that tests of the control plane need, and the parts that they come from.
 pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "helm"];
 
@@ -206,13 +218,16 @@ const fn control_plane(
 /// The suite of the node and of what is built for it.
 pub const NODE_SUITE: &str = "bookworm";
 
-/// The suite of what runs beside or inside the database.
-const OPERAND_SUITE: &str = "trixie";
+/// The suite of the database: the one with the major version that is pinned for clusters that reach its registry.
+const OPERAND_SUITE: &str = "forky";
+
+/// The suite of what runs beside the database.
+const SIDECAR_SUITE: &str = "trixie";
 
 /// The backup sidecar's image, on which the one with our WAL programs is built.
 pub const SIDECAR: Image = Image {
     folder: "barman-sidecar",
-    base: Base::Debian(OPERAND_SUITE),
+    base: Base::Debian(SIDECAR_SUITE),
     version: Version::Module("plugin-barman-cloud"),
     ..image(
         "barman-sidecar-image",
@@ -270,7 +285,7 @@ pub const IMAGES: &[Image] = &[
     ),
     image(
         "cnpg-operator-image",
-        "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0",
+        "ghcr.io/cloudnative-pg/cloudnative-pg:1.30.1",
         &[("cnpg-operator", "manager")],
         "cnpg-operator",
     ),
@@ -344,8 +359,8 @@ pub struct UpstreamManifest {
 pub const MANIFESTS: &[UpstreamManifest] = &[
     UpstreamManifest {
         folder: "cnpg-operator",
-        path: "releases/cnpg-1.30.0.yaml",
-        name: "cnpg-1.30.0.yaml",
+        path: "releases/cnpg-1.30.1.yaml",
+        name: "cnpg-1.30.1.yaml",
         component: "cnpg-operator",
     },
     UpstreamManifest {
