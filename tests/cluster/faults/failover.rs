@@ -45,6 +45,18 @@ pub fn while_no_plugin_answers(stackctl: &Stackctl, objects: &Objects, hand: &Ha
     all_is_well(stackctl, &before);
 }
 
+/// Both pods of the plugin stand still: they take connections and answer nothing, which once held up every failover.
+pub fn while_the_plugin_hangs(stackctl: &Stackctl, hand: &Hand) {
+    let (before, primary) = (backups::backups(stackctl, "user-db"), hand.primary());
+    hand.stop("server-address=:9090");
+    hand.kubectl(&["delete", "pod", &primary, "--grace-period", "1", "--wait=false"]);
+    let began = Instant::now();
+    until("a new primary", || hand.primary() != primary);
+    println!("a new primary {:.0} s after the old one was deleted", began.elapsed().as_secs_f64());
+    healthy(stackctl);
+    all_is_well(stackctl, &before);
+}
+
 /// The plugin goes, with the kinds of its objects and the objects themselves: `down` of another stack did that once.
 pub fn with_the_plugin_removed_by_others(stackctl: &Stackctl, hand: &Hand) {
     let before = backups::backups(stackctl, "user-db");

@@ -62,6 +62,13 @@ impl Hand {
         run(Command::new("docker").args(["exec", self.profile, "sh", "-c", &script]));
     }
 
+    /// Has the processes on the node stand still (SIGSTOP) that have this in their command line.
+    pub fn stop(&self, argument: &str) {
+        let script = "for at in /proc/[0-9]*; do \
+                      if tr '\\0' '\\n' <$at/cmdline | grep -qxF -e \"--$0\"; then kill -STOP ${at#/proc/}; fi; done";
+        run(Command::new("docker").args(["exec", self.profile, "sh", "-c", script, argument]));
+    }
+
     /// The primary's pod.
     pub fn primary(&self) -> String {
         let cluster = self.json(&["get", "clusters.postgresql.cnpg.io", "user-db"]);

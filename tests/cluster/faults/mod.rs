@@ -51,6 +51,9 @@ pub fn suite() -> Suite {
         Step::new("no-plugin", "the primary is deleted while no pod of the plugin runs: status says why", |stack| {
             failover::while_no_plugin_answers(&stack.stackctl, stack.objects(), &hand(stack));
         }),
+        Step::new("plugin-hangs", "the primary is deleted while the plugin's processes stand still", |stack| {
+            failover::while_the_plugin_hangs(&stack.stackctl, &hand(stack));
+        }),
         Step::new("plugin-removed", "the plugin is removed by others: one up puts everything right", |stack| {
             failover::with_the_plugin_removed_by_others(&stack.stackctl, &hand(stack));
         }),

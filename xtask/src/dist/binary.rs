@@ -38,7 +38,11 @@ pub fn build(source: &ReleaseSource, target: &str, build: &Path) -> Result<PathB
         rust.push(format!("--remap-path-prefix={from}={to}"));
         c.push(format!("-ffile-prefix-map={from}={to}"));
     }
-    Run::new("cargo", BUILD_SECONDS)
+    let mut cargo = Run::new("cargo", BUILD_SECONDS);
+    for (name, value) in cross(target) {
+        cargo = cargo.env(name, value);
+    }
+    cargo
         .dir(&root)
         .env("CARGO_TARGET_DIR", build)
         .env("CARGO_ENCODED_RUSTFLAGS", rust.join("\u{1f}"))
@@ -59,6 +63,25 @@ pub fn build(source: &ReleaseSource, target: &str, build: &Path) -> Result<PathB
         .log(&build.join("dist-build.log"))
         .go()?;
     Ok(build.join(target).join("dist").join("stackctl"))
+}
+
+/// The tools by which a program for another processor is made: Debian's compiler for what is written in C, and Rust's own
+/// linker, which brings musl with it.
+fn cross(target: &str) -> &'static [(&'static str, &'static str)] {
+    match target {
+        "aarch64-unknown-linux-musl" if !runs_here(target) => &[
+            ("CC_aarch64_unknown_linux_musl", "aarch64-linux-gnu-gcc"),
+            ("AR_aarch64_unknown_linux_musl", "aarch64-linux-gnu-ar"),
+            ("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER", "rust-lld"),
+        ],
+        _ => &[],
+    }
+}
+
+/// Whether this machine runs programs for a platform.
+pub fn runs_here(target: &str) -> bool {
+    let system = if cfg!(target_os = "macos") { "apple-darwin" } else { "linux" };
+    target.starts_with(std::env::consts::ARCH) && target.contains(system)
 }
 
 fn add_target(target: &str) -> Result<()> {
@@ -83,6 +106,10 @@ pub fn check(program: &Path, target: &str) -> Result<()> {
         if secret.len() > 3 && find(&bytes, secret.as_bytes()) {
             bail!("{} names a folder of this machine: {secret}", program.display());
         }
+    }
+    if !runs_here(target) {
+        say(&format!("{:.1} MB for {target}: it cannot be started here, and was not", size as f64 / 1e6));
+        return Ok(());
     }
     let quickest = (0..RUNS).map(|_| time(program)).collect::<Result<Vec<_>>>()?.into_iter().min();
     let quickest = quickest.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! `cargo xtask dist`: what is downloaded of a release. The same commit gives the same bytes, wherever it is built.
 
 mod binary;
+mod formula;
 #[cfg(test)]
 mod install_tests;
 mod provenance;
@@ -26,9 +27,13 @@ const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 /// What to make.
 #[derive(Debug, clap::Args)]
 pub struct DistArgs {
-    /// The platform; its linker must be on this machine.
-    #[arg(long, value_name = "TRIPLE", default_value = "x86_64-unknown-linux-musl")]
-    target: String,
+    /// A platform; may be given several times, the first one this machine's. For aarch64-unknown-linux-musl on
+    /// another processor Debian's gcc-aarch64-linux-gnu and libc6-dev-arm64-cross must be there.
+    #[arg(long = "target", value_name = "TRIPLE", default_value = "x86_64-unknown-linux-musl")]
+    targets: Vec<String>,
+    /// Where the folder is going to be downloaded from: a Homebrew formula with this address is made, too.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// The folder to make [default: download in Cargo's target folder].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -55,10 +60,10 @@ struct ReleaseSource {
 pub fn dist(args: &DistArgs) -> Result<()> {
     let source = source()?;
     let out = args.out.clone().unwrap_or_else(|| target_folder().join("download"));
-    let sums = make(&source, &args.target, &target_folder(), &out)?;
+    let sums = make(&source, args, &target_folder(), &out)?;
     if args.twice {
         let scratch = tempfile::tempdir_in(target_folder()).context("cannot make a second target folder")?;
-        let again = make(&source, &args.target, &scratch.path().join("target"), &scratch.path().join("download"))?;
+        let again = make(&source, args, &scratch.path().join("target"), &scratch.path().join("download"))?;
         if sums != again {
             bail!("two builds of {} differ:\n{sums}\n{again}", source.commit);
         }
@@ -85,21 +90,38 @@ fn source() -> Result<ReleaseSource> {
 }
 
 /// Makes the folder `out`; returns its `SHA256SUMS`.
-fn make(source: &ReleaseSource, target: &str, build: &Path, out: &Path) -> Result<String> {
-    let program = binary::build(source, target, build)?;
-    binary::check(&program, target)?;
+fn make(source: &ReleaseSource, args: &DistArgs, build: &Path, out: &Path) -> Result<String> {
+    let mut programs = Vec::new();
+    for target in &args.targets {
+        let program = binary::build(source, target, build)?;
+        binary::check(&program, target)?;
+        programs.push((target, program));
+    }
     if out.exists() {
         fs::remove_dir_all(out).with_context(|| format!("cannot empty {}", out.display()))?;
     }
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let name = format!("stackctl-{}-{target}", source.version);
-    let archive = out.join(format!("{name}.tar.gz"));
-    pack(source, &name, &contents(&program)?, &archive)?;
-    let bill = sbom::write(source, target)?;
-    write(&out.join(format!("{name}.cdx.json")), &bill)?;
+    // Completions and man pages are the same for all; they are written by the one that runs here.
+    let runs = programs.iter().find(|(target, _)| binary::runs_here(target)).map(|(_, program)| program);
+    let pages =
+        pages(runs.context("none of the platforms is this machine's, which writes the man pages: give it, too")?)?;
+    let mut archives = Vec::new();
+    for (target, program) in &programs {
+        let name = format!("stackctl-{}-{target}", source.version);
+        let archive = out.join(format!("{name}.tar.gz"));
+        let mut files = pages.clone();
+        files.push(("stackctl".to_owned(), read(program)?, true));
+        files.sort();
+        pack(source, &name, &files, &archive)?;
+        write(&out.join(format!("{name}.cdx.json")), &sbom::write(source, target)?)?;
+        let subject = (format!("{name}.tar.gz"), digest::file(&archive)?);
+        write(&out.join(format!("{name}.provenance.json")), &provenance::statement(source, target, &subject)?)?;
+        archives.push(((*target).clone(), subject.1));
+    }
     write(&out.join("install.sh"), INSTALL)?;
-    let subject = (format!("{name}.tar.gz"), digest::file(&archive)?);
-    write(&out.join(format!("{name}.provenance.json")), &provenance::statement(source, target, &subject)?)?;
+    if let Some(url) = &args.url {
+        write(&out.join("stackctl.rb"), &formula::write(&source.version, url, &archives)?)?;
+    }
     let mut sums = String::new();
     for path in digest::files(out)? {
         sums.push_str(&format!("{}  {}\n", digest::file(&out.join(&path))?, path.display()));
@@ -112,10 +134,13 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The files of the archive by their paths in it, and whether they may be run.
-fn contents(program: &Path) -> Result<Vec<(String, Vec<u8>, bool)>> {
-    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let mut files = vec![("stackctl".to_owned(), read(program)?, true)];
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// What is in every archive beside the program: paths, contents, and whether they may be run.
+fn pages(program: &Path) -> Result<Vec<(String, Vec<u8>, bool)>> {
+    let mut files = Vec::new();
     for name in ["LICENSE", "README.md", "CHANGELOG.md"] {
         files.push((name.to_owned(), read(&workspace().join(name))?, false));
     }
@@ -128,7 +153,6 @@ fn contents(program: &Path) -> Result<Vec<(String, Vec<u8>, bool)>> {
     for page in digest::files(pages.path())? {
         files.push((format!("man/{}", page.display()), read(&pages.path().join(&page))?, false));
     }
-    files.sort();
     Ok(files)
 }
 
