@@ -23,6 +23,8 @@ pub const APP_NAME: &str = "app.kubernetes.io/name";
 pub const WEB: &str = "user-app";
 /// The failover helper: its part, Deployment, PodDisruptionBudget, container and service account.
 pub const FAILOVER_HELPER: &str = "failover-helper";
+/// The copies of the stack's pull Secret, beside pods that run in another namespace than the stack's.
+pub const PULL_SECRET_COPY: &str = "stackctl-pull";
 /// The CloudNativePG Cluster in the manifests; one that was restored and took its place has another name.
 pub const DATABASE: &str = "user-db";
 /// The database in the Cluster that the app uses, and the role that owns it.

@@ -82,6 +82,7 @@ impl Components {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ImageMirror;
 
     #[test]
     fn every_component_is_pinned() {
@@ -106,5 +107,15 @@ mod tests {
                 assert!(sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit()), "{sha256}");
             }
         }
+    }
+
+    #[test]
+    fn no_two_images_of_the_stack_come_to_the_same_name() {
+        let all = components().unwrap();
+        let images: Vec<String> = all.components.into_iter().filter_map(|one| one.image).collect();
+        let mut places: Vec<String> = images.iter().map(|image| ImageMirror::at("r").place(image)).collect();
+        places.sort();
+        places.dedup();
+        assert_eq!(places.len(), images.len(), "{places:?}");
     }
 }

@@ -36,6 +36,9 @@ const WAL_WORKSPACE: [(&str, &str); 3] = [
 /// The line of the sidecar's Dockerfile that names what it is built on.
 const SIDECAR_BASE: &str = "ARG SIDECAR_IMAGE=plugin-barman-cloud-sidecar\n";
 
+/// The build argument of both Dockerfiles that names the image in which the programs are compiled.
+const BUILDER: &str = "RUST_IMAGE";
+
 /// Folders of a package that do not reach the image.
 const LEFT_OUT: [&str; 2] = ["tests/", "target/"];
 
@@ -105,6 +108,14 @@ impl ImageContext {
     /// The image's name, e.g. `user-app:<digest>`.
     pub fn image(&self) -> String {
         format!("{}:{}", self.name, self.digest())
+    }
+
+    /// The image in which the programs are compiled, which is upstream's: the build argument that names it, and its name.
+    pub fn builder(&self) -> Option<(&'static str, &str)> {
+        let recipe = std::str::from_utf8(self.files.get("Dockerfile")?).ok()?;
+        let image =
+            recipe.lines().find_map(|line| line.strip_prefix("ARG ")?.strip_prefix(BUILDER)?.strip_prefix('='))?;
+        Some((BUILDER, image.trim()))
     }
 
     /// Writes the files into `dir`, which is made if it is not there.
@@ -190,6 +201,10 @@ mod tests {
         }
         assert!(context.files.contains_key("wal/src/main.rs"));
         assert!(!context.files.keys().any(|path| path.contains("/tests/")));
+        for context in [&context, &image_context()] {
+            let (argument, image) = context.builder().unwrap();
+            assert!(argument == "RUST_IMAGE" && image.starts_with("rust:1."), "{image}");
+        }
         let image = context.image();
         assert!(image.starts_with("plugin-barman-cloud-sidecar-wal:"), "{image}");
         assert_ne!(image, sidecar_context("some.registry/sidecar:2").unwrap().image());

@@ -97,6 +97,7 @@ mod tests {
             secret: secret.into(),
             region: None,
             ca: None,
+            pull_secret: None,
             keep: None,
             noted: serde_json::Value::Null,
         }

@@ -30,6 +30,9 @@ pub const CA_KEY: &str = "ca.crt";
 /// The variable with the region that barman's programs, and ours in their place, sign requests for.
 pub const REGION: &str = "AWS_DEFAULT_REGION";
 
+/// The annotation of the ObjectStore with the Secret by which Jobs that ask the store may pull their image.
+pub const PULL_SECRET: &str = "stackctl/pull-secret";
+
 /// Selects what stackctl made.
 pub const OURS: &str = "app.kubernetes.io/managed-by=stackctl";
 

@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{CA_KEY, KEY_ID, OBJECT_STORE, REGION, SECRET_KEY, SIDECAR_IMAGE, STORE, catalog::Catalog};
+use super::{CA_KEY, KEY_ID, OBJECT_STORE, PULL_SECRET, REGION, SECRET_KEY, SIDECAR_IMAGE, STORE, catalog::Catalog};
 use crate::{
     error::{Result, failed, timed_out},
     kube::{Kube, ObjectRef},
@@ -44,6 +44,8 @@ pub struct Store {
     pub region: Option<String>,
     /// The Secret with the certificate of a private authority that the endpoint's comes from.
     pub ca: Option<String>,
+    /// The Secret by which Jobs that ask the store may pull their image.
+    pub pull_secret: Option<String>,
     /// How far back moments are kept, e.g. `7d`.
     pub keep: Option<String>,
     /// By server: what the plugin last noted.
@@ -69,6 +71,7 @@ impl Store {
             secret: text("/spec/configuration/s3Credentials/accessKeyId/name").unwrap_or_default(),
             region: region(object),
             ca: text("/spec/configuration/endpointCA/name"),
+            pull_secret: object.metadata.annotations.as_ref().and_then(|all| all.get(PULL_SECRET)).cloned(),
             keep: text("/spec/retentionPolicy"),
             noted: object.data.pointer("/status/serverRecoveryWindow").cloned().unwrap_or_default(),
         }
@@ -113,6 +116,7 @@ impl Store {
 
     fn job(&self, name: &str, image: &str) -> Result<Job> {
         let from_secret = |key: &str| json!({"secretKeyRef": {"name": self.secret, "key": key}});
+        let pull_secrets = self.pull_secret.as_ref().map(|name| json!({"name": name}));
         let ca = self.ca.as_ref().map(|ca| json!({"name": "ca", "secret": {"secretName": ca}}));
         let mut container = json!({
             "name": READER, "image": image, "imagePullPolicy": "IfNotPresent",
@@ -151,6 +155,7 @@ impl Store {
                         "restartPolicy": "Never",
                         "automountServiceAccountToken": false,
                         "enableServiceLinks": false,
+                        "imagePullSecrets": Vec::from_iter(pull_secrets),
                         "securityContext": {
                             "runAsNonRoot": true, "runAsUser": 26, "runAsGroup": 26,
                             "seccompProfile": {"type": "RuntimeDefault"},

@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Failure, Result, failed, missing};
@@ -38,7 +38,7 @@ pub struct Bundle {
 }
 
 /// `bundle.json`. Unknown keys are left to newer writers of the same schema.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Index {
     schema: u32,
     platform: String,
@@ -48,30 +48,39 @@ struct Index {
     files: Vec<ListedFile>,
     #[serde(default)]
     engine_images: Vec<ImageFile>,
+    #[serde(default)]
+    stack_images: Vec<ImageFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     web_image: Option<ImageFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sidecar_image: Option<ImageFile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     preload: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     kubernetes_binaries: Option<String>,
 }
 
 /// One part of the stack, in the version that the bundle really has.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundledComponent {
     /// The component's name, as in `assets/components.toml`.
     pub name: String,
     /// The component's true version.
     #[serde(default)]
     pub version: String,
-    /// The image to use, already in the bundle's preload.
+    /// The image to use, which the bundle has.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// The manifest's file in the bundle.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<String>,
     /// What it was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
 
 /// A file of the bundle.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct ListedFile {
     path: String,
     sha256: String,
@@ -79,7 +88,7 @@ struct ListedFile {
 }
 
 /// An image in a file that `docker load` reads.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFile {
     /// The file in the bundle.
     pub path: String,
@@ -149,7 +158,8 @@ impl Bundle {
     fn named_paths(&self) -> impl Iterator<Item = &str> {
         let index = &self.index;
         let manifests = index.components.iter().filter_map(|component| component.manifest.as_deref());
-        let images = index.engine_images.iter().chain(&index.web_image).chain(&index.sidecar_image);
+        let images = index.engine_images.iter().chain(&index.stack_images);
+        let images = images.chain(&index.web_image).chain(&index.sidecar_image);
         let images = images.map(|image| image.path.as_str());
         manifests.chain(images).chain(index.preload.as_deref())
     }
@@ -179,10 +189,30 @@ impl Bundle {
         &self.index.engine_images
     }
 
+    /// The images of the stack that are upstream's, as a registry takes them: several may be in one file.
+    ///
+    /// # Errors
+    /// A bundle that was made before there were any in bundles.
+    pub fn stack_images(&self) -> Result<&[ImageFile]> {
+        if self.index.stack_images.is_empty() {
+            return Err(failed(format!(
+                "the bundle {} holds its images for minikube's nodes only, not as a registry takes them",
+                self.dir.display()
+            ))
+            .remedy(MAKE_ONE)
+            .into());
+        }
+        Ok(&self.index.stack_images)
+    }
+
+    /// The images that are made from what stackctl carries: the web app's and the backup sidecar's.
+    pub fn built_images(&self) -> impl Iterator<Item = &ImageFile> {
+        self.index.web_image.iter().chain(&self.index.sidecar_image)
+    }
+
     /// The image that was built for the build context whose image is called `image`, if the bundle has it.
     pub fn built_image(&self, image: &str) -> Option<&ImageFile> {
-        let Index { web_image, sidecar_image, .. } = &self.index;
-        web_image.iter().chain(sidecar_image).find(|file| file.image == image)
+        self.built_images().find(|file| file.image == image)
     }
 
     /// Whether it has a preload: every image, ready for a node's volume.

@@ -152,3 +152,21 @@ fn an_image_that_was_built_from_another_context_is_not_taken() {
     index["sidecar_image"]["path"] = json!("images/none.tar");
     assert!(one_line(&refused(&dir, &index)).contains("images/none.tar"));
 }
+
+#[test]
+fn images_for_a_registry_are_told_and_a_bundle_without_any_says_so() {
+    let (dir, mut index) = good();
+    let without = Bundle::open(dir.path()).unwrap();
+    let error = without.stack_images().unwrap_err();
+    assert!(one_line(&error).contains("for minikube's nodes only"), "{error:#}");
+    assert_eq!(remedies_of(&error), [MAKE_ONE]);
+    // Any file of the list will do.
+    index["stack_images"] = json!([{"path": "preload/p.tar.lz4", "image": "x/y:1"}]);
+    index["web_image"] = json!({"path": "preload/p.tar.lz4", "image": "user-app:1"});
+    write(&dir, &index);
+    let bundle = Bundle::open(dir.path()).unwrap();
+    assert_eq!(bundle.stack_images().unwrap()[0].image, "x/y:1");
+    assert_eq!(bundle.built_images().map(|file| file.image.as_str()).collect::<Vec<_>>(), ["user-app:1"]);
+    index["stack_images"][0]["path"] = json!("images/none.tar.gz");
+    assert!(one_line(&refused(&dir, &index)).contains("images/none.tar.gz"));
+}

@@ -7,12 +7,12 @@ use crate::{
     assets::monitoring::NAMESPACE,
     config::Target,
     context::Context,
-    desired::room::lack_of_room,
+    desired::{pull_secret, room::lack_of_room},
     error::{Result, one_line},
     kube::{DeadWebhook, ObjectRef, Readiness, Right, readiness},
     leftovers::Leftovers,
     monitoring::{FULL_REMEDY, MonitoringOverview},
-    names::{FAILOVER_HELPER, MONITORING_NAMESPACE},
+    names::{FAILOVER_HELPER, MONITORING_NAMESPACE, OPERATOR_NAMESPACE},
     tools::profile::{self, Found},
 };
 
@@ -48,6 +48,7 @@ pub const CHECKS: &[Check] = &[
     check(CLUSTER, "nodes", "nodes", Before::Never, API, |cx| nodes(cx).boxed()),
     check(CLUSTER, "room", "room on the nodes", Before::Never, API, |cx| room(cx).boxed()),
     check(CLUSTER, "permissions", "permissions", Before::Foreign, API, |cx| permissions(cx).boxed()),
+    check(CLUSTER, "pull-secret", "pull secret", Before::Foreign, API, |cx| pull_secret(cx).boxed()),
     check(CLUSTER, "storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
     check(CLUSTER, "metrics", "metrics API", Before::Never, API, |cx| metrics(cx).boxed()),
     check(CLUSTER, "monitoring", "monitoring", Before::Never, API, |cx| monitoring(cx).boxed()),
@@ -133,7 +134,7 @@ async fn permissions(cx: &Context) -> Result<CheckOutcome> {
     let kube = cx.kube().await?;
     let namespace = Some(cx.config.stack.namespace.as_str());
     let right = |verb, group, resource, namespace| Right { verb, group, resource, namespace };
-    let rights = [
+    let mut rights = vec![
         right("patch", "", "namespaces", None),
         right("patch", "apiextensions.k8s.io", "customresourcedefinitions", None),
         right("patch", "rbac.authorization.k8s.io", "clusterroles", None),
@@ -151,6 +152,10 @@ async fn permissions(cx: &Context) -> Result<CheckOutcome> {
         right("patch", "barmancloud.cnpg.io", "objectstores", namespace),
         right("create", "batch", "jobs", namespace),
     ];
+    if cx.config.stack.pull_secret.is_some() {
+        let others = [OPERATOR_NAMESPACE, NAMESPACE, "kube-system"];
+        rights.extend(others.map(|namespace| right("patch", "", "secrets", Some(namespace))));
+    }
     let allowed = try_join_all(rights.iter().map(|right| kube.may(*right))).await?;
     let lacking: Vec<String> =
         rights.iter().zip(allowed).filter(|(_, allowed)| !allowed).map(|(r, _)| shown(r)).collect();
@@ -165,6 +170,17 @@ fn shown(right: &Right) -> String {
     let group = if right.group.is_empty() { String::new() } else { format!(".{}", right.group) };
     let place = right.namespace.map(|name| format!(" in {name}")).unwrap_or_default();
     format!("{} {}{group}{place}", right.verb, right.resource)
+}
+
+async fn pull_secret(cx: &Context) -> Result<CheckOutcome> {
+    let Some(name) = &cx.config.stack.pull_secret else { return Ok(CheckOutcome::skipped("none is asked for")) };
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    Ok(match pull_secret::lack(cx).await? {
+        Some(lack) => CheckOutcome::from(anyhow::Error::from(lack)),
+        None => CheckOutcome::ok(name),
+    })
 }
 
 async fn storage(cx: &Context) -> Result<CheckOutcome> {

@@ -38,7 +38,7 @@ const MACHINE: Category = Category::Machine;
 
 /// The checks, in the order in which they are shown.
 pub const CHECKS: &[Check] = &[
-    check(MACHINE, "engine", "Docker engine", Before::Always, None, |_| engine().boxed()),
+    check(MACHINE, "engine", "Docker engine", Before::Always, None, |cx| engine(cx).boxed()),
     check(MACHINE, "cpus", "CPUs", Before::Making, ENGINE, |cx| cpus(cx).boxed()),
     check(MACHINE, "memory", "memory", Before::Making, ENGINE, |cx| memory(cx).boxed()),
     check(MACHINE, "disk", "disk space", Before::Making, ENGINE, |_| disk().boxed()),
@@ -55,7 +55,10 @@ fn wanted(cx: &Context) -> std::result::Result<&Wanted, CheckOutcome> {
     }
 }
 
-async fn engine() -> Result<CheckOutcome> {
+async fn engine(cx: &Context) -> Result<CheckOutcome> {
+    if cx.config.built_are_mirrored() {
+        return Ok(CheckOutcome::skipped("nothing is built or pushed: the mirror has every image"));
+    }
     let engine = docker::engine().await?;
     if engine.os_type == "windows" {
         return Ok(CheckOutcome::missing("the Docker engine runs Windows containers")

@@ -14,6 +14,14 @@ pub struct StackArgs {
     /// Push the web image here and pull it from here, e.g. registry.example.com/team (with --context).
     #[arg(long, value_name = "REGISTRY", env = "STACKCTL_REGISTRY")]
     pub registry: Option<String>,
+    /// Take upstream's images from this mirror: the registry's place is taken, path, tag and digest stay. HOST=REGISTRY/PREFIX
+    /// for the images of one host; several with commas between them [default: upstream's own registries].
+    #[arg(long, value_name = "REGISTRY/PREFIX", env = "STACKCTL_IMAGE_MIRROR")]
+    pub image_mirror: Option<String>,
+    /// A Secret of type kubernetes.io/dockerconfigjson in the stack's namespace by which every pod may pull its image; it is
+    /// copied to the other namespaces where pods of the stack run.
+    #[arg(long, value_name = "SECRET", env = "STACKCTL_PULL_SECRET")]
+    pub pull_secret: Option<String>,
     /// PostgreSQL instances, 3 or more for synchronous replication that survives a failover [default: 3].
     #[arg(long, value_name = "N", env = "STACKCTL_INSTANCES")]
     pub instances: Option<u32>,
@@ -95,10 +103,12 @@ pub struct UpArgs {
 }
 
 /// The options of `up` that are remembered, and all of them.
-pub const FORGETTABLE: [&str; 16] = [
+pub const FORGETTABLE: [&str; 18] = [
     "all",
     "bundle",
     "registry",
+    "image-mirror",
+    "pull-secret",
     "instances",
     "storage",
     "storage-class",

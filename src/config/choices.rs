@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Choices {
     pub bundle: Option<PathBuf>,
     pub registry: Option<String>,
+    pub image_mirror: Option<String>,
+    pub pull_secret: Option<String>,
     pub instances: Option<u32>,
     pub storage: Option<String>,
     pub storage_class: Option<String>,
@@ -60,6 +62,8 @@ impl Choices {
         let mut choices = Choices { bundle, ..Choices::default() };
         if let Some(stack) = stack.cloned() {
             choices.registry = stack.registry;
+            choices.image_mirror = stack.image_mirror;
+            choices.pull_secret = stack.pull_secret;
             choices.instances = stack.instances;
             choices.storage = stack.storage;
             choices.storage_class = stack.storage_class;

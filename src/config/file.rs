@@ -22,6 +22,8 @@ pub(super) struct File {
     pub timeout: Option<String>,
     bundle: Option<PathBuf>,
     registry: Option<String>,
+    image_mirror: Option<String>,
+    pull_secret: Option<String>,
     instances: Option<u32>,
     storage: Option<String>,
     storage_class: Option<String>,
@@ -44,6 +46,8 @@ impl File {
         Choices {
             bundle: file.bundle,
             registry: file.registry,
+            image_mirror: file.image_mirror,
+            pull_secret: file.pull_secret,
             instances: file.instances,
             storage: file.storage,
             storage_class: file.storage_class,

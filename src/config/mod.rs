@@ -5,6 +5,7 @@ mod backup;
 mod choices;
 mod file;
 mod last_up;
+mod mirror;
 mod names;
 mod place;
 
@@ -12,6 +13,8 @@ use std::{path::PathBuf, time::Duration};
 
 pub use backup::{Backup, BackupStore};
 pub use last_up::LastUp;
+pub use mirror::{FLAG as IMAGE_MIRROR_FLAG, ImageMirror};
+pub use names::parse_registry;
 pub use place::target_flags;
 
 use self::{choices::Choices, file::File, place::StackPlace};
@@ -55,6 +58,8 @@ pub struct Stack {
     pub storage: String,
     /// StorageClass of the volumes; `None`: the cluster's default.
     pub storage_class: Option<String>,
+    /// The Secret in the namespace by which pods may pull images.
+    pub pull_secret: Option<String>,
 }
 
 /// The folders that stackctl uses, by the XDG base directory specification.
@@ -81,6 +86,8 @@ pub struct Config {
     pub bundle: Option<PathBuf>,
     /// Where the web image is pushed to, for clusters that stackctl does not own.
     pub registry: Option<String>,
+    /// Where upstream's images are taken from instead of their own registries.
+    pub image_mirror: Option<ImageMirror>,
     /// Parts that are left out.
     pub without: Vec<Optional>,
     /// Take over fields that another manager owns.
@@ -157,7 +164,11 @@ impl Config {
         let storage = chosen.storage.unwrap_or_else(|| "1Gi".into());
         parse_mebibytes("--storage", &storage)?;
         let without = chosen.without.unwrap_or_default();
-        let registry = chosen.registry.as_deref().map(names::parse_registry).transpose()?;
+        let registry = chosen.registry.as_deref().map(|text| names::parse_registry("--registry", text)).transpose()?;
+        let image_mirror = chosen.image_mirror.as_deref().map(ImageMirror::parse).transpose()?;
+        if let Some(secret) = &chosen.pull_secret {
+            names::check_subdomain("Secret of --pull-secret", secret)?;
+        }
         let timeout = global.timeout.clone().or_else(|| file.timeout.clone()).unwrap_or_else(|| "15m".into());
 
         Ok(Config {
@@ -168,10 +179,12 @@ impl Config {
                 instances,
                 storage,
                 storage_class: chosen.storage_class,
+                pull_secret: chosen.pull_secret,
             },
             backup: (!without.contains(&Optional::Backup)).then_some(backup),
             bundle: chosen.bundle,
             registry,
+            image_mirror,
             without,
             force_conflicts: up.is_some_and(|up| up.force_conflicts),
             allow_downgrade: up.is_some_and(|up| up.allow_downgrade),
@@ -182,6 +195,23 @@ impl Config {
             },
             last_up,
         })
+    }
+
+    /// The name by which the cluster's nodes and this machine's engine get an image of upstream's.
+    pub fn upstream_image(&self, image: &str) -> String {
+        self.image_mirror.as_ref().map_or_else(|| image.to_owned(), |mirror| mirror.place(image))
+    }
+
+    /// The registry that a cluster of the user's own takes the images from that are made by this stackctl: the one that they
+    /// are pushed to, or else the mirror.
+    pub fn registry_of_built(&self) -> Option<&str> {
+        self.registry.as_deref().or_else(|| self.image_mirror.as_ref()?.every())
+    }
+
+    /// Whether the images that are made by this stackctl are in the mirror already, where `stackctl bundle push` has put
+    /// them: nothing is built and nothing is pushed.
+    pub fn built_are_mirrored(&self) -> bool {
+        matches!(self.target, Target::Context(_)) && self.registry.is_none() && self.registry_of_built().is_some()
     }
 }
 

@@ -58,14 +58,14 @@ pub(super) fn check_namespace(name: &str) -> Result<()> {
         .into())
 }
 
-/// The registry and the path in it that image names begin with: `registry.example.com:5000/team`.
+/// The registry and the path in it that image names begin with: `registry.example.com:5000/team`. `flag` is for errors.
 ///
 /// # Errors
 /// What no image's name can begin with: a scheme, an upper-case letter, a space, an empty part (exit code 2).
-pub(super) fn parse_registry(text: &str) -> Result<String> {
+pub fn parse_registry(flag: &str, text: &str) -> Result<String> {
     let trimmed = text.trim();
     let refuse = |why: &str, remedy: String| {
-        usage(format!("--registry {text:?} cannot be the beginning of an image's name: {why}")).remedy(remedy)
+        usage(format!("{flag} {text:?} cannot be the beginning of an image's name: {why}")).remedy(remedy)
     };
     if let Some((_, rest)) = trimmed.split_once("://") {
         let rest = rest.trim_end_matches('/').to_lowercase();
@@ -84,7 +84,7 @@ pub(super) fn parse_registry(text: &str) -> Result<String> {
 }
 
 /// A host and, after a colon, its port: by the grammar of `github.com/distribution/reference`, with IPv6 in brackets.
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),
@@ -145,7 +145,7 @@ mod tests {
             ("localhost:5000/a__b/c-d/e.f", "localhost:5000/a__b/c-d/e.f"),
             ("[::1]:5000/team", "[::1]:5000/team"),
         ] {
-            assert_eq!(parse_registry(text).unwrap(), name, "{text}");
+            assert_eq!(parse_registry("--registry", text).unwrap(), name, "{text}");
         }
         for text in [
             "",
@@ -164,7 +164,7 @@ mod tests {
             "[::g]/a",
             "é/a",
         ] {
-            assert_eq!(kind_of(&parse_registry(text).unwrap_err()).exit_code(), 2, "{text}");
+            assert_eq!(kind_of(&parse_registry("--registry", text).unwrap_err()).exit_code(), 2, "{text}");
         }
     }
 }

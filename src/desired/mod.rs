@@ -7,6 +7,7 @@ pub mod major;
 pub mod monitoring;
 mod operator;
 pub mod origin;
+pub mod pull_secret;
 pub mod render;
 pub mod room;
 pub mod sidecar_image;
@@ -31,13 +32,19 @@ use crate::{
     names::DATABASE,
 };
 
-/// The images by the names that manifests use: pinned, from the bundle, or made from what this binary carries.
+/// The images by the names that manifests use: pinned or the bundle's, by the names that the mirror has them under, or made
+/// from what this binary carries.
 ///
 /// # Errors
 /// Only if an embedded file is broken.
 pub fn images(cx: &Context) -> Result<Images> {
-    let of_bundle = |name: &str| cx.bundle.as_ref()?.component(name)?.image.clone();
-    let images = Images::new(&assets::components()?, of_bundle, web_image::name(&cx.config));
+    let pinned = assets::components()?;
+    let image = |name: &str| {
+        let of_bundle = || cx.bundle.as_ref()?.component(name)?.image.as_deref();
+        let image = of_bundle().or_else(|| pinned.get(name)?.image.as_deref())?;
+        Some(cx.config.upstream_image(image))
+    };
+    let images = Images::new(&pinned, image, web_image::name(&cx.config));
     Ok(match sidecar_image::context(cx)? {
         Some(context) => images.with(sidecar_image::COMPONENT, web_image::placed(&cx.config, context.image())),
         None => images,
@@ -80,14 +87,16 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     // Which database the manifests are about, and which operator.
     cx.inventory().await?;
     cx.kube().await?.operator().await?;
-    match part {
-        Part::FailoverHelper if cx.config.without.contains(&Optional::FailoverHelper) => Ok(Vec::new()),
-        Part::Database => database(cx).await,
-        Part::Backup => backup::objects(cx).await,
-        Part::Monitoring => monitoring::objects(cx).await,
-        Part::Restored => restored_clusters(cx).await,
-        _ => embedded(cx, part).await,
-    }
+    let mut objects = match part {
+        Part::FailoverHelper if cx.config.without.contains(&Optional::FailoverHelper) => Vec::new(),
+        Part::Database => database(cx).await?,
+        Part::Backup => backup::objects(cx).await?,
+        Part::Monitoring => monitoring::objects(cx).await?,
+        Part::Restored => restored_clusters(cx).await?,
+        _ => embedded(cx, part).await?,
+    };
+    pull_secret::add_copies(cx, part, &mut objects).await?;
+    Ok(objects)
 }
 
 async fn database(cx: &Context) -> Result<Vec<DynamicObject>> {

@@ -228,6 +228,7 @@ mod tests {
             instances: 3,
             storage: "1Gi".into(),
             storage_class: Some("fast".into()),
+            pull_secret: None,
         };
         let images = Images::new(&components().unwrap(), |_| None, "user-app:abc".into());
         render(Part::Monitoring, Part::Monitoring.embedded().unwrap(), &stack, &images)

@@ -38,9 +38,10 @@ impl Origin {
             let version = of_bundle(&one.name).unwrap_or(one.version);
             (one.name, version)
         });
-        let source = match &cx.config.bundle {
-            Some(folder) => format!("the bundle {}", folder.display()),
-            None => "the images' own registries".into(),
+        let source = match (&cx.config.bundle, &cx.config.image_mirror) {
+            (Some(folder), _) => format!("the bundle {}", folder.display()),
+            (None, Some(mirror)) => format!("the mirror {mirror}"),
+            (None, None) => "the images' own registries".into(),
         };
         Ok(Origin { stackctl: VERSION.into(), source, components: components.collect() })
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::monitoring;
+use super::{monitoring, pull_secret};
 use crate::{
     assets::{Components, Part, WRITTEN_FOR, kind},
     config::Stack,
@@ -57,6 +57,7 @@ pub fn render(part: Part, objects: Vec<DynamicObject>, stack: &Stack, images: &I
             set_namespace(&mut object, &stack.namespace);
             set_labels(&mut object, part);
             set_images(&mut object.data, images);
+            pull_secret::set(&mut object, stack);
             match kind(&object) {
                 "Cluster" => set_database(&mut object.data, stack),
                 "Deployment" if part == Part::Operator => tune_operator(&mut object.data),
@@ -174,7 +175,13 @@ mod tests {
     use crate::assets::{components, parse};
 
     fn stack() -> Stack {
-        Stack { namespace: "team-a".into(), instances: 5, storage: "2Gi".into(), storage_class: Some("fast".into()) }
+        Stack {
+            namespace: "team-a".into(),
+            instances: 5,
+            storage: "2Gi".into(),
+            storage_class: Some("fast".into()),
+            pull_secret: None,
+        }
     }
 
     fn images() -> Images {

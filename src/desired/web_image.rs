@@ -11,10 +11,11 @@ use crate::{
 /// # Errors
 /// A cluster that the user already has, and no registry to reach it by (exit code 2).
 pub fn reference(config: &Config) -> Result<String> {
-    match (&config.target, &config.registry) {
+    match (&config.target, config.registry_of_built()) {
         (Target::Context(name), None) => {
             Err(usage(format!("context {name} needs a registry that its nodes can pull the web image from"))
                 .remedy("name it: --registry registry.example.com/team")
+                .remedy("or, if bundle push has put it into a mirror: --image-mirror registry.example.com/mirror")
                 .into())
         }
         _ => Ok(name(config)),
@@ -26,11 +27,11 @@ pub fn name(config: &Config) -> String {
     placed(config, assets::image_context().image())
 }
 
-/// What the cluster's pods call an image that is built here. A cluster that the user already has pulls from the registry,
-/// if one is named; minikube's nodes get the image directly.
+/// What the cluster's pods call an image that is made by this stackctl. A cluster that the user already has pulls from the
+/// registry or else from the mirror, if one is named; minikube's nodes get the image directly.
 pub fn placed(config: &Config, image: String) -> String {
-    match (&config.target, &config.registry) {
-        (Target::Context(_), Some(registry)) => format!("{}/{image}", registry.trim_end_matches('/')),
+    match (&config.target, config.registry_of_built()) {
+        (Target::Context(_), Some(registry)) => format!("{registry}/{image}"),
         _ => image,
     }
 }

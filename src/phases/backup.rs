@@ -14,7 +14,7 @@ use crate::{
     desired::backup::{describe, wanted},
     error::Result,
     kube::ObjectRef,
-    names::OPERATOR_NAMESPACE,
+    names::{OPERATOR_NAMESPACE, PULL_SECRET_COPY},
     poll,
     ui::{Event, PhaseId},
 };
@@ -88,14 +88,18 @@ impl Phase for Backups {
     }
 }
 
-/// Waits for the operator's namespace.
+/// Waits for the operator's namespace and, if one is asked for, for the Secret in it by which the plugin's image may be pulled:
+/// without it a registry's refusal would pass for the last word.
 async fn namespace(cx: &Context) -> Result<()> {
-    let namespace = &cx.kube().await?.operator().await?.namespace;
-    let namespace = ObjectRef::cluster("v1", "Namespace", namespace);
+    let operator = cx.kube().await?.operator().await?;
+    let awaited = match cx.config.stack.pull_secret {
+        Some(_) if !operator.is_foreign => ObjectRef::namespaced("v1", "Secret", &operator.namespace, PULL_SECRET_COPY),
+        _ => ObjectRef::cluster("v1", "Namespace", &operator.namespace),
+    };
     let limit = cx.deadline.saturating_duration_since(Instant::now());
-    poll::until(limit, LOOK_EVERY, "the operator's namespace does not appear", || async {
-        cx.doing(ID, "waiting for the operator's namespace");
-        Ok(cx.kube().await?.get(&namespace).await?.map(drop))
+    poll::until(limit, LOOK_EVERY, &format!("{awaited}, which is the operator's part, does not appear"), || async {
+        cx.doing(ID, format!("waiting for {awaited}"));
+        Ok(cx.kube().await?.get(&awaited).await?.map(drop))
     })
     .await
 }

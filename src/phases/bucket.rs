@@ -182,6 +182,7 @@ mod tests {
             secret: "keys".into(),
             region: None,
             ca: None,
+            pull_secret: None,
             keep: None,
             noted: json!({}),
         };

@@ -8,7 +8,7 @@ use crate::{
     assets::{self, Part},
     config::Target,
     context::Context,
-    desired::{origin::Origin, room::lack_of_room},
+    desired::{origin::Origin, pull_secret, room::lack_of_room},
     error::{Result, one_line},
     kube::operator::Version,
     ui::{Event, PhaseId},
@@ -38,6 +38,10 @@ impl Phase for Claim {
     fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async {
             refuse_foreign_operator(cx).await?;
+            // On a minikube cluster this is the first moment at which it can be there.
+            if let Some(lack) = pull_secret::lack(cx).await? {
+                return Err(lack.into());
+            }
             refuse_downgrade(cx).await?;
             tell_changed_origin(cx).await?;
             refuse_without_room(cx).await?;

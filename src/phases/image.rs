@@ -25,6 +25,7 @@ use crate::{
         image::Identity,
         node::{self, ImageSource},
         profile::{self, Found},
+        registry,
     },
     ui::{Event, PhaseId, State},
 };
@@ -71,6 +72,11 @@ fn unused() -> Need {
     Need::Skip("the plugin's own is used, if any".into())
 }
 
+/// Nothing is built where nothing is pushed.
+fn mirrored(reference: &str) -> Need {
+    Need::Skip(format!("the mirror has it, if bundle push has put it there: {reference}"))
+}
+
 /// Makes an image on this machine.
 #[derive(Debug)]
 pub struct Build(pub Own);
@@ -93,7 +99,10 @@ impl Phase for Build {
 
     fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async move {
-            let Some((image, _)) = self.0.names(cx)? else { return Ok(unused()) };
+            let Some((image, reference)) = self.0.names(cx)? else { return Ok(unused()) };
+            if cx.config.built_are_mirrored() {
+                return Ok(mirrored(&reference));
+            }
             if cx.bundle.as_ref().is_some_and(|bundle| bundle.built_image(&image).is_some()) {
                 return Ok(Need::Skip(format!("{image} is in the bundle")));
             }
@@ -106,7 +115,10 @@ impl Phase for Build {
 
     fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         let what = format!("building the {}", lower(self.0.title()));
-        Box::pin(async move { cx.until_deadline(&what, build(cx, self.0, self.id())).await })
+        Box::pin(async move {
+            let context = self.0.context(cx)?.context("this image has no use")?;
+            cx.until_deadline(&what, build(cx, &context, self.id())).await
+        })
     }
 
     fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
@@ -120,15 +132,20 @@ impl Phase for Build {
     }
 }
 
-async fn build(cx: &Context, own: Own, phase: PhaseId) -> Result<String> {
-    let context = own.context(cx)?.context("this image has no use")?;
+/// Builds the image of `context` in this machine's engine.
+///
+/// # Errors
+/// The build's failure.
+pub async fn build(cx: &Context, context: &ImageContext, phase: PhaseId) -> Result<String> {
     let image = context.image();
     let folder = tempfile::Builder::new().prefix("stackctl-build-").tempdir();
     let folder = folder.map_err(|error| cannot_write(&std::env::temp_dir(), &error))?;
     context.write_to(folder.path())?;
     cx.doing(phase, format!("building {image}"));
     let timeout = cx.deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
-    docker::build(folder.path(), &image, timeout, &mut |line| {
+    let builder = context.builder().filter(|_| cx.config.image_mirror.is_some());
+    let builder = builder.map(|(argument, image)| (argument, cx.config.upstream_image(image)));
+    docker::build(folder.path(), &image, builder.as_slice(), timeout, &mut |line| {
         if line.starts_with("Step ") || line.starts_with('#') {
             cx.doing(phase, format!("building {image}: {line}"));
         }
@@ -170,6 +187,9 @@ impl Phase for Image {
     fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async move {
             let Some((_, image)) = self.0.names(cx)? else { return Ok(unused()) };
+            if cx.config.built_are_mirrored() {
+                return Ok(mirrored(&image));
+            }
             let nodes = match nodes(cx)? {
                 Some(nodes) if !nodes.is_empty() => nodes,
                 // Whether a registry still has an image is known by pushing it: what it has is not sent again.
@@ -274,7 +294,7 @@ async fn push(cx: &Context, phase: PhaseId, image: &str, reference: &str) -> Res
     docker::tag(image, reference).await?;
     cx.doing(phase, format!("pushing {reference}"));
     let timeout = cx.deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
-    docker::push(reference, timeout, &mut |line| {
+    registry::push(reference, timeout, &mut |line| {
         cx.reporter.send(Event::Output { phase, line: line.into() });
     })
     .await?;

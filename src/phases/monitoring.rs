@@ -12,6 +12,7 @@ use crate::{
     desired::{
         self, bundle_has_image,
         monitoring::{GRAFANA, Installable, can_be_installed, installable},
+        pull_secret,
     },
     error::Result,
     kube::ObjectRef,
@@ -62,11 +63,11 @@ impl Phase for Monitoring {
     fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async {
             let mut steps = Vec::new();
-            for object in
-                desired::embedded(cx, Part::Monitoring).await?.iter().filter(|object| can_be_installed(cx, object))
-            {
+            let objects = desired::embedded(cx, Part::Monitoring).await?;
+            for object in objects.iter().filter(|object| can_be_installed(cx, object)) {
                 steps.push(format!("apply {}", ObjectRef::of(object)?));
             }
+            steps.extend(pull_secret::plan(cx, Part::Monitoring, &objects));
             if bundle_has_image(cx, GRAFANA.0) {
                 steps.push(format!("make Secret {NAMESPACE}/{GRAFANA_LOGIN} with a password, unless it is there"));
             }

@@ -9,7 +9,7 @@ use std::sync::{
 use crate::{
     assets::Part,
     context::Context,
-    desired,
+    desired::{self, pull_secret},
     error::Result,
     kube::{ApplyEvent, ApplyOptions, Change, DeleteEvent, ObjectRef, Readiness, WaitEvent, wait_ready},
     progress,
@@ -88,9 +88,11 @@ pub async fn wait(cx: &Context, phase: PhaseId, applied: &Applied) -> Result<()>
 /// Upstream's manifest can be neither found in the bundle nor fetched.
 pub async fn plan(cx: &Context, part: Part) -> Result<Vec<String>> {
     let mut steps = Vec::new();
-    for object in desired::embedded(cx, part).await? {
-        steps.push(format!("apply {}", ObjectRef::of(&object)?));
+    let objects = desired::embedded(cx, part).await?;
+    for object in &objects {
+        steps.push(format!("apply {}", ObjectRef::of(object)?));
     }
+    steps.extend(pull_secret::plan(cx, part, &objects));
     steps.push("wait until they are ready".into());
     Ok(steps)
 }

@@ -168,14 +168,21 @@ pub async fn image(name: &str) -> Result<Option<Identity>> {
     Err(explain(&output).into())
 }
 
-/// Builds the image `tag` from the folder `context`.
+/// Builds the image `tag` from the folder `context`, with these build arguments.
 ///
 /// # Errors
 /// The build's failure with its last lines.
-pub async fn build(context: &Path, tag: &str, timeout: Duration, on_line: &mut OnLine<'_>) -> Result<()> {
+pub async fn build(
+    context: &Path,
+    tag: &str,
+    arguments: &[(&str, String)],
+    timeout: Duration,
+    on_line: &mut OnLine<'_>,
+) -> Result<()> {
+    let arguments = arguments.iter().flat_map(|(name, value)| ["--build-arg".to_owned(), format!("{name}={value}")]);
     // `--network host`: the builder fetches sources, and the default bridge has neither the host's proxy
     // on 127.0.0.1 nor, on some machines, its name servers.
-    let command = docker().args(["build", "--network", "host", "--tag", tag]).args(proxy_arguments());
+    let command = docker().args(["build", "--network", "host", "--tag", tag]).args(arguments).args(proxy_arguments());
     let command = command.arg(context).timeout(timeout);
     let command = if has_buildx().await { command } else { command.env("DOCKER_BUILDKIT", "0") };
     command.run_with(on_line).await.map(drop)
@@ -197,25 +204,17 @@ pub async fn tag(image: &str, name: &str) -> Result<()> {
     docker().args(["tag", image, name]).timeout(QUESTION).run().await.map(drop)
 }
 
-/// Pushes the image to the registry in its name.
+/// Takes these names from their images, and the images that have no other away; one that is not there is left out.
 ///
 /// # Errors
-/// A registry that can't be reached or refuses, with a remedy.
-pub async fn push(name: &str, timeout: Duration, on_line: &mut OnLine<'_>) -> Result<()> {
-    let output = docker().args(["push", name]).timeout(timeout).output_with(on_line).await.map_err(not_installed)?;
-    if output.status.success() {
+/// The engine's failure.
+pub async fn remove_images(names: &[String]) -> Result<()> {
+    if names.is_empty() {
         return Ok(());
     }
-    let registry = name.split('/').next().unwrap_or(name);
-    let said = output.tail();
-    let refused = ["denied", "unauthorized", "no basic auth"].iter().any(|word| said.to_lowercase().contains(word));
-    let failure = failed(format!("cannot push {name}: {}", said.replace('\n', "; ")));
-    let failure = if refused {
-        failure.remedy(format!("docker login {registry}"))
-    } else {
-        failure.remedy(format!("check that {registry} is reachable from this machine and --registry is spelled right"))
-    };
-    Err(failure.into())
+    let command = docker().args(["image", "rm"]).args(names).timeout(Duration::from_secs(120));
+    let output = command.output().await.map_err(not_installed)?;
+    if output.status.success() || is_absent(&output) { Ok(()) } else { Err(explain(&output).into()) }
 }
 
 /// `docker save IMAGE`, to be piped on.
@@ -260,7 +259,7 @@ pub async fn unpause(names: &[String]) -> Result<()> {
     docker().arg("unpause").args(paused).timeout(QUESTION).run().await.map(drop)
 }
 
-fn docker() -> Cmd {
+pub(super) fn docker() -> Cmd {
     Cmd::new("docker")
 }
 
@@ -297,7 +296,7 @@ fn looks_unreachable(said: &str) -> bool {
         .any(|text| said.contains(text))
 }
 
-fn not_installed(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn not_installed(error: anyhow::Error) -> anyhow::Error {
     if crate::error::kind_of(&error) != crate::error::Kind::Missing {
         return error;
     }

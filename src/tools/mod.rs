@@ -6,6 +6,7 @@ pub mod image;
 pub mod minikube;
 pub mod node;
 pub mod profile;
+pub mod registry;
 pub mod runner;
 
 use std::path::PathBuf;

@@ -45,6 +45,7 @@ fn no_registry_to_push_the_image_to() {
     [preflight] Preflight checks: FAILED after [TIME]
     error: Preflight checks failed: context prod needs a registry that its nodes can pull the web image from
       try: name it: --registry registry.example.com/team
+      try: or, if bundle push has put it into a mirror: --image-mirror registry.example.com/mirror
     "#);
     assert!(sandbox.calls().is_empty());
 }

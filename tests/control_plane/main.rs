@@ -10,6 +10,7 @@ mod diff;
 mod drills;
 mod facts;
 mod harness;
+mod images;
 mod interrupted;
 mod inventory;
 mod keep_data;

@@ -21,7 +21,13 @@ fn release_manifest(component: &str, file: &str) -> String {
 }
 
 fn stack(namespace: &str) -> Stack {
-    Stack { namespace: namespace.into(), instances: 3, storage: "1Gi".into(), storage_class: Some("any".into()) }
+    Stack {
+        namespace: namespace.into(),
+        instances: 3,
+        storage: "1Gi".into(),
+        storage_class: Some("any".into()),
+        pull_secret: None,
+    }
 }
 
 fn objects(part: Part, namespace: &str) -> Vec<DynamicObject> {

@@ -123,6 +123,7 @@ mod tests {
             secret: "backup-store".into(),
             region: None,
             ca: None,
+            pull_secret: None,
             keep: Some("7d".into()),
             noted: serde_json::Value::Null,
         }

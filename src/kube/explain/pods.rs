@@ -185,7 +185,7 @@ fn image_problem(object: &ObjectRef, container: &ContainerStatus, reason: &str, 
             .fatal(),
         "InvalidImageName" => problem.remedy("correct the image's name").fatal(),
         _ if absent => problem
-            .remedy(format!("{image} is not in its registry, or may not be read: push it, load it into the nodes, or correct its name"))
+            .remedy(format!("{image} is not in its registry, or may not be read: push it, load it into the nodes, correct its name, or name a Secret that opens it (--pull-secret)"))
             .fatal(),
         _ => problem.remedy(format!(
             "the node does not reach the registry of {image}: check its network and proxy, or load the image into the nodes (--bundle)"
