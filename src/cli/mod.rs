@@ -1,5 +1,6 @@
 //! The command line: types only. What they mean is in [`crate::config`] and [`crate::commands`].
 
+mod bundle;
 mod database;
 mod logs;
 mod parse;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use bundle::{BundleArgs, BundleCommand, PushArgs};
 pub use database::{BackupArgs, BackupCommand, RestoreArgs};
 pub use logs::LogPart;
 pub use stack::{FORGETTABLE, Optional, StackArgs, UpArgs};
@@ -123,6 +125,8 @@ pub enum Command {
     Backup(BackupArgs),
     /// Restore a backup, or any moment since, into a new database beside the one that runs.
     Restore(RestoreArgs),
+    /// Bring a bundle's images to where clusters find them.
+    Bundle(BundleArgs),
     /// Write an archive for a bug report: states, events, logs and drills, without secrets and addresses.
     Support(SupportArgs),
     /// Print a shell completion script.

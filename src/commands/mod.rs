@@ -2,6 +2,7 @@
 //! [`run`] decides how things are shown, ends a command on a signal, and prints its error.
 
 mod backup;
+mod bundle;
 mod completions;
 mod configured;
 mod diff;
@@ -77,6 +78,7 @@ async fn dispatch(cli: Cli, style: Style) -> Result<u8> {
         Command::Backup(args) => backup::run(global, &args.command, style).await,
         // They give the lock back when they are interrupted.
         Command::Restore(args) => restore::run(global, &args, style).await,
+        Command::Bundle(args) => bundle::run(global, &args.command, style).await,
         Command::Support(args) => interruptible(support::run(global, &args, style)).await,
         Command::Completions { shell } => completions::run(shell),
         Command::Man { dir } => man::run(&dir),

@@ -39,6 +39,8 @@ pub enum PhaseId {
     Monitoring,
     /// Removing restored databases.
     Restored,
+    /// Pushing a bundle's images to a registry.
+    Push,
     /// Asking the parts themselves whether they work.
     Verify,
     /// A load test.
@@ -77,6 +79,7 @@ impl PhaseId {
             PhaseId::Web => "web",
             PhaseId::Monitoring => "monitoring",
             PhaseId::Restored => "restored",
+            PhaseId::Push => "push",
             PhaseId::Verify => "verify",
             PhaseId::Load => "load",
             PhaseId::Drill => "drill",

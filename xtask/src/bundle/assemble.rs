@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use super::manifest::{self, Component, Draft, ImageFile, Manifest};
 use super::parts::{self, Base, IMAGES, KUBERNETES, MANIFESTS};
-use super::{Airgap, docker, gobuild, images, node_image, preload, web_image};
+use super::{Airgap, docker, gobuild, images, node_image, preload, stack_images, web_image};
 use crate::stackctl::Stackctl;
 
 /// Fills the folder `out`, in the place of an earlier bundle.
@@ -63,6 +63,13 @@ pub fn assemble(airgap: &Airgap, out: &Path, stackctl: &Stackctl) -> Result<()> 
             manifest: path,
             ..component(image.component, docker::noted(&folder, "version")?, source)
         });
+    }
+    let archive = airgap.store.folder(stack_images::NAME, &stack_images::key(airgap)?).join(stack_images::ARCHIVE);
+    let path = format!("images/{}", stack_images::ARCHIVE);
+    draft.add(&path, &archive)?;
+    for image in stack_images::all() {
+        let folder = airgap.store.folder(image.name, &images::key(airgap, image)?);
+        manifest.stack_images.push(ImageFile { path: path.clone(), image: docker::noted(&folder, "image")? });
     }
     let stackctl = stackctl.build()?;
     let mut add = |path: &str, part: &Path| -> Result<Option<ImageFile>> {

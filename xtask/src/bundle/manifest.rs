@@ -27,6 +27,9 @@ pub struct Manifest {
     pub files: Vec<Entry>,
     /// Images for the machine's own engine.
     pub engine_images: Vec<ImageFile>,
+    /// Images of the stack, for a registry; several in one file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stack_images: Vec<ImageFile>,
     /// The web image, for the `stackctl` that wants exactly this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub web_image: Option<ImageFile>,
@@ -156,6 +159,7 @@ impl Manifest {
             components: Vec::new(),
             files: Vec::new(),
             engine_images: Vec::new(),
+            stack_images: Vec::new(),
             web_image: None,
             sidecar_image: None,
             preload,

@@ -18,6 +18,7 @@ mod parts;
 mod pause;
 mod preload;
 mod rust_image;
+mod stack_images;
 mod tasks;
 mod web_image;
 

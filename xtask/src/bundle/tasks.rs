@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use super::graph::{Lane, Task};
 use super::parts::{Base, GO_TOOLS, GoTool, IMAGES, NODE_SUITE, SIDECAR, TEST_ONLY};
-use super::{Airgap, certificates, debian, gobuild, images, node_image, pause, preload, rust_image, web_image};
+use super::{
+    Airgap, certificates, debian, gobuild, images, node_image, pause, preload, rust_image, stack_images, web_image,
+};
 use crate::engine::{self, install, runtime};
 use crate::stackctl::Stackctl;
 
@@ -85,5 +87,7 @@ pub fn all<'a>(airgap: &'a Airgap, packages: &'a [&'a str], stackctl: &'a Stackc
     after.extend(preload::BINARIES.iter().map(|(part, _)| (*part).to_owned()));
     after.push(node_image::NAME.into());
     tasks.push(task(preload::NAME, after, Lane::Engine, || preload::build(airgap).map(drop)));
+    let after: Vec<String> = stack_images::all().map(|image| image.name.to_owned()).collect();
+    tasks.push(task(stack_images::NAME, after, Lane::Engine, || stack_images::build(airgap).map(drop)));
     tasks
 }
