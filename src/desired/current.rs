@@ -94,7 +94,7 @@ mod tests {
         let text = serde_json::to_string(&named(Part::FailoverHelper, "user-db-then")).unwrap();
         assert!(!text.contains("\"user-db\""), "{text}");
         assert!(text.contains(r#""args":["user-db-then"]"#), "{text}");
-        assert_eq!(text.matches(r#""resourceNames":["user-db-then"]"#).count(), 2, "{text}");
+        assert_eq!(text.matches(r#""resourceNames":["user-db-then"]"#).count(), 3, "{text}");
     }
 
     #[test]

@@ -206,23 +206,27 @@ mod tests {
 
     #[test]
     fn upstreams_operator_is_used_from_the_cluster_without_its_limit_and_not_left_on_a_lost_node() {
-        let text = "
+        let pinned = components().unwrap();
+        let image = pinned.get("cnpg-operator").and_then(|operator| operator.image.as_deref()).unwrap();
+        let text = format!(
+            "
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: cnpg-controller-manager, namespace: cnpg-system}
+metadata: {{name: cnpg-controller-manager, namespace: cnpg-system}}
 spec:
   template:
     spec:
       containers:
       - name: manager
-        image: ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0
+        image: {image}
         imagePullPolicy: Always
-        env: [{name: OPERATOR_IMAGE_NAME, value: 'ghcr.io/cloudnative-pg/cloudnative-pg:1.30.0'}]
-        resources: {limits: {cpu: 100m, memory: 200Mi}}
-";
+        env: [{{name: OPERATOR_IMAGE_NAME, value: '{image}'}}]
+        resources: {{limits: {{cpu: 100m, memory: 200Mi}}}}
+"
+        );
         let replaced = |name: &str| (name == "cnpg-operator").then(|| "local/cnpg:1".to_owned());
-        let images = Images::new(&components().unwrap(), replaced, "user-app:abc".into());
-        let objects = render(Part::Operator, parse(text, "x").unwrap(), &stack(), &images);
+        let images = Images::new(&pinned, replaced, "user-app:abc".into());
+        let objects = render(Part::Operator, parse(&text, "x").unwrap(), &stack(), &images);
         let pod = &objects[0].data["spec"]["template"]["spec"];
         assert_eq!(pod["tolerations"][0]["key"], "node.kubernetes.io/unreachable");
         assert_eq!(pod["tolerations"][0]["tolerationSeconds"], 0);
