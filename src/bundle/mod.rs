@@ -205,6 +205,11 @@ impl Bundle {
         Ok(&self.index.stack_images)
     }
 
+    /// The same for nodes, which have them from their start if this very bundle made them; none in an older bundle.
+    pub fn images_for_nodes(&self) -> &[ImageFile] {
+        &self.index.stack_images
+    }
+
     /// The images that are made from what stackctl carries: the web app's and the backup sidecar's.
     pub fn built_images(&self) -> impl Iterator<Item = &ImageFile> {
         self.index.web_image.iter().chain(&self.index.sidecar_image)

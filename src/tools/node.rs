@@ -1,6 +1,8 @@
 //! Images inside minikube's nodes, which are containers of the host's engine.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashSet, path::Path, time::Duration};
+
+use serde::Deserialize;
 
 use super::{docker, image::Identity};
 use crate::{
@@ -38,6 +40,48 @@ pub async fn image(node: &str, name: &str) -> Result<Option<Identity>> {
     Err(failed(format!("the node {node} does not answer: {}", output.tail())).into())
 }
 
+/// Those of the images that the node does not have.
+///
+/// # Errors
+/// The node does not answer.
+pub async fn lacking<'a>(node: &str, names: impl IntoIterator<Item = &'a str>) -> Result<Vec<&'a str>> {
+    let command = docker::exec(node, ["crictl", "images", "-o", "json"]);
+    let output = command.timeout(Duration::from_secs(30)).run().await?;
+    not_listed(&output.stdout, names)
+        .map_err(|error| failed(format!("the node {node} does not say which images it has: {error}")).into())
+}
+
+fn not_listed<'a>(list: &str, names: impl IntoIterator<Item = &'a str>) -> serde_json::Result<Vec<&'a str>> {
+    let list: ImageList = serde_json::from_str(list)?;
+    let there: HashSet<&str> = list.images.iter().flat_map(|image| &image.repo_tags).map(String::as_str).collect();
+    Ok(names.into_iter().filter(|name| !there.contains(full_name(name).as_str())).collect())
+}
+
+/// What `crictl images -o json` prints, as far as it is read.
+#[derive(Debug, Deserialize)]
+struct ImageList {
+    #[serde(default)]
+    images: Vec<ListedImage>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedImage {
+    #[serde(default)]
+    repo_tags: Vec<String>,
+}
+
+/// Puts every image of an archive, compressed or not, into the node.
+///
+/// # Errors
+/// The import's failure.
+pub async fn import(node: &str, archive: &Path, timeout: Duration) -> Result<()> {
+    // containerd's own tool takes plain archives only.
+    let unpack = if archive.extension().is_some_and(|extension| extension == "gz") { "gzip -dc" } else { "cat" };
+    let script = format!("{unpack} | ctr --namespace k8s.io images import -");
+    docker::exec(node, ["sh", "-c", &script]).timeout(timeout).stdin_file(archive)?.run().await.map(drop)
+}
+
 /// Puts the image into the node and checks that the node now has that very image under this name.
 ///
 /// Images are streamed straight into the node's containerd: no intermediate file, and several times faster
@@ -46,10 +90,12 @@ pub async fn image(node: &str, name: &str) -> Result<Option<Identity>> {
 /// # Errors
 /// The import's failure, or another image in the node afterwards.
 pub async fn load(node: &str, name: &str, source: ImageSource<'_>, expected: &Identity) -> Result<()> {
-    let import = docker::exec(node, ["ctr", "--namespace", "k8s.io", "images", "import", "-"]).timeout(IMPORT);
     match source {
-        ImageSource::Engine => docker::save(name, IMPORT).pipe_to(import).await?,
-        ImageSource::File(path) => import.stdin_file(path)?.run().await.map(drop)?,
+        ImageSource::Engine => {
+            let import = docker::exec(node, ["ctr", "--namespace", "k8s.io", "images", "import", "-"]);
+            docker::save(name, IMPORT).pipe_to(import.timeout(IMPORT)).await?;
+        }
+        ImageSource::File(path) => import(node, path, IMPORT).await?,
     }
     let mut tries = Tries::within(SETTLE, Duration::from_millis(200));
     loop {
@@ -91,6 +137,15 @@ fn full_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_counts_as_there_under_the_very_name_that_is_asked_for() {
+        let list = r#"{"images": [{"id": "a", "repoTags": ["ghcr.io/a/b:1", "docker.io/library/c:1"]}, {"id": "d"}]}"#;
+        let names = ["ghcr.io/a/b:1", "ghcr.io/a/b:2", "c:1", "d:1"];
+        assert_eq!(not_listed(list, names).unwrap(), ["ghcr.io/a/b:2", "d:1"]);
+        assert_eq!(not_listed("{}", ["a:1"]).unwrap(), ["a:1"]);
+        assert!(not_listed("oops", ["a:1"]).is_err());
+    }
 
     #[test]
     fn names_get_their_registry() {

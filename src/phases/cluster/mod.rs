@@ -3,6 +3,7 @@
 
 mod delete;
 mod heartbeat;
+mod images;
 mod marker;
 mod remnants;
 mod restarts;

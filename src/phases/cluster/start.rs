@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{ID, heartbeat, marker, remnants, restarts, services, state::ClusterStep, watch::Watch};
+use super::{ID, heartbeat, images, marker, remnants, restarts, services, state::ClusterStep, watch::Watch};
 use crate::{
     assets,
     bundle::Bundle,
@@ -45,6 +45,7 @@ pub fn describe(cx: &Context, wanted: &Wanted, step: &ClusterStep) -> String {
             format!("have the kubelets of {} restart a container after a second at most", nodes.join(", "))
         }
         ClusterStep::Services => "have Services lead to a new pod after 0.1 s at most".into(),
+        ClusterStep::Images(nodes) => format!("load the bundle's images into {}", nodes.join(", ")),
         ClusterStep::AddNode => format!("add a node to the minikube profile {profile}"),
         ClusterStep::Storage => format!("enable minikube's addon {STORAGE_ADDON}"),
         ClusterStep::UseContext => format!("make {profile} the current context of the kubeconfig"),
@@ -67,6 +68,9 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &ClusterStep) -> Resul
         cx.doing(ID, "making ended containers be restarted in a second");
         return restarts::quicken(cx.kube().await?, nodes).await;
     }
+    if let ClusterStep::Images(nodes) = step {
+        return images::bring(cx, nodes, left(cx)).await;
+    }
     if *step == ClusterStep::Services {
         cx.doing(ID, "making Services lead to new pods at once");
         return services::quicken(cx.kube().await?).await;
@@ -83,6 +87,7 @@ pub async fn perform(cx: &Context, wanted: &Wanted, step: &ClusterStep) -> Resul
         | ClusterStep::Heartbeats(_)
         | ClusterStep::Restarts(_)
         | ClusterStep::Services
+        | ClusterStep::Images(_)
         | ClusterStep::Delete(_) => Ok(()),
         ClusterStep::Make => {
             if let Some(bundle) = &cx.bundle {

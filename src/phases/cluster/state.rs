@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-use super::{heartbeat, marker, remnants, restarts, services};
+use super::{heartbeat, images, marker, remnants, restarts, services};
 
 const INTERRUPTED: &str = "an earlier run was interrupted while it was made";
 
@@ -30,6 +30,8 @@ pub enum ClusterStep {
     Restarts(Vec<String>),
     /// Have Services lead to a new pod at once.
     Services,
+    /// Put the bundle's images into these nodes, which were made from another one.
+    Images(Vec<String>),
     /// Wait until these nodes are ready.
     Wait(Vec<String>),
     /// Add a node.
@@ -108,6 +110,8 @@ pub async fn look(cx: &Context, wanted: &Wanted) -> Result<ClusterState> {
         todo.extend((!slow.is_empty()).then_some(ClusterStep::Heartbeats(slow)));
     }
     todo.extend(services::are_slow(kube).await?.then_some(ClusterStep::Services));
+    let lacking = images::lacking(cx, &containers).await?;
+    todo.extend((!lacking.is_empty()).then_some(ClusterStep::Images(lacking)));
     let unready = kube.nodes().await?.into_iter().filter(|(_, ready)| !ready).map(|(name, _)| name);
     let unready: Vec<String> = unready.collect();
     if !unready.is_empty() {
