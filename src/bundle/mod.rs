@@ -3,8 +3,10 @@
 //! `bundle.json` at its root lists every file with its SHA-256; a file is checked before it is used, so
 //! that a broken copy or a change by somebody else is noticed and named.
 
+mod draft;
 mod install;
 
+pub use draft::BundleDraft;
 pub(crate) use install::cannot_write;
 
 use std::{

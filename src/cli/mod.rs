@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use bundle::{BundleArgs, BundleCommand, PushArgs};
+pub use bundle::{BundleArgs, BundleCommand, CreateArgs, PushArgs};
 pub use database::{BackupArgs, BackupCommand, RestoreArgs};
 pub use logs::LogPart;
 pub use stack::{FORGETTABLE, Optional, StackArgs, UpArgs};

@@ -217,6 +217,14 @@ pub async fn remove_images(names: &[String]) -> Result<()> {
     if output.status.success() || is_absent(&output) { Ok(()) } else { Err(explain(&output).into()) }
 }
 
+/// Writes the images to the file.
+///
+/// # Errors
+/// The engine's failure, or a disk that is full.
+pub async fn save_to(images: &[String], file: &Path, timeout: Duration) -> Result<()> {
+    docker().args(["save", "--output"]).arg(file).args(images).timeout(timeout).run().await.map(drop)
+}
+
 /// `docker save IMAGE`, to be piped on.
 pub fn save(image: &str, timeout: Duration) -> Cmd {
     docker().args(["save", image]).timeout(timeout)

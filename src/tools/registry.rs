@@ -20,6 +20,18 @@ pub async fn push(name: &str, timeout: Duration, on_line: &mut OnLine<'_>) -> Re
     Err(refused_by_registry("push", name, &output.tail()).into())
 }
 
+/// Pulls the image from the registry in its name.
+///
+/// # Errors
+/// A registry that can't be reached or refuses, with a remedy.
+pub async fn pull(name: &str, timeout: Duration, on_line: &mut OnLine<'_>) -> Result<()> {
+    let output = docker().args(["pull", name]).timeout(timeout).output_with(on_line).await.map_err(not_installed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(refused_by_registry("pull", name, &output.tail()).into())
+}
+
 /// Why the registry of the image `name` was of no use.
 fn refused_by_registry(verb: &str, name: &str, said: &str) -> Failure {
     let registry = name.split('/').next().unwrap_or(name);

@@ -39,6 +39,8 @@ pub enum PhaseId {
     Monitoring,
     /// Removing restored databases.
     Restored,
+    /// Making a bundle.
+    Bundle,
     /// Pushing a bundle's images to a registry.
     Push,
     /// Asking the parts themselves whether they work.
@@ -79,6 +81,7 @@ impl PhaseId {
             PhaseId::Web => "web",
             PhaseId::Monitoring => "monitoring",
             PhaseId::Restored => "restored",
+            PhaseId::Bundle => "bundle",
             PhaseId::Push => "push",
             PhaseId::Verify => "verify",
             PhaseId::Load => "load",

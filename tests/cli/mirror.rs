@@ -36,7 +36,8 @@ fn every_image_of_upstreams_comes_from_the_mirror_by_flag_variable_and_file() {
     let sandbox = Sandbox::bare();
     let pushed = ["--context", "prod", "--registry", "registry.example.com/team"];
     let plain = sandbox.run(&[&["render"], &PARTS[..], &pushed[..]].concat());
-    assert!(images(&plain).contains(&"quay.io/prometheus/prometheus:v3.13.0"), "{:?}", images(&plain));
+    let has = |found: &[&str], beginning: &str| found.iter().any(|image| image.starts_with(beginning));
+    assert!(has(&images(&plain), "quay.io/prometheus/prometheus:v"), "{:?}", images(&plain));
 
     let flag = sandbox.run(&[&["render"], &PARTS[..], &pushed[..], &["--image-mirror", MIRROR]].concat());
     let found = images(&flag);
@@ -45,8 +46,9 @@ fn every_image_of_upstreams_comes_from_the_mirror_by_flag_variable_and_file() {
         let own = image.starts_with("registry.example.com/team/user-app:");
         assert!(own || image.starts_with("mirror.example.com:5000/all/"), "{image}");
     }
-    assert!(found.contains(&"mirror.example.com:5000/all/prometheus/prometheus:v3.13.0"), "{found:?}");
-    assert!(found.iter().any(|image| image.starts_with("mirror.example.com:5000/all/cloudnative-pg/postgresql:")));
+    for image in ["prometheus/prometheus:v", "cloudnative-pg/postgresql:"] {
+        assert!(has(&found, &format!("{MIRROR}/{image}")), "{found:?}");
+    }
 
     let mut command = sandbox.command(&[&["render"], &PARTS[..], &pushed[..]].concat());
     assert_eq!(sandbox.shown(&command.env("STACKCTL_IMAGE_MIRROR", MIRROR).output().unwrap()), flag, "variable");

@@ -1,6 +1,6 @@
 //! Where images come from, with upstream's own manifests, and the Secret by which they may be pulled.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
@@ -17,8 +17,8 @@ use stackctl::{
 
 use crate::harness::{ControlPlane, control_plane, create, release_manifest, words};
 
-/// A command as it would find upstream's manifests on a machine that has fetched them before.
-fn context(plane: &ControlPlane, cache: &Path, change: impl FnOnce(&mut Config)) -> Context {
+/// Upstream's manifests as on a machine that has fetched them before.
+fn fetch(cache: &Path) {
     for (component, file) in [("cnpg-operator", "cnpg"), ("plugin-barman-cloud", "plugin-barman-cloud")] {
         let component = components().unwrap().get(component).unwrap().clone();
         let manifest = component.manifest.as_ref().unwrap();
@@ -27,6 +27,11 @@ fn context(plane: &ControlPlane, cache: &Path, change: impl FnOnce(&mut Config))
         fs::create_dir_all(cache.join("downloads")).unwrap();
         fs::write(cache.join("downloads").join(format!("{}-{name}", &manifest.sha256[..12])), text).unwrap();
     }
+}
+
+/// A command on such a machine.
+fn context(plane: &ControlPlane, cache: &Path, change: impl FnOnce(&mut Config)) -> Context {
+    fetch(cache);
     let kubeconfig = Some(plane.kubeconfig("admin-token", |_| {}));
     let global = Global { kubeconfig, context: Some("test".into()), ..Global::default() };
     let mut config = Config::load(&global, &Options::default()).unwrap();
@@ -134,4 +139,69 @@ async fn pods_of_other_namespaces_get_a_copy_of_the_pull_secret() {
     let deployment = ObjectRef::namespaced("apps/v1", "Deployment", "kube-system", "metrics-server");
     let deployment = kube.get(&deployment).await.unwrap().unwrap();
     assert!(deployment.data["spec"]["template"]["spec"].get("imagePullSecrets").is_none());
+}
+
+/// An engine that has nothing, and gets everything; what it is asked is noted.
+const DOCKER: &str = r#"#!/bin/sh
+echo "$*" >> "$HOME/calls"
+case "$1 $2" in
+  "info --format") echo '{"ServerVersion":"27.0.1","NCPU":4,"MemTotal":17179869184,"DockerRootDir":"/","OSType":"linux","CgroupVersion":"2","OperatingSystem":"Debian"}' ;;
+  "image inspect") echo "Error: No such image: $3" >&2; exit 1 ;;
+  "save --output") echo "$*" > "$3" ;;
+  "pull "*) [ ! -e "$HOME/denied" ] || { echo "unauthorized: authentication required" >&2; exit 1; } ;;
+  "tag "* | "build "* | "image rm" | "buildx version") ;;
+  *) echo "unexpected: docker $*" >&2; exit 64 ;;
+esac
+"#;
+
+#[test]
+fn a_bundle_is_made_of_upstreams_images_and_manifests_or_not_at_all() {
+    let home = tempfile::tempdir().unwrap();
+    fetch(&home.path().join(".cache/stackctl"));
+    fs::create_dir(home.path().join("bin")).unwrap();
+    fs::write(home.path().join("bin/docker"), DOCKER).unwrap();
+    fs::set_permissions(home.path().join("bin/docker"), fs::Permissions::from_mode(0o755)).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stackctl"));
+        command.args(arguments).env_clear().current_dir(home.path());
+        command.env("HOME", home.path()).env("PATH", home.path().join("bin"));
+        let output = command.env("HTTPS_PROXY", "http://127.0.0.1:9").output().unwrap();
+        let (out, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        format!("exit code {}\n{out}{told}", output.status.code().unwrap())
+    };
+    let create = ["bundle", "create", "made/bundle", "--image-mirror", "mirror.example.com/all"];
+
+    fs::write(home.path().join("denied"), "").unwrap();
+    let denied = run(&create);
+    assert!(denied.starts_with("exit code 1") && denied.contains("docker login mirror.example.com"), "{denied}");
+    assert_eq!(fs::read_dir(home.path().join("made")).unwrap().count(), 0, "half of it was left");
+    fs::remove_file(home.path().join("denied")).unwrap();
+
+    let made = run(&create);
+    assert!(made.starts_with("exit code 0") && made.contains("stackctl bundle push --bundle made/bundle"), "{made}");
+    let index = fs::read_to_string(home.path().join("made/bundle/bundle.json")).unwrap();
+    let index: Value = serde_json::from_str(&index).unwrap();
+    let saved: Vec<&str> =
+        index["stack_images"].as_array().unwrap().iter().map(|file| file["image"].as_str().unwrap()).collect();
+    for component in components().unwrap().components.iter().filter(|component| component.image.is_some()) {
+        let image = component.image.as_deref().unwrap();
+        assert!(saved.contains(&image), "{image} in {saved:?}");
+        let calls = fs::read_to_string(home.path().join("calls")).unwrap();
+        let path = image.split_once('/').unwrap().1;
+        assert!(calls.contains(&format!("\npull mirror.example.com/all/{path}\n")), "{calls}");
+        assert!(calls.contains(&format!("\ntag mirror.example.com/all/{path} {image}\n")), "{calls}");
+    }
+    let again = run(&create);
+    assert!(again.starts_with("exit code 1") && again.contains("made/bundle is there already"), "{again}");
+
+    // It serves an up on a cluster that is there, by a registry, and no minikube cluster.
+    let bundle = ["--bundle", "made/bundle"];
+    let context = ["--context", "prod", "--image-mirror", "r.example.com/x"];
+    let rendered = run(&[&["render"][..], &bundle, &context].concat());
+    assert!(rendered.starts_with("exit code 0"), "{rendered}");
+    assert!(rendered.contains("r.example.com/x/cloudnative-pg/cloudnative-pg:"), "{rendered}");
+    let sidecar = index["sidecar_image"]["image"].as_str().unwrap();
+    assert!(rendered.contains(&format!("r.example.com/x/{sidecar}")), "its own WAL programs: {sidecar}");
+    let minikube = run(&[&["up", "--quiet"][..], &bundle].concat());
+    assert!(minikube.contains("it has no node for a minikube cluster"), "{minikube}");
 }

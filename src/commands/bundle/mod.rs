@@ -1,5 +1,6 @@
 //! `stackctl bundle`: what is done with a bundle beside bringing a stack up from it.
 
+mod create;
 mod push;
 
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ use crate::{
 /// The command's.
 pub async fn run(global: &Global, command: &BundleCommand, style: Style) -> Result<u8> {
     match command {
-        // It takes out of the engine what it has put there when it is interrupted.
+        // They take out of the engine what they have put there when they are interrupted.
+        BundleCommand::Create(args) => create::run(global, args, style).await,
         BundleCommand::Push(args) => push::run(global, args, style).await,
     }
 }
