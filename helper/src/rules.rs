@@ -234,6 +234,18 @@ pub struct Hasten {
     pub seconds: u32,
 }
 
+/// A primary that holds up a failover: it answers nobody, and its Lease is renewed all the same, so that no standby can take
+/// over. That is what it looks like when PostgreSQL stands still and the program that looks after it does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hung {
+    /// The primary's pod by its name, which is the instance's.
+    pub pod: String,
+    /// The pod itself.
+    pub uid: String,
+    /// The Lease's version: it changes when the Lease is renewed.
+    pub lease: String,
+}
+
 /// All that the watches have told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -243,6 +255,8 @@ pub struct View {
     pub cluster: Option<Cluster>,
     /// The Cluster's delay.
     pub delay: Option<Delay>,
+    /// The operator says that it fails over, not that it changes the roles as somebody has asked.
+    pub fails_over: bool,
     /// The pods of the instances by their names.
     pub pods: BTreeMap<String, Pod>,
 }
@@ -274,6 +288,22 @@ impl View {
             uid: pod.uid.clone(),
             version: delay.version.clone(),
             seconds: delay.seconds,
+        })
+    }
+
+    /// The primary that seems to hold up a failover. Whether it does is known when this has been so for some time, with the
+    /// Lease renewed meanwhile. Its pod is to be deleted then, which is what a person would do: the operator has decided
+    /// already that it is not to be the primary any more, and a kubelet ends processes that stand still.
+    #[must_use]
+    pub fn hung(&self) -> Option<Hung> {
+        let (cluster, lease) = (self.cluster.as_ref()?, self.lease.as_ref()?);
+        let (name, pod) = self.pods.get_key_value(&cluster.current)?;
+        let is_left = self.fails_over && !cluster.target.is_empty() && cluster.target != *name;
+        let is_silent = !pod.is_ready && !pod.is_deleting && pod.is_understood();
+        (is_left && is_silent && lease.holder.as_ref() == Some(name)).then(|| Hung {
+            pod: name.clone(),
+            uid: pod.uid.clone(),
+            lease: lease.version.clone(),
         })
     }
 

@@ -10,7 +10,7 @@ use futures::{
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, Client, Config, ResourceExt as _,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::{ApiResource, DynamicObject, GroupVersionKind},
     runtime::{
         WatchStreamExt as _,
@@ -18,11 +18,11 @@ use kube::{
     },
 };
 use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{
     probe::Heartbeat,
-    rules::{self, Next, Release, View},
+    rules::{self, Hung, Next, Release, View},
     seen,
 };
 
@@ -35,7 +35,10 @@ const MARK: &str = "stackctl/failover-helper";
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(2);
 /// How often it looks, also where the watches are silent.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a primary may hold up a failover: longer than a standby waits for a Lease that is not renewed, with the least
+/// that the operator takes for it (3 s) and the second between two looks.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a watch lasts before it is begun anew, in seconds: a connection that died unnoticed ends then.
 const WATCH: u32 = 60;
 /// A connection that says nothing for so long is given up; the Lease alone is renewed every second.
@@ -68,6 +71,8 @@ pub struct Helper {
     tried: Option<String>,
     /// The pod whose failover was hastened last: each is tried once.
     hastened: Option<String>,
+    /// The primary that holds up a failover, and since when.
+    hung: Option<(Hung, Instant)>,
     /// The label that was set last, or could not be set: it is not tried again at this version of the pod.
     led: Option<rules::Lead>,
 }
@@ -93,6 +98,7 @@ impl Helper {
             release: None,
             tried: None,
             hastened: None,
+            hung: None,
             led: None,
         })
     }
@@ -115,6 +121,7 @@ impl Helper {
                 _ = ticks.tick() => {}
             }
             self.hasten().await;
+            self.end_hung().await;
             self.release().await;
             self.lead().await;
         }
@@ -145,6 +152,7 @@ impl Helper {
             Seen::Cluster(cluster) => {
                 self.view.cluster = cluster.as_ref().map(seen::cluster);
                 self.view.delay = cluster.as_ref().map(seen::delay);
+                self.view.fails_over = cluster.as_ref().is_some_and(seen::fails_over);
             }
             Seen::Relist => {
                 self.listing = Some(BTreeMap::new());
@@ -238,6 +246,38 @@ impl Helper {
             Err(_) => tracing::warn!("cannot end the failover's delay: the API server does not answer"),
         }
         self.hastened = Some(uid);
+    }
+
+    /// Has the pod of a primary deleted that holds up a failover, once that is certain.
+    async fn end_hung(&mut self) {
+        let Some(hung) = self.view.hung() else {
+            self.hung = None;
+            return;
+        };
+        let (before, since) = match self.hung.take().filter(|(before, _)| before.uid == hung.uid) {
+            Some(known) => known,
+            None => (hung.clone(), Instant::now()),
+        };
+        let is_certain = since.elapsed() >= PATIENCE && before.lease != hung.lease;
+        self.hung = Some((before, since));
+        if !is_certain {
+            return;
+        }
+        let Hung { pod, uid, .. } = hung;
+        // A kubelet gives it two seconds.
+        let params = DeleteParams {
+            grace_period_seconds: Some(1),
+            preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match timeout(REQUEST, self.pods.delete(&pod, &params)).await {
+            Ok(Ok(_)) => tracing::info!("{pod} answers nobody and holds up a failover: its pod is deleted"),
+            Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => {}
+            Ok(Err(error)) => tracing::warn!("cannot delete the pod of {pod}: {error}"),
+            Err(_) => tracing::warn!("cannot delete the pod of {pod}: the API server does not answer"),
+        }
+        // Should it be there still, it is tried again after as long.
+        self.hung = None;
     }
 
     /// Has the Service lead to the new primary.

@@ -18,6 +18,8 @@ pub const PRIMARY: &str = "primary";
 const OPERATOR: &str = "cnpg.io/operatorVersion";
 /// Why a pod got its final phase from the control plane and not from its kubelet.
 const COLLECTED: &str = "DeletionByPodGC";
+/// The phase of a Cluster whose operator fails over (`PhaseFailOver` in its `api/v1`).
+const FAILING_OVER: &str = "Failing over";
 /// Since when the primary fails, in a Cluster.
 const FAILING_SINCE: &str = "/status/currentPrimaryFailingSinceTimestamp";
 /// What a kubelet says of a container that it has lost sight of.
@@ -50,6 +52,12 @@ pub fn delay(cluster: &DynamicObject) -> rules::Delay {
         seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
         has_begun: !since.is_empty(),
     }
+}
+
+/// Whether the operator says of the Cluster that it fails over.
+#[must_use]
+pub fn fails_over(cluster: &DynamicObject) -> bool {
+    cluster.data.pointer("/status/phase").and_then(serde_json::Value::as_str) == Some(FAILING_OVER)
 }
 
 /// The change of a Cluster by which its delay has passed, at the version that was seen.
@@ -211,5 +219,10 @@ mod tests {
         assert_eq!(read(json!({"metadata": {"name": "user-db"}})), rules::Cluster::default());
         let named = read(json!({"metadata": {}, "status": {"currentPrimary": "a", "targetPrimary": "pending"}}));
         assert_eq!((named.current.as_str(), named.target.as_str()), ("a", "pending"));
+        let phase = |phase: &str| {
+            let cluster = json!({"metadata": {}, "status": {"phase": phase}});
+            fails_over(&serde_json::from_value(cluster).unwrap())
+        };
+        assert!(phase("Failing over") && !phase("Switchover in progress") && !phase(""));
     }
 }

@@ -1,6 +1,6 @@
 //! What the helper makes of all that its watches have told.
 
-use failover_helper::rules::{Cluster, Container, Delay, Hasten, Lead, Lease, Pod, Role, View};
+use failover_helper::rules::{Cluster, Container, Delay, Hasten, Hung, Lead, Lease, Pod, Role, View};
 
 const OLD: &str = "user-db-1";
 const NEW: &str = "user-db-2";
@@ -26,6 +26,7 @@ fn waiting() -> View {
         lease: Some(Lease { holder: Some(OLD.into()), version: "3".into() }),
         cluster: Some(Cluster { current: OLD.into(), target: OLD.into() }),
         delay: Some(Delay { version: "9".into(), seconds: 1, has_begun: true }),
+        fails_over: false,
         pods: [(OLD.into(), Pod { is_deleting: true, ..pod("p", Role::Primary) }), (NEW.into(), pod("q", Role::Other))]
             .into(),
     }
@@ -78,4 +79,44 @@ fn the_service_is_led_to_the_new_primary_once_it_is_the_only_one() {
     let mut early = promoted();
     early.lease.as_mut().unwrap().holder = Some(OLD.into());
     assert_eq!(early.lead(), None, "it has no Lease");
+}
+
+/// Why, and what is different.
+type Change = (&'static str, fn(&mut View));
+
+/// The operator has chosen a standby; the old primary answers nobody and has the Lease.
+fn held_up() -> View {
+    View {
+        cluster: Some(Cluster { current: OLD.into(), target: NEW.into() }),
+        pods: [(OLD.into(), Pod { is_ready: false, ..pod("p", Role::Primary) }), (NEW.into(), pod("q", Role::Other))]
+            .into(),
+        fails_over: true,
+        ..waiting()
+    }
+}
+
+#[test]
+fn a_primary_that_answers_nobody_and_keeps_its_lease_holds_up_a_failover() {
+    let hung = Hung { pod: OLD.into(), uid: "p".into(), lease: "3".into() };
+    assert_eq!(held_up().hung(), Some(hung.clone()));
+    let mut pending = held_up();
+    pending.cluster.as_mut().unwrap().target = "pending".into();
+    assert_eq!(pending.hung(), Some(hung), "while the operator waits for the standbys, too");
+}
+
+#[test]
+fn whoever_does_not_hold_up_a_failover_is_left_alone() {
+    let changes: [Change; 6] = [
+        ("it was asked to make room", |view| view.fails_over = false),
+        ("it is to be the primary", |view| view.cluster.as_mut().unwrap().target = OLD.into()),
+        ("it answers", |view| view.pods.get_mut(OLD).unwrap().is_ready = true),
+        ("it is being deleted", |view| view.pods.get_mut(OLD).unwrap().is_deleting = true),
+        ("it has given the Lease up", |view| view.lease.as_mut().unwrap().holder = None),
+        ("another operator's", |view| view.pods.get_mut(OLD).unwrap().operator = "1.29.2".into()),
+    ];
+    for (why, change) in changes {
+        let mut view = held_up();
+        change(&mut view);
+        assert_eq!(view.hung(), None, "{why}");
+    }
 }
