@@ -22,10 +22,13 @@ pub struct StackArgs {
     /// copied to the other namespaces where pods of the stack run.
     #[arg(long, value_name = "SECRET", env = "STACKCTL_PULL_SECRET")]
     pub pull_secret: Option<String>,
+    /// How large the stack is; the configuration file's table [sizes] sets single values [default: small].
+    #[arg(long, value_enum, value_name = "SIZE", env = "STACKCTL_SIZE")]
+    pub size: Option<Size>,
     /// PostgreSQL instances, 3 or more for synchronous replication that survives a failover [default: 3].
     #[arg(long, value_name = "N", env = "STACKCTL_INSTANCES")]
     pub instances: Option<u32>,
-    /// Size of each instance's volume, e.g. 1Gi [default: 1Gi].
+    /// Size of each instance's volume, e.g. 1Gi [default: 1Gi; medium: 20Gi, large: 100Gi].
     #[arg(long, value_name = "SIZE", env = "STACKCTL_STORAGE")]
     pub storage: Option<String>,
     /// StorageClass of the volumes [default: the cluster's default].
@@ -41,10 +44,10 @@ pub struct StackArgs {
     /// A Secret in the stack's namespace with the certificate (ca.crt) of the private authority that the endpoint's comes from.
     #[arg(long, value_name = "SECRET", env = "STACKCTL_BACKUP_S3_CA", conflicts_with = "backup_storage")]
     pub backup_s3_ca: Option<String>,
-    /// Size of the volume of the store in the cluster [default: 5Gi].
+    /// Size of the volume of the store in the cluster [default: 5Gi; medium: 60Gi, large: 400Gi].
     #[arg(long, value_name = "SIZE", env = "STACKCTL_BACKUP_STORAGE")]
     pub backup_storage: Option<String>,
-    /// How far back every moment can be restored, in days, weeks or months [default: 7d].
+    /// How far back every moment can be restored, in days, weeks or months [default: 7d; medium: 2w, large: 4w].
     #[arg(long, value_name = "TIME", env = "STACKCTL_BACKUP_KEEP")]
     pub backup_keep: Option<String>,
     /// When base backups are taken, as cron with seconds in front, UTC [default: "0 0 3 * * *"].
@@ -53,6 +56,19 @@ pub struct StackArgs {
     /// Leave this part out; may be given several times.
     #[arg(long, value_enum, value_name = "PART", value_delimiter = ',', env = "STACKCTL_WITHOUT")]
     pub without: Vec<Optional>,
+}
+
+/// How large a stack is. What a size needs is what its pods ask for and its volumes have together, with 3 instances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Size {
+    /// For a laptop: 1 CPU, 2 GiB of memory and 9 GiB of disk.
+    #[default]
+    Small,
+    /// 4 CPUs, 14 GiB of memory and 130 GiB of disk.
+    Medium,
+    /// 14 CPUs, 50 GiB of memory and 810 GiB of disk.
+    Large,
 }
 
 /// The parts that the others do without.
@@ -103,12 +119,13 @@ pub struct UpArgs {
 }
 
 /// The options of `up` that are remembered, and all of them.
-pub const FORGETTABLE: [&str; 18] = [
+pub const FORGETTABLE: [&str; 19] = [
     "all",
     "bundle",
     "registry",
     "image-mirror",
     "pull-secret",
+    "size",
     "instances",
     "storage",
     "storage-class",

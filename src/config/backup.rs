@@ -1,6 +1,6 @@
 //! How the database is backed up.
 
-use super::{choices::Choices, names, parse_mebibytes};
+use super::{choices::Choices, names, parse_mebibytes, sizes::Defaults};
 use crate::error::{Result, usage};
 
 /// Backups of the database.
@@ -38,8 +38,8 @@ pub enum BackupStore {
     },
 }
 
-/// Checks what was chosen, and adds the defaults.
-pub(super) fn parse(chosen: &Choices) -> Result<Backup> {
+/// Checks what was chosen, and adds the defaults, which are those of the stack's size.
+pub(super) fn parse(chosen: &Choices, of_size: &Defaults) -> Result<Backup> {
     let store = match &chosen.backup_s3 {
         Some(text) => parse_bucket(text, chosen.backup_s3_region.clone(), chosen.backup_s3_ca.clone())?,
         None => {
@@ -47,12 +47,12 @@ pub(super) fn parse(chosen: &Choices) -> Result<Backup> {
             if let Some((name, _)) = beside.iter().find(|(_, value)| value.is_some()) {
                 return Err(usage(format!("--backup-s3-{name} is about a bucket, and there is no --backup-s3")).into());
             }
-            let storage = chosen.backup_storage.clone().unwrap_or_else(|| "5Gi".into());
+            let storage = chosen.backup_storage.clone().unwrap_or_else(|| of_size.backup_storage.into());
             parse_mebibytes("--backup-storage", &storage)?;
             BackupStore::InCluster { storage }
         }
     };
-    let keep = chosen.backup_keep.clone().unwrap_or_else(|| "7d".into());
+    let keep = chosen.backup_keep.clone().unwrap_or_else(|| of_size.backup_keep.into());
     let (number, unit) = keep.split_at(keep.len().saturating_sub(1));
     if !matches!(unit, "d" | "w" | "m") || number.parse::<u16>().ok().is_none_or(|number| number == 0) {
         return Err(usage(format!("--backup-keep {keep:?} is no length of time"))

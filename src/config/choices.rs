@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Options;
 use crate::{
-    cli::Optional,
+    cli::{Optional, Size},
     error::{Result, usage},
 };
 
@@ -21,6 +21,7 @@ pub(super) struct Choices {
     pub registry: Option<String>,
     pub image_mirror: Option<String>,
     pub pull_secret: Option<String>,
+    pub size: Option<Size>,
     pub instances: Option<u32>,
     pub storage: Option<String>,
     pub storage_class: Option<String>,
@@ -64,6 +65,7 @@ impl Choices {
             choices.registry = stack.registry;
             choices.image_mirror = stack.image_mirror;
             choices.pull_secret = stack.pull_secret;
+            choices.size = stack.size;
             choices.instances = stack.instances;
             choices.storage = stack.storage;
             choices.storage_class = stack.storage_class;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::choices::Choices;
+use super::{choices::Choices, sizes::SizesTable};
 use crate::{
-    cli::Optional,
+    cli::{Optional, Size},
     error::{Result, usage},
 };
 
@@ -24,6 +24,8 @@ pub(super) struct File {
     registry: Option<String>,
     image_mirror: Option<String>,
     pull_secret: Option<String>,
+    size: Option<Size>,
+    pub sizes: SizesTable,
     instances: Option<u32>,
     storage: Option<String>,
     storage_class: Option<String>,
@@ -48,6 +50,7 @@ impl File {
             registry: file.registry,
             image_mirror: file.image_mirror,
             pull_secret: file.pull_secret,
+            size: file.size,
             instances: file.instances,
             storage: file.storage,
             storage_class: file.storage_class,

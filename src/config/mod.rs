@@ -8,6 +8,7 @@ mod last_up;
 mod mirror;
 mod names;
 mod place;
+mod sizes;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,6 +17,7 @@ pub use last_up::LastUp;
 pub use mirror::{FLAG as IMAGE_MIRROR_FLAG, ImageMirror};
 pub use names::parse_registry;
 pub use place::target_flags;
+pub use sizes::Sizes;
 
 use self::{choices::Choices, file::File, place::StackPlace};
 use crate::{
@@ -60,6 +62,8 @@ pub struct Stack {
     pub storage_class: Option<String>,
     /// The Secret in the namespace by which pods may pull images.
     pub pull_secret: Option<String>,
+    /// What the size of the stack sets beside that.
+    pub sizes: Sizes,
 }
 
 /// The folders that stackctl uses, by the XDG base directory specification.
@@ -139,7 +143,9 @@ impl Config {
     ) -> Result<Config> {
         let up = options.up;
         let chosen = last_up.complete(&Choices::of_flags(options)?, &file.choices())?;
-        let backup = backup::parse(&chosen)?;
+        let size = chosen.size.unwrap_or_default();
+        let of_size = sizes::defaults(size);
+        let backup = backup::parse(&chosen, &of_size)?;
         let memory = chosen.memory.unwrap_or_else(|| "4Gi".into());
         let nodes = chosen.nodes.unwrap_or(1);
         let instances = chosen.instances.unwrap_or(3);
@@ -161,8 +167,9 @@ impl Config {
                 use_context: up.is_some_and(|up| up.use_context),
             }),
         };
-        let storage = chosen.storage.unwrap_or_else(|| "1Gi".into());
+        let storage = chosen.storage.unwrap_or_else(|| of_size.storage.into());
         parse_mebibytes("--storage", &storage)?;
+        let sizes = sizes::sizes(size, &file.sizes, &storage)?;
         let without = chosen.without.unwrap_or_default();
         let registry = chosen.registry.as_deref().map(|text| names::parse_registry("--registry", text)).transpose()?;
         let image_mirror = chosen.image_mirror.as_deref().map(ImageMirror::parse).transpose()?;
@@ -180,6 +187,7 @@ impl Config {
                 storage,
                 storage_class: chosen.storage_class,
                 pull_secret: chosen.pull_secret,
+                sizes,
             },
             backup: (!without.contains(&Optional::Backup)).then_some(backup),
             bundle: chosen.bundle,

@@ -11,6 +11,8 @@ pub mod pull_secret;
 pub mod render;
 pub mod room;
 pub mod sidecar_image;
+mod sizes;
+pub mod volumes;
 pub mod web_image;
 
 use anyhow::Context as _;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use k8s_openapi::ByteString;
+use k8s_openapi::{ByteString, api::core::v1::PersistentVolumeClaim};
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{bundle_has_image, embedded, labelled};
+use super::{bundle_has_image, embedded, labelled, sizes::set_prometheus};
 use crate::{
     assets::{
         Part, WRITTEN_FOR, kind,
@@ -19,7 +19,10 @@ use crate::{
     config::Stack,
     context::Context,
     error::Result,
-    kube::ObjectRef,
+    kube::{
+        ObjectRef,
+        volumes::{SizeChange, VolumeClaim, size_change},
+    },
     names::{FIELD_MANAGER, MANAGED_BY},
     random,
 };
@@ -29,6 +32,9 @@ pub const GRAFANA: (&str, &str) = ("grafana", "monitoring-grafana");
 
 /// The ConfigMap with Prometheus' configuration.
 const PROMETHEUS_CONFIG: &str = "monitoring-prometheus";
+
+/// The claim that the StatefulSet makes of its template.
+const PROMETHEUS_CLAIM: &str = "data-monitoring-prometheus-0";
 
 /// The annotation of pods that changes with the files that they read when they start.
 const CONFIGURATION_DIGEST: &str = "stackctl/configuration";
@@ -80,6 +86,7 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
             objects.push(object);
         }
     }
+    keep_volume(cx, &mut objects).await?;
     watch_others(cx, &mut objects).await?;
     if ours.is_ok() && bundle_has_image(cx, GRAFANA.0) {
         let login = ObjectRef::namespaced("v1", "Secret", NAMESPACE, GRAFANA_LOGIN);
@@ -87,6 +94,30 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
         objects.extend(labelled(cx, Part::Monitoring, grafana_login(there.as_ref(), password)?)?);
     }
     Ok(objects)
+}
+
+/// Prometheus' volume claim, if there is one.
+///
+/// # Errors
+/// The cluster does not answer.
+pub async fn prometheus_claim(cx: &Context) -> Result<Option<VolumeClaim>> {
+    let claim = ObjectRef::namespaced("v1", "PersistentVolumeClaim", NAMESPACE, PROMETHEUS_CLAIM);
+    let found = cx.kube().await?.get(&claim).await?;
+    Ok(found.and_then(|found| found.try_parse::<PersistentVolumeClaim>().ok()).map(VolumeClaim::from))
+}
+
+/// Has Prometheus go by the volume that it has, if that is larger than wanted: it is one for every stack of the cluster. Its
+/// claim's template stays what it is, as it cannot be changed.
+async fn keep_volume(cx: &Context, objects: &mut [DynamicObject]) -> Result<()> {
+    let Some(prometheus) = objects.iter_mut().find(|object| kind(object) == "StatefulSet") else { return Ok(()) };
+    let Some(live) = cx.kube().await?.get(&ObjectRef::of(prometheus)?).await? else { return Ok(()) };
+    let template = "/spec/volumeClaimTemplates/0/spec/resources/requests/storage";
+    let text = |object: &DynamicObject| object.data.pointer(template).and_then(Value::as_str).map(str::to_owned);
+    let (Some(made), Some(wanted)) = (text(&live), text(prometheus)) else { return Ok(()) };
+    let there = prometheus_claim(cx).await?.map_or_else(|| made.clone(), |claim| claim.size);
+    let size = if size_change(&there, &wanted) == SizeChange::Grows { wanted } else { there };
+    set_prometheus(prometheus, &made, &size);
+    Ok(())
 }
 
 /// Has the monitoring watch the other stacks that it is of, too: it is one for all of them.
@@ -219,6 +250,7 @@ mod tests {
     use super::*;
     use crate::{
         assets::components,
+        config::Sizes,
         desired::render::{Images, render},
     };
 
@@ -229,6 +261,7 @@ mod tests {
             storage: "1Gi".into(),
             storage_class: Some("fast".into()),
             pull_secret: None,
+            sizes: Sizes::default(),
         };
         let images = Images::new(&components().unwrap(), |_| None, "user-app:abc".into());
         render(Part::Monitoring, Part::Monitoring.embedded().unwrap(), &stack, &images)

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{monitoring, pull_secret};
+use super::{monitoring, sizes, pull_secret};
 use crate::{
     assets::{Components, Part, WRITTEN_FOR, kind},
     config::Stack,
@@ -66,6 +66,7 @@ pub fn render(part: Part, objects: Vec<DynamicObject>, stack: &Stack, images: &I
             object
         })
         .collect();
+    sizes::apply(part, &mut objects, stack);
     if part == Part::Monitoring {
         monitoring::finish(&mut objects, stack);
     }
@@ -172,7 +173,10 @@ fn tune_operator(data: &mut Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::assets::{components, parse};
+    use crate::{
+        assets::{components, parse},
+        config::Sizes,
+    };
 
     fn stack() -> Stack {
         Stack {
@@ -181,6 +185,7 @@ mod tests {
             storage: "2Gi".into(),
             storage_class: Some("fast".into()),
             pull_secret: None,
+            sizes: Sizes::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::embedded;
+use super::{backup, embedded};
 use crate::{
     assets::{Part, kind},
     cli::Optional,
@@ -11,15 +11,19 @@ use crate::{
     error::{Failure, Result, failed},
     kube::{
         ObjectRef,
-        room::{Request, Room},
+        room::{PodsOf, Request, Room},
     },
+    names::APP_NAME,
 };
+
+/// The parts whose pods ask for more in a larger stack.
+const SIZED: [Part; 2] = [Part::Database, Part::Web];
 
 /// The parts without which `up` does not end. (Monitoring is not waited for.)
 const WAITED_FOR: [Part; 5] = [Part::Operator, Part::Backup, Part::Database, Part::FailoverHelper, Part::Web];
 
-/// Says that the cluster has no room for what `up` would add to it; `None` where it has, or where nodes that have just
-/// started do not say yet.
+/// Says that the cluster has no room for what `up` would add to it, or make larger; `None` where it has, or where nodes that
+/// have just started do not say yet.
 ///
 /// # Errors
 /// It cannot be told: upstream's manifest can be neither found in the bundle nor fetched, or the user may not see what the
@@ -30,29 +34,56 @@ pub async fn lack_of_room(cx: &Context) -> Result<Option<Failure>> {
         if part == Part::FailoverHelper && cx.config.without.contains(&Optional::FailoverHelper) {
             continue;
         }
-        if cx.inventory().await?.entries(part.name()).is_empty() {
+        let is_new = cx.inventory().await?.entries(part.name()).is_empty();
+        if is_new || SIZED.contains(&part) {
             objects.extend(embedded(cx, part).await?);
+        } else if part == Part::Backup && backup::wanted(cx).is_some() {
+            // For what stands beside each instance.
+            objects.extend(part.embedded()?.into_iter().filter(|object| kind(object) == "ObjectStore"));
         }
     }
-    let mut pods = Vec::new();
+    let (mut pods, mut replaced) = (Vec::new(), Vec::new());
     for object in &objects {
         let asked = pods_of(object, &objects);
+        if asked.is_empty() {
+            continue;
+        }
         // What another stack has brought is there for this one, too.
-        if !asked.is_empty() && !is_there(cx, object).await? {
+        let Some(live) = live(cx, object).await? else {
             pods.extend(asked);
+            continue;
+        };
+        if let Some(larger) = larger(asked, &pods_of(&live, &objects)) {
+            pods.extend(larger);
+            replaced.extend(pods_selected(&live));
         }
     }
     if pods.is_empty() {
         return Ok(None);
     }
-    let room = Room::read(cx.kube().await?).await?;
+    let room = Room::read(cx.kube().await?, &replaced).await?;
     Ok(if room.unknown { None } else { refusal(&room, pods) })
 }
 
-/// Whether the cluster has it; of a kind that the cluster does not know it has none.
-async fn is_there(cx: &Context, object: &DynamicObject) -> Result<bool> {
+/// The object as the cluster has it; of a kind that the cluster does not know it has none.
+async fn live(cx: &Context, object: &DynamicObject) -> Result<Option<DynamicObject>> {
     let (kube, reference) = (cx.kube().await?, ObjectRef::of(object)?);
-    Ok(matches!(kube.get(&reference).await, Ok(Some(_))))
+    Ok(kube.get(&reference).await.unwrap_or(None))
+}
+
+/// The pods of an object that asks for more than those that it has, which they replace; `None` where it does not. There are
+/// no fewer than there are: the autoscaler may have made more.
+fn larger(asked: Vec<Request>, there: &[Request]) -> Option<Vec<Request>> {
+    let (one, count) = (*asked.first()?, asked.len().max(there.len()));
+    let grows = asked.len() > there.len() || there.first().is_some_and(|there| !one.fits(*there));
+    grows.then(|| vec![one; count])
+}
+
+/// How the pods of an object are found.
+fn pods_selected(object: &DynamicObject) -> Option<PodsOf> {
+    let (namespace, name) = (object.metadata.namespace.clone()?, object.metadata.name.clone()?);
+    let label = if kind(object) == "Cluster" { "cnpg.io/cluster" } else { APP_NAME };
+    Some(PodsOf { namespace, label, value: name })
 }
 
 /// The pods that an object is going to have, by what each asks for.
@@ -96,7 +127,7 @@ fn refusal(room: &Room, pods: Vec<Request>) -> Option<Failure> {
             left.len()
         ))
         .remedy("make room: more or larger nodes (of minikube: --nodes, --cpus and --memory of a new profile), or fewer other pods")
-        .remedy("or ask for less: --instances 1, --without backup"),
+        .remedy("or ask for less: a smaller --size, --instances 3, --without backup"),
     )
 }
 
@@ -106,10 +137,15 @@ const fn one_or<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
     use serde_json::json;
 
     use super::*;
-    use crate::ui::Reporter;
+    use crate::{
+        cli::{Global, Size, StackArgs},
+        config::{Config, Options},
+        ui::Reporter,
+    };
 
     fn cpus(cpu: f64) -> Request {
         Request { cpu, memory: 0.0 }
@@ -129,6 +165,39 @@ mod tests {
         let web = embedded(&cx, Part::Web).await.unwrap();
         let pods: Vec<Request> = web.iter().flat_map(|object| pods_of(object, &web)).collect();
         assert_eq!(pods.len(), 2, "as many as the autoscaler starts with");
+    }
+
+    #[tokio::test]
+    async fn what_a_size_is_said_to_need_is_what_it_asks_for() {
+        for (size, cpu, gibibytes) in [(Size::Small, 1.0, 2.0), (Size::Medium, 4.0, 14.0), (Size::Large, 14.0, 50.0)] {
+            let arguments = StackArgs { size: Some(size), ..StackArgs::default() };
+            let options = Options { stack: Some(&arguments), ..Options::default() };
+            let config = Config::load(&Global::default(), &options).unwrap();
+            let cx = Context::new(config, Reporter::discard()).unwrap();
+            // The operator's manifest, upstream's own, asks for 100m and 100Mi.
+            let mut asked = Request { cpu: 0.1, memory: 100.0 * 1024_f64.powi(2) };
+            let mut objects = Part::Backup.embedded().unwrap();
+            for part in [Part::Database, Part::FailoverHelper, Part::Web, Part::Monitoring] {
+                objects.extend(embedded(&cx, part).await.unwrap());
+            }
+            objects.iter().flat_map(|object| pods_of(object, &objects)).for_each(|pod| asked += pod);
+            let told = Request { cpu, memory: gibibytes * 1024_f64.powi(3) };
+            assert!(asked.fits(told), "{size:?}: {asked}");
+            assert!(asked.cpu > 0.8 * told.cpu && asked.memory > 0.6 * told.memory, "{size:?}: {asked}");
+            let help = size.to_possible_value().unwrap().get_help().unwrap().to_string();
+            assert!(help.contains(&format!("{cpu:.0} CPU")), "{help}");
+            assert!(help.contains(&format!("{gibibytes:.0} GiB of memory")), "{help}");
+        }
+    }
+
+    #[test]
+    fn a_stack_that_grows_is_asked_for_all_that_replaces_its_pods() {
+        assert_eq!(larger(vec![cpus(0.1); 3], &[cpus(0.1); 3]), None);
+        assert_eq!(larger(vec![cpus(0.1); 2], &[cpus(0.1); 7]), None, "the autoscaler's");
+        assert_eq!(larger(vec![cpus(0.1); 3], &[cpus(0.2); 3]), None);
+        assert_eq!(larger(vec![cpus(1.0); 3], &[cpus(0.1); 3]), Some(vec![cpus(1.0); 3]));
+        assert_eq!(larger(vec![cpus(0.1); 5], &[cpus(0.1); 3]), Some(vec![cpus(0.1); 5]));
+        assert_eq!(larger(vec![cpus(0.2); 2], &[cpus(0.1); 7]), Some(vec![cpus(0.2); 7]));
     }
 
     #[test]

@@ -29,12 +29,13 @@ mod operator_search;
 mod params;
 pub mod pods;
 mod proxy;
-mod quantity;
+pub mod quantity;
 mod readiness;
 pub mod room;
 mod scale;
 mod shared;
 mod terminal;
+pub mod volumes;
 mod wait;
 
 pub use apply::{ApplyEvent, ApplyOptions, OnApply, apply};

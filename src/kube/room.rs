@@ -95,6 +95,25 @@ impl fmt::Display for Request {
     }
 }
 
+/// The pods of a namespace that have a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodsOf {
+    /// The namespace.
+    pub namespace: String,
+    /// The label.
+    pub label: &'static str,
+    /// Its value.
+    pub value: String,
+}
+
+impl PodsOf {
+    fn has(&self, pod: &Pod) -> bool {
+        let labels = pod.metadata.labels.as_ref();
+        pod.metadata.namespace.as_ref() == Some(&self.namespace)
+            && labels.and_then(|labels| labels.get(self.label)) == Some(&self.value)
+    }
+}
+
 /// The room on the nodes that take pods of anybody's.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Room {
@@ -105,25 +124,25 @@ pub struct Room {
 }
 
 impl Room {
-    /// Reads the nodes and all pods.
+    /// Reads the nodes and all pods. Those that are to be `replaced` count as gone.
     ///
     /// # Errors
     /// The server does not answer or forbids it.
-    pub async fn read(kube: &Kube) -> Result<Room> {
+    pub async fn read(kube: &Kube, replaced: &[PodsOf]) -> Result<Room> {
         let (nodes, pods): (Api<Node>, Api<Pod>) = (Api::all(kube.client()), Api::all(kube.client()));
         let all = ListParams::default();
         let nodes = kube.call("read the nodes", || nodes.list(&all)).await?;
         let pods = kube.call("read the pods of every namespace", || pods.list(&all)).await?;
-        Ok(Room::of(&nodes.items, &pods.items))
+        Ok(Room::of(&nodes.items, &pods.items, replaced))
     }
 
-    fn of(nodes: &[Node], pods: &[Pod]) -> Room {
+    fn of(nodes: &[Node], pods: &[Pod], replaced: &[PodsOf]) -> Room {
         let mut free: BTreeMap<String, Request> = nodes
             .iter()
             .filter(|node| takes_pods(node))
             .filter_map(|node| Some((node.metadata.name.clone()?, allocatable(node))))
             .collect();
-        for pod in pods {
+        for pod in pods.iter().filter(|pod| !replaced.iter().any(|one| one.has(pod))) {
             let (Some(spec), status) = (&pod.spec, pod.status.as_ref()) else { continue };
             let phase = status.and_then(|status| status.phase.as_deref());
             let there = spec.node_name.as_ref().and_then(|node| free.get_mut(node));
@@ -227,7 +246,7 @@ mod tests {
             pod("c", "Running", "1"),
             pod("a", "Pending", "250m"),
         ];
-        let room = Room::of(&nodes, &pods);
+        let room = Room::of(&nodes, &pods, &[]);
         assert_eq!(room.nodes.keys().collect::<Vec<_>>(), ["a"]);
         assert_eq!(room.total(), Request { cpu: 1.25, memory: 2.0 * 1024_f64.powi(3) });
         assert_eq!(room.total().to_string(), "1.25 CPUs and 2.0 GiB");
@@ -236,11 +255,26 @@ mod tests {
     #[test]
     fn a_node_that_is_starting_counts_and_one_that_has_not_said_what_it_has_leaves_it_open() {
         let starting = json!({"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]});
-        let room = Room::of(&[node("a", "2", &starting)], &[]);
+        let room = Room::of(&[node("a", "2", &starting)], &[], &[]);
         assert_eq!((room.nodes.len(), room.unknown), (1, false));
         let silent: Node = serde_json::from_value(json!({"metadata": {"name": "b"}, "status": {}})).unwrap();
-        assert!(Room::of(&[node("a", "2", &starting), silent], &[]).unknown);
-        assert!(Room::of(&[], &[]).unknown, "none has come yet");
+        assert!(Room::of(&[node("a", "2", &starting), silent], &[], &[]).unknown);
+        assert!(Room::of(&[], &[], &[]).unknown, "none has come yet");
+    }
+
+    #[test]
+    fn what_is_to_be_replaced_counts_as_gone() {
+        let nodes = [node("a", "2", &json!({}))];
+        let mut pods = [pod("a", "Running", "500m"), pod("a", "Running", "250m")];
+        for (pod, namespace) in pods.iter_mut().zip(["team-a", "team-b"]) {
+            pod.metadata.namespace = Some(namespace.into());
+            pod.metadata.labels = Some([("cnpg.io/cluster".to_owned(), "db".to_owned())].into());
+        }
+        let replaced = PodsOf { namespace: "team-a".into(), label: "cnpg.io/cluster", value: "db".into() };
+        let free = |replaced: &[PodsOf]| Room::of(&nodes, &pods, replaced).total().cpu;
+        assert!((free(&[]) - 1.25).abs() < 1e-9);
+        assert!((free(std::slice::from_ref(&replaced)) - 1.75).abs() < 1e-9);
+        assert!((free(&[PodsOf { value: "other".into(), ..replaced }]) - 1.25).abs() < 1e-9);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     assets::{self, Part},
     config::Target,
     context::Context,
-    desired::{origin::Origin, pull_secret, room::lack_of_room},
+    desired::{origin::Origin, pull_secret, room::lack_of_room, volumes::unfit_volume},
     error::{Result, one_line},
     kube::operator::Version,
     ui::{Event, PhaseId},
@@ -44,6 +44,7 @@ impl Phase for Claim {
             }
             refuse_downgrade(cx).await?;
             tell_changed_origin(cx).await?;
+            refuse_unfit_volumes(cx).await?;
             refuse_without_room(cx).await?;
             Ok(Need::Run)
         })
@@ -91,6 +92,19 @@ async fn tell_changed_origin(cx: &Context) -> Result<()> {
         cx.reporter.send(Event::Warning { phase: PhaseId::Claim, text });
     }
     Ok(())
+}
+
+/// Refuses sizes that the volumes that are there cannot have.
+async fn refuse_unfit_volumes(cx: &Context) -> Result<()> {
+    match unfit_volume(cx).await {
+        Ok(Some(unfit)) => Err(unfit.into()),
+        Ok(None) => Ok(()),
+        // As below.
+        Err(error) => {
+            tracing::debug!("whether the volumes fit cannot be told: {}", one_line(&error));
+            Ok(())
+        }
+    }
 }
 
 /// Refuses a cluster that cannot hold the stack. One that is not ours may grow by itself: there it is told.

@@ -55,6 +55,7 @@ impl Phase for Monitoring {
             } else if !bundle_has_image(cx, GRAFANA.0) {
                 tell(cx, "Grafana is left out: the bundle does not hold it".into());
             }
+            desired::volumes::grow_prometheus(cx).await?;
             let applied = part::apply(cx, ID, Part::Monitoring).await?;
             Ok(part::describe_changes(applied.changed))
         })

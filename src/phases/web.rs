@@ -8,7 +8,7 @@ use super::{Phase, part};
 use crate::{
     assets::Part,
     context::Context,
-    database,
+    database, desired,
     error::Result,
     kube::{self, ObjectRef, wait_ready},
     ui::PhaseId,
@@ -56,8 +56,8 @@ impl Phase for Web {
 /// Deployment would have one.
 async fn start_with_enough(cx: &Context, created: &[ObjectRef]) -> Result<()> {
     let Some(deployment) = created.iter().find(|object| object.kind == "Deployment") else { return Ok(()) };
-    let embedded = Part::Web.embedded()?;
-    let least = embedded.iter().find_map(|object| object.data.pointer("/spec/minReplicas")?.as_i64());
+    let objects = desired::embedded(cx, Part::Web).await?;
+    let least = objects.iter().find_map(|object| object.data.pointer("/spec/minReplicas")?.as_i64());
     match least {
         Some(least) => kube::scale(cx.kube().await?, deployment, least, FIRST_REPLICAS).await,
         None => Ok(()),

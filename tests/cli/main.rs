@@ -17,3 +17,4 @@ mod load;
 mod mirror;
 mod reach;
 mod sandbox;
+mod sizes;

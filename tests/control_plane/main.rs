@@ -21,5 +21,6 @@ mod manifests;
 mod monitoring;
 mod operator;
 mod reach;
+mod sizes;
 mod support;
 mod wait;

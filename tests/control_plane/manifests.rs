@@ -2,7 +2,8 @@ use kube::api::{DynamicObject, PostParams};
 use serde_json::json;
 use stackctl::{
     assets::{Part, components, parse},
-    config::{Backup, BackupStore, Stack},
+    cli::{Global, Size, StackArgs},
+    config::{Backup, BackupStore, Config, Options, Stack},
     desired::{
         backup,
         monitoring::grafana_login,
@@ -21,17 +22,20 @@ fn release_manifest(component: &str, file: &str) -> String {
 }
 
 fn stack(namespace: &str) -> Stack {
-    Stack {
-        namespace: namespace.into(),
-        instances: 3,
-        storage: "1Gi".into(),
-        storage_class: Some("any".into()),
-        pull_secret: None,
-    }
+    sized(namespace, Size::Small)
+}
+
+fn sized(namespace: &str, size: Size) -> Stack {
+    let arguments = StackArgs { size: Some(size), storage_class: Some("any".into()), ..StackArgs::default() };
+    let global = Global { namespace: Some(namespace.into()), ..Global::default() };
+    Config::load(&global, &Options { stack: Some(&arguments), ..Options::default() }).unwrap().stack
 }
 
 fn objects(part: Part, namespace: &str) -> Vec<DynamicObject> {
-    let stack = stack(namespace);
+    objects_of(part, stack(namespace))
+}
+
+fn objects_of(part: Part, stack: Stack) -> Vec<DynamicObject> {
     let images = Images::new(&components().unwrap(), |_| None, "user-app:0123456789ab".into());
     let mut objects = Vec::new();
     match part {
@@ -127,6 +131,71 @@ async fn every_manifest_is_valid() {
     };
     for object in rest.iter().filter(has_pods) {
         pods_are_admitted(&kube, object).await;
+    }
+}
+
+/// What a size sets is valid by the kinds' own schemas, and applied again it changes nothing.
+#[tokio::test]
+async fn every_size_is_valid() {
+    let kube = control_plane().connect().await;
+    operators_kinds(&kube).await;
+    for (namespace, size) in [("sizes-medium", Size::Medium), ("sizes-large", Size::Large)] {
+        apply(&kube, &objects_of(Part::Base, sized(namespace, size)), options(), &|_| {}).await.unwrap();
+        for part in [Part::Database, Part::Web] {
+            let objects = objects_of(part, sized(namespace, size));
+            apply(&kube, &objects, options(), &|_| {}).await.unwrap();
+            let again = apply(&kube, &objects, options(), &|_| {}).await.unwrap();
+            assert!(again.iter().all(|(_, change)| *change == Change::Unchanged), "{size:?}: {again:?}");
+        }
+    }
+}
+
+/// A stack that was brought up before there were sizes is not changed by the smallest.
+#[tokio::test]
+async fn small_changes_nothing_of_a_stack_that_is_there() {
+    let kube = control_plane().connect().await;
+    operators_kinds(&kube).await;
+    let namespace = "sizes-small";
+    apply(&kube, &objects(Part::Base, namespace), options(), &|_| {}).await.unwrap();
+    for part in [Part::Database, Part::Web] {
+        let mut before = part.embedded().unwrap();
+        let named = |name: &mut Option<String>| *name = Some(namespace.to_owned());
+        before.iter_mut().for_each(|object| named(&mut object.metadata.namespace));
+        apply(&kube, &before, options(), &|_| {}).await.unwrap();
+        for (old, new) in before.iter().zip(objects(part, namespace)) {
+            let live = kube.get(&ObjectRef::of(old).unwrap()).await.unwrap().unwrap();
+            let mut new = new;
+            // What a test has no registry and no class for.
+            blank(&mut new.data);
+            let mut live = live.data["spec"].clone();
+            blank(&mut live);
+            assert!(holds(&live, &new.data["spec"]), "{}: {live} and {}", ObjectRef::of(old).unwrap(), new.data["spec"]);
+        }
+    }
+}
+
+/// Removes the names of images and storage classes.
+fn blank(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            ["image", "imageName", "storageClass"].iter().for_each(|key| drop(map.remove(*key)));
+            map.values_mut().for_each(blank);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(blank),
+        _ => {}
+    }
+}
+
+/// Whether `whole` has everything that `part` has.
+fn holds(whole: &serde_json::Value, part: &serde_json::Value) -> bool {
+    match (whole, part) {
+        (serde_json::Value::Object(whole), serde_json::Value::Object(part)) => {
+            part.iter().all(|(key, value)| whole.get(key).is_some_and(|whole| holds(whole, value)))
+        }
+        (serde_json::Value::Array(whole), serde_json::Value::Array(part)) => {
+            whole.len() == part.len() && whole.iter().zip(part).all(|(whole, part)| holds(whole, part))
+        }
+        _ => whole == part,
     }
 }
 

@@ -33,9 +33,11 @@ fn reference() -> String {
     page.push_str("\n## Configuration file\n\n");
     page.push_str("`~/.config/stackctl/config.toml` (TOML; `--config` names another). An unknown key is refused.\n\n");
     page.push_str("| key | as the option |\n|---|---|\n");
-    for key in configuration_keys() {
+    for key in configuration_keys("").iter().filter(|key| *key != "sizes") {
         writeln!(page, "| `{key}` | `--{key}` |").unwrap();
     }
+    let sizes: Vec<String> = configuration_keys("[sizes]\n").iter().map(|key| format!("`{key}`")).collect();
+    writeln!(page, "\nThe table `[sizes]` has {} ([what they are](operations.md#sizes)).", sizes.join(", ")).unwrap();
     page.push_str("\n## Exit codes\n\n| code | name in JSON | when |\n|---|---|---|\n");
     page.push_str("| 0 | | done |\n");
     for (kind, when) in KINDS {
@@ -118,11 +120,11 @@ fn options(args: &[&Arg]) -> String {
     table
 }
 
-/// The keys that the file may have, as the reader of the file tells them when it refuses one.
-fn configuration_keys() -> Vec<String> {
+/// The keys that the file, or a table of it, may have, as the reader of the file tells them when it refuses one.
+fn configuration_keys(table: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.toml");
-    std::fs::write(&path, "no-such-key = 1\n").unwrap();
+    std::fs::write(&path, format!("{table}no-such-key = 1\n")).unwrap();
     let refused = Config::load(&Global { config: Some(path), ..Global::default() }, &Options::default()).unwrap_err();
     let text = error::one_line(&refused);
     let (_, keys) = text.split_once("expected one of ").unwrap_or_else(|| panic!("no keys in {text:?}"));

@@ -138,6 +138,7 @@ async fn collect(cx: &Context, archive: &mut Archive) -> Result<()> {
     )?;
     archive.add_json("configuration.json", &json!({
         "target": config.target.describe(), "namespace": config.stack.namespace, "instances": config.stack.instances,
+        "sizes": format!("{:?}", config.stack.sizes),
         "storage": config.stack.storage, "storage_class": config.stack.storage_class, "bundle": config.bundle,
         "registry": config.registry, "image_mirror": config.image_mirror.as_ref().map(ToString::to_string),
         "pull_secret": config.stack.pull_secret, "without": config.without.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),

@@ -49,7 +49,22 @@ const MEBIBYTES: u32 = 640;
 pub async fn destroy(target: &DrillTarget, instance: &str) -> Result<()> {
     let claims = target.api::<PersistentVolumeClaim>();
     claims.delete(instance, &DeleteParams::default()).await.context("cannot delete the volume claim")?;
+    destroy_wal(&claims, instance).await?;
     pods::delete(target, instance, 0).await
+}
+
+/// Deletes the claim of an instance's WAL, where it has one of its own: without its data it is of no use, and in the way of
+/// the instance that is made anew.
+async fn destroy_wal(claims: &Api<PersistentVolumeClaim>, instance: &str) -> Result<()> {
+    match claims.delete(&wal_claim(instance), &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop).context("cannot delete the volume claim of the WAL"),
+    }
+}
+
+/// The name that the operator gives to the claim of an instance's WAL.
+fn wal_claim(instance: &str) -> String {
+    format!("{instance}-wal")
 }
 
 /// Deletes several instances with their volumes, all at once: those that were recorded, and none that has taken the place
@@ -96,6 +111,11 @@ impl BoundedVolume {
     pub async fn for_a_standby(target: &DrillTarget) -> Result<BoundedVolume> {
         let primary = ensure_drillable(target).await?;
         let instance = target.standbys(&primary).await?.into_iter().next().context("there is no standby")?;
+        if target.api::<PersistentVolumeClaim>().get_opt(&wal_claim(&instance)).await?.is_some() {
+            return Err(failed("the WAL of the instances is on volumes of its own: a data volume that is full stops no WAL")
+                .remedy("run this scenario on a stack without sizes.wal-storage")
+                .into());
+        }
         Ok(BoundedVolume::new(&node_of(target, &instance).await?, &instance))
     }
 
