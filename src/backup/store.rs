@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{CA_KEY, KEY_ID, OBJECT_STORE, PULL_SECRET, REGION, SECRET_KEY, SIDECAR_IMAGE, STORE, catalog::Catalog};
 use crate::{
     error::{Result, failed, timed_out},
-    kube::{Kube, ObjectRef},
+    kube::{Kube, ObjectRef, request_failure},
     poll,
 };
 
@@ -106,8 +106,14 @@ impl Store {
     pub async fn catalog(&self, kube: &Kube, namespace: &str, deadline: Instant) -> Result<Catalog> {
         let jobs: Api<Job> = Api::namespaced(kube.client(), namespace);
         let name = format!("{READER}-{}", Timestamp::now().as_millisecond());
-        let job = self.job(&name, &sidecar_image(kube).await?)?;
-        jobs.create(&PostParams::default(), &job).await.context("cannot start a Job that asks the store")?;
+        let mut job = self.job(&name, &sidecar_image(kube).await?)?;
+        if let Some(spec) = &mut job.spec
+            && let Some(pod) = spec.template.spec.take()
+        {
+            spec.template.spec = Some(kube.fit_pod(namespace, pod).await?);
+        }
+        let created = jobs.create(&PostParams::default(), &job).await;
+        created.map_err(|error| request_failure(&error, "start a Job that asks the store"))?;
         let answer = answer(kube, namespace, &jobs, &name, deadline).await;
         // The cluster removes it by itself, only later.
         let _ = jobs.delete(&name, &DeleteParams::background()).await;

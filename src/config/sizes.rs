@@ -215,10 +215,13 @@ fn derived(memory: u64, connections: u32, wal_volume: u64) -> [(&'static str, St
 fn refuse_memory(memory: Option<u64>, limit: Option<u64>, buffers: Option<u64>) -> Result<()> {
     let asked = memory.unwrap_or(SMALL_MEMORY);
     if memory.is_some_and(|memory| memory < SMALL_MEMORY) {
-        return Err(usage(format!("sizes.database-memory is less than {SMALL_MEMORY}Mi: an instance does not start")).into());
+        return Err(
+            usage(format!("sizes.database-memory is less than {SMALL_MEMORY}Mi: an instance does not start")).into()
+        );
     }
     if let Some(limit) = limit.filter(|limit| *limit < asked) {
-        let text = format!("sizes.database-memory-limit is {limit}Mi, less than the {asked}Mi that an instance asks for");
+        let text =
+            format!("sizes.database-memory-limit is {limit}Mi, less than the {asked}Mi that an instance asks for");
         return Err(usage(text).remedy("leave it out: then it is what is asked for").into());
     }
     if let Some(buffers) = buffers.filter(|buffers| *buffers > asked) {
@@ -254,7 +257,9 @@ fn web_pods(table: &SizesTable, connections: u32) -> Result<Option<(u32, u32)>> 
         let text = format!(
             "{most} web pods need {needed} connections to the primary (8 each, one pod more during an update, and {OTHER_CONNECTIONS} for others), and the database takes {connections}"
         );
-        return Err(usage(text).remedy(format!("sizes.max-connections = {needed} or more, or a lower sizes.web-max")).into());
+        return Err(usage(text)
+            .remedy(format!("sizes.max-connections = {needed} or more, or a lower sizes.web-max"))
+            .into());
     }
     Ok((table.web_min.is_some() || table.web_max.is_some()).then_some((least, most)))
 }
@@ -324,9 +329,13 @@ mod tests {
         ];
         assert_eq!(medium.parameters, expected.map(|(name, value)| (name, value.to_owned())).into());
         assert_eq!(medium.database_memory, Some(("4Gi".into(), "4Gi".into())));
-        let own = table("database-memory = '8Gi'\nshared-buffers = '3Gi'\nmax-connections = 400\nwal-storage = '8Gi'\n");
+        let own =
+            table("database-memory = '8Gi'\nshared-buffers = '3Gi'\nmax-connections = 400\nwal-storage = '8Gi'\n");
         let own = sizes(Size::Medium, &own, "20Gi").unwrap();
-        assert_eq!((own.parameters["shared_buffers"].as_str(), own.parameters["max_wal_size"].as_str()), ("3072MB", "4096MB"));
+        assert_eq!(
+            (own.parameters["shared_buffers"].as_str(), own.parameters["max_wal_size"].as_str()),
+            ("3072MB", "4096MB")
+        );
         assert_eq!(own.parameters["effective_cache_size"], "6144MB");
         assert_eq!((own.wal_storage.as_deref(), own.web_pods), (Some("8Gi"), Some((3, 20))));
         let large = sizes(Size::Large, &SizesTable::default(), "100Gi").unwrap();

@@ -10,6 +10,7 @@ pub mod origin;
 pub mod pull_secret;
 pub mod render;
 pub mod room;
+pub mod rules;
 pub mod sidecar_image;
 mod sizes;
 pub mod volumes;
@@ -98,6 +99,9 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
         _ => embedded(cx, part).await?,
     };
     pull_secret::add_copies(cx, part, &mut objects).await?;
+    if part != Part::Restored {
+        rules::fit(cx, &mut objects).await?;
+    }
     Ok(objects)
 }
 

@@ -53,7 +53,7 @@ pub async fn lack_of_room(cx: &Context) -> Result<Option<Failure>> {
             pods.extend(asked);
             continue;
         };
-        if let Some(larger) = larger(asked, &pods_of(&live, &objects)) {
+        if let Some(larger) = larger(&asked, &pods_of(&live, &objects)) {
             pods.extend(larger);
             replaced.extend(pods_selected(&live));
         }
@@ -73,7 +73,7 @@ async fn live(cx: &Context, object: &DynamicObject) -> Result<Option<DynamicObje
 
 /// The pods of an object that asks for more than those that it has, which they replace; `None` where it does not. There are
 /// no fewer than there are: the autoscaler may have made more.
-fn larger(asked: Vec<Request>, there: &[Request]) -> Option<Vec<Request>> {
+fn larger(asked: &[Request], there: &[Request]) -> Option<Vec<Request>> {
     let (one, count) = (*asked.first()?, asked.len().max(there.len()));
     let grows = asked.len() > there.len() || there.first().is_some_and(|there| !one.fits(*there));
     grows.then(|| vec![one; count])
@@ -183,7 +183,7 @@ mod tests {
             objects.iter().flat_map(|object| pods_of(object, &objects)).for_each(|pod| asked += pod);
             let told = Request { cpu, memory: gibibytes * 1024_f64.powi(3) };
             assert!(asked.fits(told), "{size:?}: {asked}");
-            assert!(asked.cpu > 0.8 * told.cpu && asked.memory > 0.6 * told.memory, "{size:?}: {asked}");
+            assert!(asked.cpu > 0.7 * told.cpu && asked.memory > 0.6 * told.memory, "{size:?}: {asked}");
             let help = size.to_possible_value().unwrap().get_help().unwrap().to_string();
             assert!(help.contains(&format!("{cpu:.0} CPU")), "{help}");
             assert!(help.contains(&format!("{gibibytes:.0} GiB of memory")), "{help}");
@@ -192,12 +192,12 @@ mod tests {
 
     #[test]
     fn a_stack_that_grows_is_asked_for_all_that_replaces_its_pods() {
-        assert_eq!(larger(vec![cpus(0.1); 3], &[cpus(0.1); 3]), None);
-        assert_eq!(larger(vec![cpus(0.1); 2], &[cpus(0.1); 7]), None, "the autoscaler's");
-        assert_eq!(larger(vec![cpus(0.1); 3], &[cpus(0.2); 3]), None);
-        assert_eq!(larger(vec![cpus(1.0); 3], &[cpus(0.1); 3]), Some(vec![cpus(1.0); 3]));
-        assert_eq!(larger(vec![cpus(0.1); 5], &[cpus(0.1); 3]), Some(vec![cpus(0.1); 5]));
-        assert_eq!(larger(vec![cpus(0.2); 2], &[cpus(0.1); 7]), Some(vec![cpus(0.2); 7]));
+        assert_eq!(larger(&[cpus(0.1); 3], &[cpus(0.1); 3]), None);
+        assert_eq!(larger(&[cpus(0.1); 2], &[cpus(0.1); 7]), None, "the autoscaler's");
+        assert_eq!(larger(&[cpus(0.1); 3], &[cpus(0.2); 3]), None);
+        assert_eq!(larger(&[cpus(1.0); 3], &[cpus(0.1); 3]), Some(vec![cpus(1.0); 3]));
+        assert_eq!(larger(&[cpus(0.1); 5], &[cpus(0.1); 3]), Some(vec![cpus(0.1); 5]));
+        assert_eq!(larger(&[cpus(0.2); 2], &[cpus(0.1); 7]), Some(vec![cpus(0.2); 7]));
     }
 
     #[test]

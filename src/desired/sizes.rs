@@ -25,7 +25,8 @@ pub(super) fn apply(part: Part, objects: &mut [DynamicObject], stack: &Stack) {
         match (part, kind(object)) {
             (_, "Cluster") => set_database(&mut object.data["spec"], stack),
             (Part::Web, "Deployment") => {
-                let containers = object.data.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
+                let containers =
+                    object.data.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
                 if let Some(cpu) = &sizes.web_cpu {
                     let web = containers.into_iter().flatten().find(|container| container["name"] == WEB);
                     web.into_iter().for_each(|web| web["resources"]["requests"]["cpu"] = json!(cpu));
@@ -116,12 +117,12 @@ mod tests {
         config::{Config, Options},
     };
 
-    fn stack(arguments: StackArgs) -> Stack {
-        Config::load(&Global::default(), &Options { stack: Some(&arguments), ..Options::default() }).unwrap().stack
+    fn stack(arguments: &StackArgs) -> Stack {
+        Config::load(&Global::default(), &Options { stack: Some(arguments), ..Options::default() }).unwrap().stack
     }
 
     fn of_size(size: Size) -> Stack {
-        stack(StackArgs { size: Some(size), storage_class: Some("fast".into()), ..StackArgs::default() })
+        stack(&StackArgs { size: Some(size), storage_class: Some("fast".into()), ..StackArgs::default() })
     }
 
     fn sized(part: Part, stack: &Stack) -> Vec<DynamicObject> {
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn small_changes_no_object() {
         for part in Part::ALL.into_iter().filter(|part| !matches!(part, Part::Operator | Part::Restored)) {
-            for stack in [of_size(Size::Small), stack(StackArgs::default())] {
+            for stack in [of_size(Size::Small), stack(&StackArgs::default())] {
                 let as_it_is = serde_json::to_value(part.embedded().unwrap()).unwrap();
                 assert_eq!(serde_json::to_value(sized(part, &stack)).unwrap(), as_it_is, "{part}");
             }

@@ -59,7 +59,8 @@ pub async fn unfit_volume(cx: &Context) -> Result<Option<Failure>> {
         }
     }
     let prometheus = growing_prometheus(cx).await?;
-    let of_prometheus = prometheus.as_ref().map(|(claim, size)| (claim, Wanted { size, option: "sizes.prometheus-storage" }));
+    let of_prometheus =
+        prometheus.as_ref().map(|(claim, size)| (claim, Wanted { size, option: "sizes.prometheus-storage" }));
     if let Some((claim, wanted)) = &of_prometheus {
         let name = format!("{NAMESPACE}/{}", claim.name);
         growing.entry(claim.class.clone().unwrap_or_default()).or_insert((name, wanted));

@@ -4,6 +4,7 @@ use std::{error::Error as StdError, io};
 
 use kube::core::Status;
 
+use super::refusal::Refusal;
 use crate::error::{Failure, Kind, failed, timed_out};
 
 /// What stands between us and the API server.
@@ -96,7 +97,7 @@ pub(super) fn namespace_terminating(status: &Status) -> bool {
 }
 
 /// An error of a request as a failure for the user. `doing` completes "cannot …", e.g. `apply Secret a/b`.
-pub(super) fn failure(error: &kube::Error, doing: &str) -> Failure {
+pub fn failure(error: &kube::Error, doing: &str) -> Failure {
     match error {
         kube::Error::Api(status) => status_failure(status, doing),
         other => match transport(other) {
@@ -118,17 +119,12 @@ pub(super) fn status_failure(status: &Status, doing: &str) -> Failure {
             .remedy("wait until the namespace is gone, then run the same command again")
             .remedy("what holds it is in: kubectl get namespace NAME -o jsonpath='{.status.conditions}'");
     }
+    if let Some(refusal) = Refusal::of(&message) {
+        return failed(format!("cannot {doing}: {}", refusal.why)).remedy(refusal.remedy);
+    }
     match status.code {
         401 => failed(format!("cannot {doing}: the API server does not accept the credentials (401 Unauthorized)"))
             .remedy("log in again, or renew the user's certificate or token in the kubeconfig"),
-        403 if message.contains("exceeded quota") => {
-            failed(format!("cannot {doing}: a quota of the namespace is used up: {message}"))
-                .remedy("raise the ResourceQuota (kubectl get resourcequota -A), or free what uses it")
-        }
-        403 if message.contains("violates PodSecurity") => {
-            failed(format!("cannot {doing}: the namespace's Pod Security level forbids it: {message}"))
-                .remedy("lower the namespace's label pod-security.kubernetes.io/enforce, or use another namespace")
-        }
         403 => failed(format!("cannot {doing}: the user may not: {message}"))
             .remedy("ask for these permissions, or use a context whose user has them")
             .remedy("kubectl auth can-i --list shows what the user may do"),

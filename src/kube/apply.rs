@@ -17,6 +17,7 @@ use super::{
     api_error::{self, namespace_terminating, webhook_down},
     live::{self, Change, Live},
     readiness::{Readiness, is_ready, readiness},
+    refusal::Refusal,
     wait::wait_ready,
 };
 use crate::{
@@ -310,7 +311,7 @@ fn refusal(error: &kube::Error, doing: &str) -> Failure {
         return failed(format!("cannot {doing}: the cluster does not know a field of it: {}", status.message.trim()))
             .remedy("correct the field's name, or use a cluster version that knows it");
     }
-    if status.code == 422 {
+    if status.code == 422 && Refusal::of(&status.message).is_none() {
         return failed(format!("cannot {doing}: {}", status.message.trim()));
     }
     if status.code == 404 {

@@ -31,13 +31,16 @@ pub mod pods;
 mod proxy;
 pub mod quantity;
 mod readiness;
+mod refusal;
 pub mod room;
+pub mod rules;
 mod scale;
 mod shared;
 mod terminal;
 pub mod volumes;
 mod wait;
 
+pub use api_error::failure as request_failure;
 pub use apply::{ApplyEvent, ApplyOptions, OnApply, apply};
 pub use client::Kube;
 pub use delete::{DeleteEvent, OnDelete};

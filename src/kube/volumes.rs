@@ -62,8 +62,7 @@ impl Kube {
     /// # Errors
     /// The API's refusal.
     pub async fn volume_claims(&self, namespace: &str) -> Result<Vec<VolumeClaim>> {
-        let (api, all) =
-            (Api::<PersistentVolumeClaim>::namespaced(self.client(), namespace), ListParams::default());
+        let (api, all) = (Api::<PersistentVolumeClaim>::namespaced(self.client(), namespace), ListParams::default());
         let claims = self.call("list the volume claims", || api.list(&all)).await?;
         Ok(claims.items.into_iter().map(VolumeClaim::from).collect())
     }
@@ -86,7 +85,8 @@ impl Kube {
         let api = Api::<PersistentVolumeClaim>::namespaced(self.client(), namespace);
         let patch = Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": size}}}}));
         let doing = format!("grow PersistentVolumeClaim {namespace}/{name}");
-        self.call(&doing, || api.patch(name, &merge_params(FIELD_MANAGER), &patch)).await.map(drop)
+        let params = merge_params(FIELD_MANAGER);
+        self.call(&doing, || api.patch(name, &params, &patch)).await.map(drop)
     }
 }
 

@@ -25,7 +25,7 @@ use super::{LoadPlan, PHASE, sender_report};
 use crate::{
     context::Context,
     error::{Result, failed},
-    kube::{Kube, ObjectRef, explain, post_params, wait_ready},
+    kube::{Kube, ObjectRef, explain, post_params, request_failure, wait_ready},
     names::{APP_NAME, FIELD_MANAGER, WEB},
     poll, progress,
 };
@@ -62,8 +62,12 @@ impl Sender {
         let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
         // One that has ended.
         remove(kube, namespace).await?;
-        let created = pods.create(&post_params(FIELD_MANAGER), &pod(web, plan)?).await;
-        created.context("cannot start the load's sender")?;
+        let mut pod = pod(web, plan)?;
+        if let Some(spec) = pod.spec.take() {
+            pod.spec = Some(kube.fit_pod(namespace, spec).await?);
+        }
+        let created = pods.create(&post_params(FIELD_MANAGER), &pod).await;
+        created.map_err(|error| request_failure(&error, "start the load's sender"))?;
         let sender = Sender { kube: kube.clone(), namespace: namespace.clone(), reading: None };
         let deadline = cx.deadline.min(Instant::now() + START);
         let observer = progress::observer(&cx.reporter, PHASE);

@@ -8,8 +8,8 @@ use crate::{
     assets::{self, Part},
     config::Target,
     context::Context,
-    desired::{origin::Origin, pull_secret, room::lack_of_room, volumes::unfit_volume},
-    error::{Result, one_line},
+    desired::{origin::Origin, pull_secret, room::lack_of_room, rules, volumes::unfit_volume},
+    error::{Failure, Result, one_line},
     kube::operator::Version,
     ui::{Event, PhaseId},
 };
@@ -44,7 +44,8 @@ impl Phase for Claim {
             }
             refuse_downgrade(cx).await?;
             tell_changed_origin(cx).await?;
-            refuse_unfit_volumes(cx).await?;
+            refuse(unfit_volume(cx).await)?;
+            refuse(rules::refusal(cx).await)?;
             refuse_without_room(cx).await?;
             Ok(Need::Run)
         })
@@ -94,14 +95,14 @@ async fn tell_changed_origin(cx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Refuses sizes that the volumes that are there cannot have.
-async fn refuse_unfit_volumes(cx: &Context) -> Result<()> {
-    match unfit_volume(cx).await {
-        Ok(Some(unfit)) => Err(unfit.into()),
+/// Refuses what cannot be, as far as that can be told.
+fn refuse(found: Result<Option<Failure>>) -> Result<()> {
+    match found {
+        Ok(Some(failure)) => Err(failure.into()),
         Ok(None) => Ok(()),
-        // As below.
+        // Whatever is in the way of telling it is told by the phase that needs it.
         Err(error) => {
-            tracing::debug!("whether the volumes fit cannot be told: {}", one_line(&error));
+            tracing::debug!("whether the cluster allows it cannot be told: {}", one_line(&error));
             Ok(())
         }
     }

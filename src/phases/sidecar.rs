@@ -86,7 +86,8 @@ async fn wanted(cx: &Context) -> Result<Option<Wanted>> {
     if backup::wanted(cx).is_none() {
         return Ok(None);
     }
-    let objects = desired::embedded(cx, Part::Backup).await?;
+    let mut objects = desired::embedded(cx, Part::Backup).await?;
+    desired::rules::fit(cx, &mut objects).await?;
     let of = |kind: &str, path: &str| {
         let found = objects.iter().filter(|object| assets::kind(object) == kind).find_map(|one| one.data.pointer(path));
         found.cloned().with_context(|| format!("the manifests have no {kind} with {path}"))

@@ -186,7 +186,7 @@ async fn a_quota_that_is_used_up() {
             }
         }
     };
-    assert!(text.contains("exceeded quota: q") && text.contains("raise the ResourceQuota"), "{text}");
+    assert!(text.contains("ResourceQuota q is used up") && text.contains("kubectl edit resourcequota q"), "{text}");
 }
 
 #[tokio::test]

@@ -34,6 +34,6 @@ async fn the_room_on_a_node_is_what_it_has_without_what_its_pods_ask_for() {
         let pod = sandbox.object("v1", "Pod", name, json!({"spec": spec}));
         create(&sandbox.kube, serde_json::to_value(pod).unwrap()).await;
     }
-    let room = Room::read(&sandbox.kube).await.unwrap();
+    let room = Room::read(&sandbox.kube, &[]).await.unwrap();
     assert_eq!(room.nodes["roomy"].to_string(), "1.75 CPUs and 3.0 GiB");
 }

@@ -21,6 +21,7 @@ mod manifests;
 mod monitoring;
 mod operator;
 mod reach;
+mod rules;
 mod sizes;
 mod support;
 mod wait;

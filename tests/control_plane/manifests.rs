@@ -32,10 +32,10 @@ fn sized(namespace: &str, size: Size) -> Stack {
 }
 
 fn objects(part: Part, namespace: &str) -> Vec<DynamicObject> {
-    objects_of(part, stack(namespace))
+    objects_of(part, &stack(namespace))
 }
 
-fn objects_of(part: Part, stack: Stack) -> Vec<DynamicObject> {
+fn objects_of(part: Part, stack: &Stack) -> Vec<DynamicObject> {
     let images = Images::new(&components().unwrap(), |_| None, "user-app:0123456789ab".into());
     let mut objects = Vec::new();
     match part {
@@ -47,7 +47,7 @@ fn objects_of(part: Part, stack: Stack) -> Vec<DynamicObject> {
         _ => {}
     }
     objects.extend(part.embedded().unwrap());
-    let mut objects = render(part, objects, &stack, &images);
+    let mut objects = render(part, objects, stack, &images);
     let store = BackupStore::InCluster { storage: "5Gi".into() };
     let settings = Backup { store, keep: "7d".into(), schedule: "0 0 3 * * *".into() };
     backup::finish(part, &mut objects, Some(&settings), stack.storage_class.as_deref());
@@ -57,12 +57,14 @@ fn objects_of(part: Part, stack: Stack) -> Vec<DynamicObject> {
 /// Makes the kinds of CloudNativePG and its plugin known, once for all tests.
 pub async fn operators_kinds(kube: &Kube) {
     static DONE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
-    let install = async || {
-        let all = [Part::Operator, Part::Backup].into_iter().flat_map(|part| objects(part, "default"));
-        let basis: Vec<_> = all.filter(is_basis).collect();
-        apply(kube, &basis, options(), &|_| {}).await.unwrap();
-    };
-    DONE.get_or_init(install).await;
+    DONE.get_or_init(|| install_operators_kinds(kube)).await;
+}
+
+/// Makes the kinds of CloudNativePG and its plugin known to a control plane.
+pub async fn install_operators_kinds(kube: &Kube) {
+    let all = [Part::Operator, Part::Backup].into_iter().flat_map(|part| objects(part, "default"));
+    let basis: Vec<_> = all.filter(is_basis).collect();
+    apply(kube, &basis, options(), &|_| {}).await.unwrap();
 }
 
 fn is_basis(object: &DynamicObject) -> bool {
@@ -140,9 +142,9 @@ async fn every_size_is_valid() {
     let kube = control_plane().connect().await;
     operators_kinds(&kube).await;
     for (namespace, size) in [("sizes-medium", Size::Medium), ("sizes-large", Size::Large)] {
-        apply(&kube, &objects_of(Part::Base, sized(namespace, size)), options(), &|_| {}).await.unwrap();
+        apply(&kube, &objects_of(Part::Base, &sized(namespace, size)), options(), &|_| {}).await.unwrap();
         for part in [Part::Database, Part::Web] {
-            let objects = objects_of(part, sized(namespace, size));
+            let objects = objects_of(part, &sized(namespace, size));
             apply(&kube, &objects, options(), &|_| {}).await.unwrap();
             let again = apply(&kube, &objects, options(), &|_| {}).await.unwrap();
             assert!(again.iter().all(|(_, change)| *change == Change::Unchanged), "{size:?}: {again:?}");
@@ -169,7 +171,12 @@ async fn small_changes_nothing_of_a_stack_that_is_there() {
             blank(&mut new.data);
             let mut live = live.data["spec"].clone();
             blank(&mut live);
-            assert!(holds(&live, &new.data["spec"]), "{}: {live} and {}", ObjectRef::of(old).unwrap(), new.data["spec"]);
+            assert!(
+                holds(&live, &new.data["spec"]),
+                "{}: {live} and {}",
+                ObjectRef::of(old).unwrap(),
+                new.data["spec"]
+            );
         }
     }
 }

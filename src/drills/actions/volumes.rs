@@ -112,9 +112,11 @@ impl BoundedVolume {
         let primary = ensure_drillable(target).await?;
         let instance = target.standbys(&primary).await?.into_iter().next().context("there is no standby")?;
         if target.api::<PersistentVolumeClaim>().get_opt(&wal_claim(&instance)).await?.is_some() {
-            return Err(failed("the WAL of the instances is on volumes of its own: a data volume that is full stops no WAL")
-                .remedy("run this scenario on a stack without sizes.wal-storage")
-                .into());
+            return Err(failed(
+                "the WAL of the instances is on volumes of its own: a data volume that is full stops no WAL",
+            )
+            .remedy("run this scenario on a stack without sizes.wal-storage")
+            .into());
         }
         Ok(BoundedVolume::new(&node_of(target, &instance).await?, &instance))
     }

@@ -17,7 +17,7 @@ use stackctl_protocol::probe;
 use crate::{
     drills::target::DrillTarget,
     error::{Result, failed, timed_out},
-    kube::post_params,
+    kube::{post_params, request_failure},
     names::{APP_NAME, DRILL_MANAGER, WEB},
     poll,
 };
@@ -46,10 +46,12 @@ pub async fn start(target: &DrillTarget, avoid: Option<&str>) -> Result<()> {
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
             ..ObjectMeta::default()
         },
-        spec: Some(spec(template, avoid)?),
+        spec: Some(target.kube.fit_pod(&target.namespace, spec(template, avoid)?).await?),
         ..Pod::default()
     };
-    pods.create(&post_params(DRILL_MANAGER), &pod).await.context("cannot start the prober")?;
+    pods.create(&post_params(DRILL_MANAGER), &pod)
+        .await
+        .map_err(|error| request_failure(&error, "start the prober"))?;
     let running = tokio::time::timeout(PATIENCE, await_condition(pods, NAME, is_pod_running())).await;
     running
         .map_err(|_| timed_out(format!("the prober's pod {NAME} does not run after {} s", PATIENCE.as_secs())))??;

@@ -16,7 +16,7 @@ const FRESH: u64 = 300;
 #[derive(Debug, Clone)]
 pub(super) struct Warning {
     kind: String,
-    name: String,
+    pub name: String,
     pub reason: String,
     pub message: String,
     age: u64,

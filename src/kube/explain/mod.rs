@@ -21,6 +21,7 @@ use super::{
     Kube, ObjectRef,
     cnpg::ClusterStatus,
     readiness::{Readiness, age_seconds, condition, is_ready, readiness},
+    refusal::Refusal,
 };
 use crate::error::Result;
 use events::Events;
@@ -121,6 +122,8 @@ pub async fn explain(kube: &Kube, object: &ObjectRef) -> Result<Vec<Problem>> {
             problems.extend(pod_problems(kube, namespace, &pods, &events).await);
             let api: Api<PersistentVolumeClaim> = Api::namespaced(kube.client(), namespace);
             claims = kube.call("list volume claims", || api.list(&params)).await?.items;
+            // The pods of the Jobs by which the operator makes an instance.
+            problems.extend(job_problem(object, &pods, &events));
             problems.extend(operator_problem(object, &live));
         }
         _ => {
@@ -192,6 +195,19 @@ async fn last_lines(kube: &Kube, namespace: &str, pod: &str, container: &str, pr
     text.lines().filter(|line| !line.trim().is_empty()).map(|line| line.chars().take(400).collect()).collect()
 }
 
+/// A Job by which the operator makes an instance, and whose pod is refused.
+fn job_problem(object: &ObjectRef, pods: &[Pod], events: &Events) -> Option<Problem> {
+    let of_a_job = |pod: &Pod, job: &str| pod.metadata.name.as_ref().is_some_and(|name| name.starts_with(job));
+    let mut refused = events.of_descendants(object).filter(|event| event.reason == "FailedCreate");
+    // What has a pod by now is over.
+    let event = refused.find(|event| !pods.iter().any(|pod| of_a_job(pod, &event.name)))?;
+    let problem = Problem::new(object.clone(), "FailedCreate", &event.message);
+    Some(match Refusal::of(&event.message) {
+        Some(refusal) => problem.remedy(format!("{}; {}", refusal.why, refusal.remedy)),
+        None => problem,
+    })
+}
+
 /// A workload whose pods are refused: quota, Pod Security, a webhook, a missing service account.
 fn creation_problem(object: &ObjectRef, live: &DynamicObject, events: &Events) -> Option<Problem> {
     let refused = condition(live, "ReplicaFailure").filter(|condition| condition.status == "True");
@@ -200,12 +216,9 @@ fn creation_problem(object: &ObjectRef, live: &DynamicObject, events: &Events) -
         None => events.of_descendants(object).find(|event| event.reason == "FailedCreate")?.message.clone(),
     };
     let problem = Problem::new(object.clone(), "FailedCreate", &message);
-    Some(if message.contains("exceeded quota") {
-        problem.remedy("raise the namespace's ResourceQuota, or free what uses it: kubectl get resourcequota -A")
-    } else if message.contains("violates PodSecurity") {
-        problem
-            .remedy("lower the namespace's label pod-security.kubernetes.io/enforce, or use another namespace")
-            .fatal()
+    Some(if let Some(refusal) = Refusal::of(&message) {
+        let told = problem.remedy(format!("{}; {}", refusal.why, refusal.remedy));
+        if refusal.may_pass { told } else { told.fatal() }
     } else if message.contains("failed calling webhook") {
         problem.remedy("look at the pods of the webhook's Service; the message names it")
     } else {

@@ -92,6 +92,18 @@ fn a_workload_whose_pods_are_refused() {
 }
 
 #[test]
+fn a_database_whose_jobs_are_refused_says_what_refuses_until_the_job_has_a_pod() {
+    let object = ObjectRef::namespaced("postgresql.cnpg.io/v1", "Cluster", "a", "db");
+    let refused =
+        "pods \"db-1-initdb-x\" is forbidden: maximum memory usage per Container is 256Mi, but limit is 512Mi";
+    let events = Events::from(vec![warning("Job", "db-1-initdb", "FailedCreate", refused)]);
+    let problem = job_problem(&object, &[], &events).unwrap();
+    assert!(problem.remedy.unwrap().contains("LimitRange of the namespace does not allow it") && !problem.fatal);
+    let started: Pod = serde_json::from_value(json!({"metadata": {"name": "db-1-initdb-x"}})).unwrap();
+    assert!(job_problem(&object, &[started], &events).is_none());
+}
+
+#[test]
 fn a_namespace_that_cannot_end_says_what_holds_it() {
     let object = ObjectRef::cluster("v1", "Namespace", "a");
     let live: DynamicObject = serde_json::from_value(json!({
