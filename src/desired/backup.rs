@@ -258,7 +258,11 @@ mod tests {
         });
         let objects = finished(Part::Backup, Some(&own));
         let kinds: Vec<_> = objects.iter().map(kind).collect();
-        assert_eq!(kinds, ["ObjectStore", "Service", "Deployment"], "the store itself, and the plugin");
+        assert_eq!(
+            kinds,
+            ["ObjectStore", "Service", "Deployment", "PodDisruptionBudget"],
+            "the store itself, and the plugin"
+        );
         let configuration = &spec(&objects, "ObjectStore")["configuration"];
         assert_eq!(configuration["destinationPath"], "s3://b/team");
         assert_eq!(configuration["endpointURL"], "https://s3.example.com");

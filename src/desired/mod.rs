@@ -15,6 +15,7 @@ pub mod sidecar_image;
 mod sizes;
 pub mod volumes;
 pub mod web_image;
+mod zones;
 
 use anyhow::Context as _;
 use kube::core::DynamicObject;
@@ -101,6 +102,7 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     pull_secret::add_copies(cx, part, &mut objects).await?;
     if part != Part::Restored {
         rules::fit(cx, &mut objects).await?;
+        zones::spread(cx, &mut objects).await;
     }
     Ok(objects)
 }

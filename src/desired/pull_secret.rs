@@ -157,6 +157,7 @@ mod tests {
             storage: "1Gi".into(),
             storage_class: None,
             pull_secret: secret.map(str::to_owned),
+            sizes: crate::config::Sizes::default(),
         };
         let images = Images::new(&components().unwrap(), |_| None, "user-app:abc".into());
         render(part, part.embedded().unwrap(), &stack, &images)

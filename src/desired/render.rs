@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{monitoring, sizes, pull_secret};
+use super::{monitoring, pull_secret, sizes};
 use crate::{
     assets::{Components, Part, WRITTEN_FOR, kind},
     config::Stack,

@@ -1,6 +1,7 @@
 //! Connecting to a cluster, and the connection.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use kube::{
     config::ExecConfig,
     core::Status,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 use tower::{Layer, Service};
 
 use super::{
@@ -25,6 +26,8 @@ use super::{
     discovery::{Kinds, Resolved},
     kubeconfig::{self, ClusterRef},
     operator::CnpgOperator,
+    rules::ContainerRules,
+    zones::Zones,
 };
 use crate::{
     error::{Failure, Result, failed, timed_out},
@@ -50,6 +53,8 @@ pub struct Kube {
     kinds: Arc<Kinds>,
     server: Arc<str>,
     pub(super) operator: Arc<OnceCell<CnpgOperator>>,
+    pub(super) zones: Arc<OnceCell<Zones>>,
+    pub(super) rules: Arc<Mutex<BTreeMap<String, ContainerRules>>>,
 }
 
 impl Kube {
@@ -74,7 +79,8 @@ impl Kube {
             .with_layer(&Count(Arc::clone(&requests)))
             .build();
         let kinds = Arc::new(Kinds::default());
-        let kube = Kube { client, requests, kinds, server, operator: Arc::default() };
+        let (operator, zones, rules) = (Arc::default(), Arc::default(), Arc::default());
+        let kube = Kube { client, requests, kinds, server, operator, zones, rules };
         match tokio::time::timeout(CONNECT_TIMEOUT, kube.kinds.load(&kube.client)).await {
             Ok(Ok(())) => Ok(kube),
             Ok(Err(error)) => Err(unreachable(&error, exec.as_ref(), &kube.server).into()),

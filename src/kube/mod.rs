@@ -39,6 +39,7 @@ mod shared;
 mod terminal;
 pub mod volumes;
 mod wait;
+pub mod zones;
 
 pub use api_error::failure as request_failure;
 pub use apply::{ApplyEvent, ApplyOptions, OnApply, apply};

@@ -205,11 +205,21 @@ impl Kube {
         Ok(serde_json::from_value(value)?)
     }
 
-    /// What a namespace wants of the containers in it; nothing where there is no such namespace.
+    /// What a namespace wants of the containers in it, asked for once; nothing where there is no such namespace.
     ///
     /// # Errors
     /// The API's refusal.
     pub async fn container_rules(&self, namespace: &str) -> Result<ContainerRules> {
+        let mut known = self.rules.lock().await;
+        if let Some(rules) = known.get(namespace) {
+            return Ok(rules.clone());
+        }
+        let rules = self.read_rules(namespace).await?;
+        known.insert(namespace.to_owned(), rules.clone());
+        Ok(rules)
+    }
+
+    async fn read_rules(&self, namespace: &str) -> Result<ContainerRules> {
         let all = ListParams::default();
         let quotas = Api::<ResourceQuota>::namespaced(self.client(), namespace);
         let ranges = Api::<LimitRange>::namespaced(self.client(), namespace);

@@ -50,6 +50,9 @@ pub struct Member {
     pub role: String,
     /// The node that it runs on.
     pub node: Option<String>,
+    /// The zone of that node, where nodes are in zones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Whether its pod is ready.
     pub ready: bool,
     /// What the primary says of a standby; absent when it does not stream.
@@ -138,14 +141,18 @@ async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
         let pods = parts::instances(kube, namespace, cluster).await?;
         // Without a primary there is nobody to ask: the overview says so already.
         let primary = overview.primary.as_deref().unwrap_or_default();
-        let (replication, quorum, setting) = tokio::join!(
+        let (replication, quorum, setting, zones) = tokio::join!(
             database::Replication::read(kube, namespace, cluster),
             database::quorum_is_known(kube, namespace, cluster, primary),
             SynchronousSetting::read(kube, namespace, primary),
+            kube.zones(),
         );
-        Ok::<_, anyhow::Error>((overview, pods, replication, quorum?, setting.is_ok_and(|setting| setting.is_stale())))
+        let stale = setting.is_ok_and(|setting| setting.is_stale());
+        // Who may not see nodes is shown no zones.
+        let zones = zones.map(|zones| zones.of_nodes.clone()).unwrap_or_default();
+        Ok::<_, anyhow::Error>((overview, pods, replication, quorum?, stale, zones))
     };
-    let (overview, pods, replication, quorum, stale) = match read.await {
+    let (overview, pods, replication, quorum, stale, zones) = match read.await {
         Ok(read) => read,
         Err(error) => return (Err(error), Vec::new()),
     };
@@ -158,6 +165,7 @@ async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
                 role: if primary { "primary" } else { "standby" }.into(),
                 replication: standbys.iter().find(|standby| standby.name == pod.name).cloned(),
                 ready: pod.ready,
+                zone: pod.node.as_ref().and_then(|node| zones.get(node).cloned()),
                 node: pod.node,
                 name: pod.name,
             }

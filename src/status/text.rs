@@ -15,10 +15,19 @@ pub fn render(report: &Report, color: bool) -> String {
         };
         text.push_str(&format!("{} {:<width$}  {}\n", paint(color, tone, mark), line.part, line.detail));
     }
+    let zone_width = report.instances.iter().filter_map(|member| Some(member.zone.as_ref()?.len() + 2)).max();
+    // A column only where nodes are in zones.
+    let zone = |zone: &str| zone_width.map(|width| format!("{zone:<0$}", width.max(6))).unwrap_or_default();
     if !report.instances.is_empty() {
         text.push_str(&format!(
-            "\n{:<14} {:<8} {:<6} {:<10} {:<8} {:>10}  NODE\n",
-            "INSTANCE", "ROLE", "READY", "STATE", "SYNC", "LAG"
+            "\n{:<14} {:<8} {:<6} {:<10} {:<8} {:>10}  {}NODE\n",
+            "INSTANCE",
+            "ROLE",
+            "READY",
+            "STATE",
+            "SYNC",
+            "LAG",
+            zone("ZONE")
         ));
     }
     for member in &report.instances {
@@ -29,8 +38,10 @@ pub fn render(report: &Report, color: bool) -> String {
         let ready = if member.ready { "yes" } else { "no" };
         let node = member.node.as_deref().unwrap_or("-");
         text.push_str(&format!(
-            "{:<14} {:<8} {ready:<6} {state:<10} {sync:<8} {lag:>10}  {node}\n",
-            member.name, member.role
+            "{:<14} {:<8} {ready:<6} {state:<10} {sync:<8} {lag:>10}  {}{node}\n",
+            member.name,
+            member.role,
+            zone(member.zone.as_deref().unwrap_or("-"))
         ));
     }
     text
@@ -54,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_report_reads_as_two_tables() {
-        let report = Report {
+        let mut report = Report {
             target: "minikube profile stackctl".into(),
             parts: vec![Line { part: "database".into(), health: Health::Degraded, detail: "2/3 ready".into() }],
             instances: vec![
@@ -62,6 +73,7 @@ mod tests {
                     name: "user-db-1".into(),
                     role: "primary".into(),
                     node: Some("stackctl".into()),
+                    zone: None,
                     ready: true,
                     replication: None,
                 },
@@ -69,6 +81,7 @@ mod tests {
                     name: "user-db-2".into(),
                     role: "standby".into(),
                     node: None,
+                    zone: None,
                     ready: false,
                     replication: Some(Standby {
                         name: "user-db-2".into(),
@@ -88,6 +101,16 @@ mod tests {
         INSTANCE       ROLE     READY  STATE      SYNC            LAG  NODE
         user-db-1      primary  yes    -          -                 -  stackctl
         user-db-2      standby  no     streaming  quorum        2 KiB  -
+        ");
+        report.instances[0].zone = Some("eu-west-3a".into());
+        report.parts.clear();
+        insta::assert_snapshot!(render(&report, false), @r"
+        minikube profile stackctl
+
+
+        INSTANCE       ROLE     READY  STATE      SYNC            LAG  ZONE        NODE
+        user-db-1      primary  yes    -          -                 -  eu-west-3a  stackctl
+        user-db-2      standby  no     streaming  quorum        2 KiB  -           -
         ");
     }
 }
