@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A size that is wanted, and the option that says so.
-struct Wanted<'a> {
+struct WantedSize<'a> {
     size: &'a str,
     option: &'static str,
 }
@@ -27,10 +27,10 @@ struct Wanted<'a> {
 /// The cluster does not answer, or the user may not read its volume claims.
 pub async fn unfit_volume(cx: &Context) -> Result<Option<Failure>> {
     let (kube, stack, cluster) = (cx.kube().await?, &cx.config.stack, cx.database().await?);
-    let data = Wanted { size: &stack.storage, option: "--storage" };
-    let wal = stack.sizes.wal_storage.as_deref().map(|size| Wanted { size, option: "sizes.wal-storage" });
+    let data = WantedSize { size: &stack.storage, option: "--storage" };
+    let wal = stack.sizes.wal_storage.as_deref().map(|size| WantedSize { size, option: "sizes.wal-storage" });
     let store = backup::wanted(cx).and_then(|backup| match &backup.store {
-        BackupStore::InCluster { storage } => Some(Wanted { size: storage, option: "--backup-storage" }),
+        BackupStore::InCluster { storage } => Some(WantedSize { size: storage, option: "--backup-storage" }),
         BackupStore::Bucket { .. } => None,
     });
     let claims = kube.volume_claims(&stack.namespace).await?;
@@ -39,7 +39,7 @@ pub async fn unfit_volume(cx: &Context) -> Result<Option<Failure>> {
     }
     let live = kube.get(&database::reference(&stack.namespace, &cluster)).await?;
     let spec = live.map(|live| live.data["spec"].clone()).unwrap_or_default();
-    let mut growing: BTreeMap<String, (String, &Wanted)> = BTreeMap::new();
+    let mut growing: BTreeMap<String, (String, &WantedSize)> = BTreeMap::new();
     for claim in &claims {
         let of_database = claim.cluster.as_deref() == Some(&cluster);
         // The operator goes by what the Cluster says: a claim that somebody has made larger than that is left so.
@@ -60,7 +60,7 @@ pub async fn unfit_volume(cx: &Context) -> Result<Option<Failure>> {
     }
     let prometheus = growing_prometheus(cx).await?;
     let of_prometheus =
-        prometheus.as_ref().map(|(claim, size)| (claim, Wanted { size, option: "sizes.prometheus-storage" }));
+        prometheus.as_ref().map(|(claim, size)| (claim, WantedSize { size, option: "sizes.prometheus-storage" }));
     if let Some((claim, wanted)) = &of_prometheus {
         let name = format!("{NAMESPACE}/{}", claim.name);
         growing.entry(claim.class.clone().unwrap_or_default()).or_insert((name, wanted));
@@ -93,7 +93,7 @@ pub async fn grow_prometheus(cx: &Context) -> Result<()> {
     }
 }
 
-fn shrinks(namespace: &str, claim: &VolumeClaim, wanted: &Wanted) -> Failure {
+fn shrinks(namespace: &str, claim: &VolumeClaim, wanted: &WantedSize) -> Failure {
     let VolumeClaim { name, size, .. } = claim;
     failed(format!(
         "PersistentVolumeClaim {namespace}/{name} has {size} and cannot shrink to the {} of {}: nothing was changed",
@@ -112,7 +112,7 @@ fn wal_taken_away(namespace: &str, claim: &VolumeClaim) -> Failure {
     .remedy(format!("keep it: wal-storage = \"{size}\" in the table [sizes] of the configuration file, or the --size that had it"))
 }
 
-fn cannot_grow(claim: &str, class: &str, wanted: &Wanted) -> Failure {
+fn cannot_grow(claim: &str, class: &str, wanted: &WantedSize) -> Failure {
     failed(format!(
         "PersistentVolumeClaim {claim} cannot grow to the {} of {}: its StorageClass {class} does not allow it; nothing was \
          changed",
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_claim_its_size_and_the_option() {
         let claim = VolumeClaim { name: "user-db-1".into(), size: "2Gi".into(), ..VolumeClaim::default() };
-        let wanted = Wanted { size: "1Gi", option: "--storage" };
+        let wanted = WantedSize { size: "1Gi", option: "--storage" };
         let told = shrinks("team-a", &claim, &wanted);
         for part in ["team-a/user-db-1", "2Gi", "1Gi", "--storage"] {
             assert!(told.to_string().contains(part), "{told}");

@@ -8,6 +8,7 @@ mod api_error;
 mod apply;
 mod client;
 pub mod cnpg;
+mod constraints;
 mod deadline;
 mod delete;
 pub mod diff;

@@ -102,7 +102,7 @@ pub struct PodsOf {
     pub namespace: String,
     /// The label.
     pub label: &'static str,
-    /// Its value.
+    /// The label's value.
     pub value: String,
 }
 

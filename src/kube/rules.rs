@@ -6,12 +6,10 @@ use k8s_openapi::{
     api::core::v1::{LimitRange, LimitRangeItem, ResourceQuota},
     apimachinery::pkg::api::resource::Quantity,
 };
-use kube::{Api, ResourceExt, api::ListParams};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{Kube, quantity};
-use crate::error::Result;
+use super::quantity;
 
 const RESOURCES: [&str; 2] = ["cpu", "memory"];
 /// How many times what a container asks for it may use at most, where a limit is wanted and it has none: a limit of CPU
@@ -26,7 +24,7 @@ const UNSAID: [f64; 2] = [0.05, 64.0 * 1024.0 * 1024.0];
 /// A ResourceQuota: what there may be, and what there is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Quota {
-    /// Its name.
+    /// The quota's name.
     pub name: String,
     /// How much there may be at most, by what is counted, e.g. `limits.cpu`.
     pub hard: BTreeMap<String, f64>,
@@ -56,7 +54,8 @@ pub struct ContainerRules {
 }
 
 impl ContainerRules {
-    fn of(quotas: &[ResourceQuota], ranges: &[LimitRange]) -> ContainerRules {
+    /// The rules of a namespace with these quotas and ranges.
+    pub(super) fn of(quotas: &[ResourceQuota], ranges: &[LimitRange]) -> ContainerRules {
         let amounts = |all: Option<&BTreeMap<String, Quantity>>| -> BTreeMap<String, f64> {
             // `cpu` and `memory` are what is asked for, by their older names.
             let named =
@@ -186,48 +185,6 @@ pub fn written(resource: &str, amount: f64) -> String {
             format!("{:.0}Mi", (amount / 1024_f64.powi(2) - 1e-6).ceil())
         }
         _ => format!("{amount:.0}"),
-    }
-}
-
-impl Kube {
-    /// Completes the `spec` of a pod that is started by hand by what its namespace wants. Where that cannot be told, the
-    /// server tells what it refuses.
-    ///
-    /// # Errors
-    /// Only if it cannot be written as JSON.
-    pub async fn fit_pod<T: Serialize + DeserializeOwned>(&self, namespace: &str, spec: T) -> Result<T> {
-        let rules = self.container_rules(namespace).await.unwrap_or_default();
-        if rules.is_empty() {
-            return Ok(spec);
-        }
-        let mut value = serde_json::to_value(spec)?;
-        rules.fit_pod(&mut value);
-        Ok(serde_json::from_value(value)?)
-    }
-
-    /// What a namespace wants of the containers in it, asked for once; nothing where there is no such namespace.
-    ///
-    /// # Errors
-    /// The API's refusal.
-    pub async fn container_rules(&self, namespace: &str) -> Result<ContainerRules> {
-        let mut known = self.rules.lock().await;
-        if let Some(rules) = known.get(namespace) {
-            return Ok(rules.clone());
-        }
-        let rules = self.read_rules(namespace).await?;
-        known.insert(namespace.to_owned(), rules.clone());
-        Ok(rules)
-    }
-
-    async fn read_rules(&self, namespace: &str) -> Result<ContainerRules> {
-        let all = ListParams::default();
-        let quotas = Api::<ResourceQuota>::namespaced(self.client(), namespace);
-        let ranges = Api::<LimitRange>::namespaced(self.client(), namespace);
-        let (quotas, ranges) = futures::try_join!(
-            self.call("list the ResourceQuotas", || quotas.list(&all)),
-            self.call("list the LimitRanges", || ranges.list(&all)),
-        )?;
-        Ok(ContainerRules::of(&quotas.items, &ranges.items))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{error::Result, names::FIELD_MANAGER};
 /// A volume claim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VolumeClaim {
-    /// Its name.
+    /// The claim's name.
     pub name: String,
     /// The Cluster whose instance it is of, if any.
     pub cluster: Option<String>,
@@ -21,7 +21,7 @@ pub struct VolumeClaim {
     pub role: Option<String>,
     /// What it asks for, a quantity.
     pub size: String,
-    /// Its StorageClass.
+    /// The StorageClass of the volume.
     pub class: Option<String>,
 }
 

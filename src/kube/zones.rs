@@ -3,10 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Node;
-use kube::{Api, ResourceExt, api::ListParams};
-
-use super::Kube;
-use crate::error::Result;
+use kube::ResourceExt;
 
 /// The label of a node with its zone.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
@@ -21,7 +18,8 @@ pub struct Zones {
 }
 
 impl Zones {
-    fn of(nodes: &[Node]) -> Zones {
+    /// The zones of these nodes.
+    pub(super) fn of(nodes: &[Node]) -> Zones {
         let zone = |node: &Node| Some((node.name_any(), node.labels().get(ZONE)?.clone()));
         let of_nodes: BTreeMap<_, _> = nodes.iter().filter_map(zone).collect();
         Zones { without: nodes.len() - of_nodes.len(), of_nodes }
@@ -32,21 +30,6 @@ impl Zones {
     /// nodes, too.
     pub fn are_several(&self) -> bool {
         self.without == 0 && self.of_nodes.values().collect::<BTreeSet<_>>().len() > 1
-    }
-}
-
-impl Kube {
-    /// The zones of the nodes, asked for once.
-    ///
-    /// # Errors
-    /// The API's refusal.
-    pub async fn zones(&self) -> Result<&Zones> {
-        let read = || async {
-            let (api, all) = (Api::<Node>::all(self.client()), ListParams::default());
-            let nodes = self.call("list the nodes", || api.list(&all)).await?;
-            Ok(Zones::of(&nodes.items))
-        };
-        self.zones.get_or_try_init(read).await
     }
 }
 
