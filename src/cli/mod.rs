@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use bundle::{BundleArgs, BundleCommand, CreateArgs, PushArgs};
 pub use database::{BackupArgs, BackupCommand, RestoreArgs};
 pub use logs::LogPart;
-pub use stack::{FORGETTABLE, Optional, Size, StackArgs, UpArgs};
+pub use stack::{Extra, FORGETTABLE, Optional, Size, StackArgs, UpArgs};
 
 use crate::{part::Part, ui::log};
 

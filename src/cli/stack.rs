@@ -56,6 +56,9 @@ pub struct StackArgs {
     /// Leave this part out; may be given several times.
     #[arg(long, value_enum, value_name = "PART", value_delimiter = ',', env = "STACKCTL_WITHOUT")]
     pub without: Vec<Optional>,
+    /// Add this, which no stack has unasked; may be given several times.
+    #[arg(long, value_enum, value_name = "EXTRA", value_delimiter = ',', env = "STACKCTL_WITH")]
+    pub with: Vec<Extra>,
 }
 
 /// How large a stack is. What a size needs is what its pods ask for and its volumes have together, with 3 instances.
@@ -83,6 +86,14 @@ pub enum Optional {
     Backup,
     /// What spares a failover the waits that are not needed.
     FailoverHelper,
+}
+
+/// What is added to the stack only where it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Extra {
+    /// NetworkPolicies: app, database and failover helper get through to what they need, and to nothing else.
+    NetworkPolicies,
 }
 
 /// Arguments of `up`.
@@ -119,7 +130,7 @@ pub struct UpArgs {
 }
 
 /// The options of `up` that are remembered, and all of them.
-pub const FORGETTABLE: [&str; 19] = [
+pub const FORGETTABLE: [&str; 20] = [
     "all",
     "bundle",
     "registry",
@@ -136,6 +147,7 @@ pub const FORGETTABLE: [&str; 19] = [
     "backup-keep",
     "backup-schedule",
     "without",
+    "with",
     "nodes",
     "cpus",
     "memory",

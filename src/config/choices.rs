@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Options;
 use crate::{
-    cli::{Optional, Size},
+    cli::{Extra, Optional, Size},
     error::{Result, usage},
 };
 
@@ -35,6 +35,7 @@ pub(super) struct Choices {
     pub cpus: Option<u32>,
     pub memory: Option<String>,
     pub without: Option<Vec<Optional>>,
+    pub with: Option<Vec<Extra>>,
 }
 
 /// The choice of a bucket; those that are about it begin with its name.
@@ -76,6 +77,7 @@ impl Choices {
             choices.backup_keep = stack.backup_keep;
             choices.backup_schedule = stack.backup_schedule;
             choices.without = Some(stack.without).filter(|parts| !parts.is_empty());
+            choices.with = Some(stack.with).filter(|extras| !extras.is_empty());
         }
         if let Some(up) = up {
             choices.nodes = up.nodes;

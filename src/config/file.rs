@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{choices::Choices, sizes::SizesTable};
 use crate::{
-    cli::{Optional, Size},
+    cli::{Extra, Optional, Size},
     error::{Result, usage},
 };
 
@@ -39,6 +39,7 @@ pub(super) struct File {
     cpus: Option<u32>,
     memory: Option<String>,
     without: Vec<Optional>,
+    with: Vec<Extra>,
 }
 
 impl File {
@@ -64,6 +65,7 @@ impl File {
             cpus: file.cpus,
             memory: file.memory,
             without: Some(file.without).filter(|parts| !parts.is_empty()),
+            with: Some(file.with).filter(|extras| !extras.is_empty()),
         }
     }
 }

@@ -21,7 +21,7 @@ pub use sizes::Sizes;
 
 use self::{choices::Choices, file::File, place::StackPlace};
 use crate::{
-    cli::{Global, Optional, SourceArgs, StackArgs, UpArgs},
+    cli::{Extra, Global, Optional, SourceArgs, StackArgs, UpArgs},
     error::{Result, one_line, usage},
 };
 
@@ -94,6 +94,8 @@ pub struct Config {
     pub image_mirror: Option<ImageMirror>,
     /// Parts that are left out.
     pub without: Vec<Optional>,
+    /// What is added because it was asked for.
+    pub with: Vec<Extra>,
     /// Take over fields that another manager owns.
     pub force_conflicts: bool,
     /// Change a stack that a newer stackctl has made.
@@ -171,6 +173,7 @@ impl Config {
         parse_mebibytes("--storage", &storage)?;
         let sizes = sizes::sizes(size, &file.sizes, &storage)?;
         let without = chosen.without.unwrap_or_default();
+        let with = chosen.with.unwrap_or_default();
         let registry = chosen.registry.as_deref().map(|text| names::parse_registry("--registry", text)).transpose()?;
         let image_mirror = chosen.image_mirror.as_deref().map(ImageMirror::parse).transpose()?;
         if let Some(secret) = &chosen.pull_secret {
@@ -194,6 +197,7 @@ impl Config {
             registry,
             image_mirror,
             without,
+            with,
             force_conflicts: up.is_some_and(|up| up.force_conflicts),
             allow_downgrade: up.is_some_and(|up| up.allow_downgrade),
             timeout: parse_duration("--timeout", &timeout)?,

@@ -5,6 +5,7 @@ pub mod backup;
 mod current;
 pub mod major;
 pub mod monitoring;
+mod network;
 mod operator;
 pub mod origin;
 pub mod pull_secret;
@@ -78,6 +79,7 @@ pub async fn embedded(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     let stack = &cx.config.stack;
     let mut objects = render(part, objects, stack, &images(cx)?);
     backup::finish(part, &mut objects, wanted, stack.storage_class.as_deref());
+    network::finish(&cx.config.with, wanted, &mut objects);
     place(cx, part, &mut objects);
     Ok(objects)
 }
@@ -103,6 +105,7 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     if part != Part::Restored {
         rules::fit(cx, &mut objects).await?;
         zones::spread(cx, &mut objects).await;
+        network::complete(cx, part, &mut objects).await;
     }
     Ok(objects)
 }

@@ -38,6 +38,9 @@ fn move_to(object: &mut DynamicObject, namespace: &str) {
             subject["namespace"] = json!(namespace);
         }
     }
+    if kind(object) == "NetworkPolicy" {
+        rename(&mut object.data, namespace);
+    }
     // Prometheus' configuration names the operator's namespace among those that are watched.
     if kind(object) == "ConfigMap" {
         for text in object.data["data"].as_object_mut().into_iter().flat_map(|data| data.values_mut()) {
@@ -45,6 +48,16 @@ fn move_to(object: &mut DynamicObject, namespace: &str) {
                 *text = json!(found.replace(OPERATOR_NAMESPACE, namespace));
             }
         }
+    }
+}
+
+/// Puts the operator's namespace where a selector names that of ours.
+fn rename(value: &mut Value, namespace: &str) {
+    match value {
+        Value::String(text) if text == OPERATOR_NAMESPACE => *text = namespace.to_owned(),
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, namespace)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| rename(field, namespace)),
+        _ => {}
     }
 }
 
@@ -73,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_plugin_goes_where_the_operator_is() {
-        for part in [Part::Backup, Part::Monitoring] {
+        for part in [Part::Backup, Part::Database, Part::Monitoring] {
             let text = serde_json::to_string(&adapted(part, &foreign())).unwrap();
             assert!(!text.contains(OPERATOR_NAMESPACE) && text.contains("\"cnpg\""), "{part:?}");
         }

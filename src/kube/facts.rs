@@ -1,6 +1,6 @@
 //! Questions about a cluster that checks and phases ask: one request or a few, nothing is changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     admissionregistration::v1::{
@@ -92,6 +92,18 @@ impl Kube {
         let classes = self.call("list the storage classes", || api.list(&all)).await?;
         let is_default = |class: &StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|is| is == "true");
         Ok(classes.items.iter().find(|class| is_default(class)).map(ResourceExt::name_any))
+    }
+
+    /// The ports that the API server listens on, by its own endpoints.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn api_server_ports(&self) -> Result<BTreeSet<u16>> {
+        let api = Api::<EndpointSlice>::namespaced(self.client(), "default");
+        let params = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+        let slices = self.call("read the API server's endpoints", || api.list(&params)).await?;
+        let ports = slices.items.into_iter().flat_map(|slice| slice.ports.unwrap_or_default());
+        Ok(ports.filter_map(|port| u16::try_from(port.port?).ok()).collect())
     }
 
     /// Every node's name, and whether it is ready.
