@@ -80,6 +80,8 @@ pub struct Pod {
     pub role: Role,
     /// The pod is ready.
     pub is_ready: bool,
+    /// The container of PostgreSQL runs, and has been up since it was started last.
+    pub has_started: bool,
 }
 
 impl Pod {
@@ -234,8 +236,8 @@ pub struct Hasten {
     pub seconds: u32,
 }
 
-/// A primary that holds up a failover: it answers nobody, and its Lease is renewed all the same, so that no standby can take
-/// over. That is what it looks like when PostgreSQL stands still and the program that looks after it does not.
+/// A primary that answers nobody and lives all the same: its Lease is renewed, so that no standby can take over. That is what
+/// it looks like when PostgreSQL stands still and the program that looks after it does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hung {
     /// The primary's pod by its name, which is the instance's.
@@ -255,8 +257,9 @@ pub struct View {
     pub cluster: Option<Cluster>,
     /// The Cluster's delay.
     pub delay: Option<Delay>,
-    /// The operator says that it fails over, not that it changes the roles as somebody has asked.
-    pub fails_over: bool,
+    /// The operator says that all is well, that it waits for instances, or that it fails over: not that it is at work on the
+    /// primary, or knows of a reason to leave it as it is, such as a full disk.
+    pub is_undisturbed: bool,
     /// The pods of the instances by their names.
     pub pods: BTreeMap<String, Pod>,
 }
@@ -291,16 +294,18 @@ impl View {
         })
     }
 
-    /// The primary that seems to hold up a failover. Whether it does is known when this has been so for some time, with the
-    /// Lease renewed meanwhile. Its pod is to be deleted then, which is what a person would do: the operator has decided
-    /// already that it is not to be the primary any more, and a kubelet ends processes that stand still.
+    /// The primary that seems to hang. Whether it does is known when this has been so for some time, with the Lease renewed
+    /// meanwhile. Its pod is to be deleted then, which is what a person would do: a kubelet ends processes that stand still,
+    /// and the operator asks a pod that is being deleted for nothing; one that hangs it asks again and again, for 10 s each
+    /// time. Only where another instance is ready to take over.
     #[must_use]
     pub fn hung(&self) -> Option<Hung> {
         let (cluster, lease) = (self.cluster.as_ref()?, self.lease.as_ref()?);
         let (name, pod) = self.pods.get_key_value(&cluster.current)?;
-        let is_left = self.fails_over && !cluster.target.is_empty() && cluster.target != *name;
-        let is_silent = !pod.is_ready && !pod.is_deleting && pod.is_understood();
-        (is_left && is_silent && lease.holder.as_ref() == Some(name)).then(|| Hung {
+        let is_silent = pod.has_started && !pod.is_ready && !pod.is_deleting && pod.is_understood();
+        let is_replaceable = self.pods.iter().any(|(other, pod)| other != name && pod.is_ready && !pod.is_deleting);
+        let holds = lease.holder.as_ref() == Some(name);
+        (self.is_undisturbed && is_silent && is_replaceable && holds).then(|| Hung {
             pod: name.clone(),
             uid: pod.uid.clone(),
             lease: lease.version.clone(),

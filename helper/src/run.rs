@@ -36,9 +36,10 @@ const MARK: &str = "stackctl/failover-helper";
 const REQUEST: Duration = Duration::from_secs(2);
 /// How often it looks, also where the watches are silent.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a primary may hold up a failover: longer than a standby waits for a Lease that is not renewed, with the least
-/// that the operator takes for it (3 s) and the second between two looks.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a primary may hang after its kubelet has said that it is not ready, which takes three probes without an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long none is ended after one was: what makes primaries hang one after the other is not cured by ending them.
+const REST: Duration = Duration::from_secs(300);
 /// How long a watch lasts before it is begun anew, in seconds: a connection that died unnoticed ends then.
 const WATCH: u32 = 60;
 /// A connection that says nothing for so long is given up; the Lease alone is renewed every second.
@@ -71,8 +72,10 @@ pub struct Helper {
     tried: Option<String>,
     /// The pod whose failover was hastened last: each is tried once.
     hastened: Option<String>,
-    /// The primary that holds up a failover, and since when.
+    /// The primary that hangs, and since when.
     hung: Option<(Hung, Instant)>,
+    /// When one was ended last, by whichever helper.
+    ended: Option<Instant>,
     /// The label that was set last, or could not be set: it is not tried again at this version of the pod.
     led: Option<rules::Lead>,
 }
@@ -99,6 +102,7 @@ impl Helper {
             tried: None,
             hastened: None,
             hung: None,
+            ended: None,
             led: None,
         })
     }
@@ -152,7 +156,7 @@ impl Helper {
             Seen::Cluster(cluster) => {
                 self.view.cluster = cluster.as_ref().map(seen::cluster);
                 self.view.delay = cluster.as_ref().map(seen::delay);
-                self.view.fails_over = cluster.as_ref().is_some_and(seen::fails_over);
+                self.view.is_undisturbed = cluster.as_ref().is_some_and(seen::is_undisturbed);
             }
             Seen::Relist => {
                 self.listing = Some(BTreeMap::new());
@@ -248,19 +252,21 @@ impl Helper {
         self.hastened = Some(uid);
     }
 
-    /// Has the pod of a primary deleted that holds up a failover, once that is certain.
+    /// Has the pod of a primary deleted that hangs, once that is certain.
     async fn end_hung(&mut self) {
         let Some(hung) = self.view.hung() else {
-            self.hung = None;
+            if let Some((before, _)) = self.hung.take() {
+                let pod = self.view.pods.get(&before.pod);
+                self.ended = pod.filter(|pod| pod.is_deleting).map(|_| Instant::now()).or(self.ended);
+            }
             return;
         };
-        let (before, since) = match self.hung.take().filter(|(before, _)| before.uid == hung.uid) {
-            Some(known) => known,
-            None => (hung.clone(), Instant::now()),
-        };
+        let known = self.hung.take().filter(|(before, _)| before.uid == hung.uid);
+        let (before, since) = known.unwrap_or_else(|| (hung.clone(), Instant::now()));
         let is_certain = since.elapsed() >= PATIENCE && before.lease != hung.lease;
+        let has_rested = self.ended.is_none_or(|ended| ended.elapsed() >= REST);
         self.hung = Some((before, since));
-        if !is_certain {
+        if !is_certain || !has_rested {
             return;
         }
         let Hung { pod, uid, .. } = hung;
@@ -271,13 +277,15 @@ impl Helper {
             ..DeleteParams::default()
         };
         match timeout(REQUEST, self.pods.delete(&pod, &params)).await {
-            Ok(Ok(_)) => tracing::info!("{pod} answers nobody and holds up a failover: its pod is deleted"),
+            Ok(Ok(_)) => tracing::info!("{pod} answers nobody and keeps its Lease: its pod is deleted"),
             Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => {}
             Ok(Err(error)) => tracing::warn!("cannot delete the pod of {pod}: {error}"),
             Err(_) => tracing::warn!("cannot delete the pod of {pod}: the API server does not answer"),
         }
-        // Should it be there still, it is tried again after as long.
-        self.hung = None;
+        // What came of it the watch tells; should nothing have, it is tried again after as long.
+        if let Some((_, since)) = &mut self.hung {
+            *since = Instant::now();
+        }
     }
 
     /// Has the Service lead to the new primary.

@@ -18,8 +18,10 @@ pub const PRIMARY: &str = "primary";
 const OPERATOR: &str = "cnpg.io/operatorVersion";
 /// Why a pod got its final phase from the control plane and not from its kubelet.
 const COLLECTED: &str = "DeletionByPodGC";
-/// The phase of a Cluster whose operator fails over (`PhaseFailOver` in its `api/v1`).
-const FAILING_OVER: &str = "Failing over";
+/// The phases in which an operator leaves a primary as it is, or fails over from it (`api/v1` of the operator: `PhaseHealthy`,
+/// `PhaseWaitingForInstancesToBeActive`, `PhaseFailOver`).
+const UNDISTURBED: [&str; 3] =
+    ["Cluster in healthy state", "Waiting for the instances to become active", "Failing over"];
 /// Since when the primary fails, in a Cluster.
 const FAILING_SINCE: &str = "/status/currentPrimaryFailingSinceTimestamp";
 /// What a kubelet says of a container that it has lost sight of.
@@ -54,10 +56,11 @@ pub fn delay(cluster: &DynamicObject) -> rules::Delay {
     }
 }
 
-/// Whether the operator says of the Cluster that it fails over.
+/// Whether the operator says of the Cluster that it is not at work on its primary.
 #[must_use]
-pub fn fails_over(cluster: &DynamicObject) -> bool {
-    cluster.data.pointer("/status/phase").and_then(serde_json::Value::as_str) == Some(FAILING_OVER)
+pub fn is_undisturbed(cluster: &DynamicObject) -> bool {
+    let phase = cluster.data.pointer("/status/phase").and_then(serde_json::Value::as_str);
+    phase.is_some_and(|phase| UNDISTURBED.contains(&phase))
 }
 
 /// The change of a Cluster by which its delay has passed, at the version that was seen.
@@ -89,10 +92,19 @@ pub fn pod(pod: &Pod) -> rules::Pod {
         shares_processes: spec
             .is_none_or(|spec| spec.share_process_namespace == Some(true) || spec.host_pid == Some(true)),
         postgres: postgres(status),
+        has_started: has_started(status),
         operator: pod.annotations().get(OPERATOR).cloned().unwrap_or_default(),
         role: if is_primary { Role::Primary } else { Role::Other },
         is_ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
     }
+}
+
+fn has_started(status: &PodStatus) -> bool {
+    let mut all = status.container_statuses.as_deref().unwrap_or_default().iter();
+    let found = all.find(|container| container.name == POSTGRES);
+    found.is_some_and(|container| {
+        container.started == Some(true) && container.state.as_ref().is_some_and(|state| state.running.is_some())
+    })
 }
 
 fn postgres(status: &PodStatus) -> Container {
@@ -221,8 +233,16 @@ mod tests {
         assert_eq!((named.current.as_str(), named.target.as_str()), ("a", "pending"));
         let phase = |phase: &str| {
             let cluster = json!({"metadata": {}, "status": {"phase": phase}});
-            fails_over(&serde_json::from_value(cluster).unwrap())
+            is_undisturbed(&serde_json::from_value(cluster).unwrap())
         };
-        assert!(phase("Failing over") && !phase("Switchover in progress") && !phase(""));
+        assert!(phase("Cluster in healthy state") && phase("Failing over"));
+        for busy in [
+            "Switchover in progress",
+            "Primary instance is being restarted without a switchover",
+            "Not enough disk space",
+            "",
+        ] {
+            assert!(!phase(busy), "{busy}");
+        }
     }
 }

@@ -328,6 +328,7 @@ fn seen(at: usize, pod: Incarnation, flaw: Flaw) -> Pod {
         operator: "1.30.0".into(),
         role: Role::Other,
         is_ready: false,
+        has_started: true,
     }
 }
 

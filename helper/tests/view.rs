@@ -17,6 +17,7 @@ fn pod(uid: &str, role: Role) -> Pod {
         operator: "1.30.1".into(),
         role,
         is_ready: true,
+        has_started: true,
     }
 }
 
@@ -26,7 +27,7 @@ fn waiting() -> View {
         lease: Some(Lease { holder: Some(OLD.into()), version: "3".into() }),
         cluster: Some(Cluster { current: OLD.into(), target: OLD.into() }),
         delay: Some(Delay { version: "9".into(), seconds: 1, has_begun: true }),
-        fails_over: false,
+        is_undisturbed: true,
         pods: [(OLD.into(), Pod { is_deleting: true, ..pod("p", Role::Primary) }), (NEW.into(), pod("q", Role::Other))]
             .into(),
     }
@@ -84,38 +85,37 @@ fn the_service_is_led_to_the_new_primary_once_it_is_the_only_one() {
 /// Why, and what is different.
 type Change = (&'static str, fn(&mut View));
 
-/// The operator has chosen a standby; the old primary answers nobody and has the Lease.
-fn held_up() -> View {
+/// The primary answers nobody and has the Lease.
+fn hanging() -> View {
     View {
-        cluster: Some(Cluster { current: OLD.into(), target: NEW.into() }),
         pods: [(OLD.into(), Pod { is_ready: false, ..pod("p", Role::Primary) }), (NEW.into(), pod("q", Role::Other))]
             .into(),
-        fails_over: true,
         ..waiting()
     }
 }
 
 #[test]
-fn a_primary_that_answers_nobody_and_keeps_its_lease_holds_up_a_failover() {
+fn a_primary_that_answers_nobody_and_keeps_its_lease_hangs() {
     let hung = Hung { pod: OLD.into(), uid: "p".into(), lease: "3".into() };
-    assert_eq!(held_up().hung(), Some(hung.clone()));
-    let mut pending = held_up();
-    pending.cluster.as_mut().unwrap().target = "pending".into();
-    assert_eq!(pending.hung(), Some(hung), "while the operator waits for the standbys, too");
+    assert_eq!(hanging().hung(), Some(hung.clone()));
+    let mut chosen = hanging();
+    chosen.cluster.as_mut().unwrap().target = NEW.into();
+    assert_eq!(chosen.hung(), Some(hung), "while the operator fails over, too");
 }
 
 #[test]
-fn whoever_does_not_hold_up_a_failover_is_left_alone() {
-    let changes: [Change; 6] = [
-        ("it was asked to make room", |view| view.fails_over = false),
-        ("it is to be the primary", |view| view.cluster.as_mut().unwrap().target = OLD.into()),
+fn a_primary_is_left_alone_whose_end_would_not_help() {
+    let changes: [Change; 7] = [
+        ("the operator is at work on it", |view| view.is_undisturbed = false),
         ("it answers", |view| view.pods.get_mut(OLD).unwrap().is_ready = true),
+        ("it is about to start", |view| view.pods.get_mut(OLD).unwrap().has_started = false),
         ("it is being deleted", |view| view.pods.get_mut(OLD).unwrap().is_deleting = true),
         ("it has given the Lease up", |view| view.lease.as_mut().unwrap().holder = None),
+        ("nobody can take over", |view| view.pods.get_mut(NEW).unwrap().is_ready = false),
         ("another operator's", |view| view.pods.get_mut(OLD).unwrap().operator = "1.29.2".into()),
     ];
     for (why, change) in changes {
-        let mut view = held_up();
+        let mut view = hanging();
         change(&mut view);
         assert_eq!(view.hung(), None, "{why}");
     }
