@@ -54,8 +54,8 @@ pub static FREEZE: Scenario = Scenario {
     text: Text {
         title: "The primary stands still",
         does: "stops the primary's PostgreSQL processes with SIGSTOP for a minute",
-        must: "nothing is acknowledged meanwhile, and writes resume at the latest when it goes on: CloudNativePG 1.30 is \
-               known not to complete this failover",
+        must: "nothing is acknowledged meanwhile, and writes resume at the latest when it goes on: CloudNativePG 1.30 does \
+               not complete this failover by itself, the failover helper ends a primary that hangs",
         undone: "SIGCONT",
     },
     requires: Requirement::Nothing,
