@@ -244,6 +244,8 @@ pub struct Hung {
     pub pod: String,
     /// The pod itself.
     pub uid: String,
+    /// The pod's version: at another one it may be ready again.
+    pub version: String,
     /// The Lease's version: it changes when the Lease is renewed.
     pub lease: String,
 }
@@ -308,6 +310,7 @@ impl View {
         (self.is_undisturbed && is_silent && is_replaceable && holds).then(|| Hung {
             pod: name.clone(),
             uid: pod.uid.clone(),
+            version: pod.version.clone(),
             lease: lease.version.clone(),
         })
     }

@@ -269,11 +269,11 @@ impl Helper {
         if !is_certain || !has_rested {
             return;
         }
-        let Hung { pod, uid, .. } = hung;
+        let Hung { pod, uid, version, .. } = hung;
         // A kubelet gives it two seconds.
         let params = DeleteParams {
             grace_period_seconds: Some(1),
-            preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+            preconditions: Some(Preconditions { uid: Some(uid), resource_version: Some(version) }),
             ..DeleteParams::default()
         };
         match timeout(REQUEST, self.pods.delete(&pod, &params)).await {

@@ -96,7 +96,7 @@ fn hanging() -> View {
 
 #[test]
 fn a_primary_that_answers_nobody_and_keeps_its_lease_hangs() {
-    let hung = Hung { pod: OLD.into(), uid: "p".into(), lease: "3".into() };
+    let hung = Hung { pod: OLD.into(), uid: "p".into(), version: "7".into(), lease: "3".into() };
     assert_eq!(hanging().hung(), Some(hung.clone()));
     let mut chosen = hanging();
     chosen.cluster.as_mut().unwrap().target = NEW.into();
