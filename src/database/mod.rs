@@ -2,6 +2,7 @@
 
 mod overview;
 mod quorum;
+pub mod reload;
 mod replication;
 pub mod settings;
 mod sql;

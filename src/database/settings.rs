@@ -1,61 +1,76 @@
-//! Whether PostgreSQL on the primary runs with the synchronous replication that is in its configuration file.
+//! Whether PostgreSQL on an instance runs with what is in its configuration files.
+//!
+//! An instance's manager writes the files first and has them read later in the same pass; where the pass fails in
+//! between, the next one finds nothing to change, and they are never read. The operator then waits for good for an
+//! instance to run with the configuration of the others (<https://github.com/cloudnative-pg/cloudnative-pg/issues/8602>),
+//! or commits are confirmed by other standbys than it believes.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::future;
 use kube::api::Patch;
-use serde::Deserialize;
 use serde_json::json;
 
-use super::query_on;
+use super::{Overview, query_on};
 use crate::{
     error::Result,
     kube::{Kube, cnpg, exec, merge_params},
     names::FIELD_MANAGER,
 };
 
-/// The setting as the server runs with it, and as the last line of its files that sets it says.
-const QUERY: &str = "select json_build_object('running', current_setting('synchronous_standby_names'), 'file', \
-    coalesce((select setting from pg_file_settings where name = 'synchronous_standby_names' \
-    order by seqno desc limit 1), ''))";
+/// Whether the server runs with another value than the last line of its files that sets it says: of the operator's
+/// digest of the whole configuration, and of the standbys that confirm commits.
+const QUERY: &str = "select coalesce(bool_or(coalesce((select setting from pg_file_settings where name = one \
+    order by seqno desc limit 1), '') <> coalesce(current_setting(one, true), '')), false) \
+    from unnest(array['cnpg.config_sha256', 'synchronous_standby_names']) one";
 /// The annotation by whose change the operator and the instances look at a Cluster again.
 const TOUCHED: &str = "stackctl/touched-at";
 /// How long a reload may take to be answered.
 const RELOAD: Duration = Duration::from_secs(15);
 
-/// `synchronous_standby_names`, twice.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct SynchronousSetting {
-    /// The value that the server runs with.
-    pub running: String,
-    /// The value in its configuration files.
-    pub file: String,
+/// The instances whose files were changed and never read, of those that answer.
+///
+/// # Errors
+/// No such Cluster, or an API server that refuses.
+pub async fn stale(kube: &Kube, namespace: &str, cluster: &str) -> Result<Vec<String>> {
+    let members = Overview::read(kube, namespace, cluster).await?.members;
+    let asked = members.into_iter().map(async |member| {
+        let answer = query_on(kube, namespace, &member.name, QUERY, exec::DEFAULT_TIMEOUT).await;
+        answer.is_ok_and(|answer| answer == "t").then_some(member.name)
+    });
+    Ok(future::join_all(asked).await.into_iter().flatten().collect())
 }
 
-impl SynchronousSetting {
-    /// Asks the primary.
-    ///
-    /// # Errors
-    /// It does not answer.
-    pub async fn read(kube: &Kube, namespace: &str, primary: &str) -> Result<SynchronousSetting> {
-        let answer = query_on(kube, namespace, primary, QUERY, exec::DEFAULT_TIMEOUT).await?;
-        serde_json::from_str(&answer).context("the primary's answer on its settings cannot be read")
+/// Has the instances whose files were changed and never read read them, and the operator and the instances look at the
+/// Cluster again; returns which those were.
+///
+/// # Errors
+/// As [`stale`], and an instance that takes no reload.
+pub async fn reload_stale(kube: &Kube, namespace: &str, cluster: &str) -> Result<Vec<String>> {
+    let stale = stale(kube, namespace, cluster).await?;
+    for instance in &stale {
+        reload(kube, namespace, instance).await?;
     }
-
-    /// Tells whether the file was changed and never reloaded.
-    pub fn is_stale(&self) -> bool {
-        self.running != self.file
+    if !stale.is_empty() {
+        touch(kube, namespace, cluster).await?;
     }
+    Ok(stale)
 }
 
 /// Has the primary read its files again, and the operator and the instances look at the Cluster again: what cures a
-/// primary whose settings are stale, and a quorum that stays unknown.
+/// quorum that stays unknown.
 ///
 /// # Errors
 /// The primary does not answer, or the API's refusal.
 pub async fn refresh(kube: &Kube, namespace: &str, cluster: &str, primary: &str) -> Result<()> {
-    query_on(kube, namespace, primary, "select pg_reload_conf()", RELOAD).await?;
+    reload(kube, namespace, primary).await?;
     touch(kube, namespace, cluster).await
+}
+
+async fn reload(kube: &Kube, namespace: &str, instance: &str) -> Result<()> {
+    query_on(kube, namespace, instance, "select pg_reload_conf()", RELOAD).await?;
+    Ok(())
 }
 
 /// Makes the operator and the instances look at the Cluster again, as every change of it does.
@@ -68,18 +83,4 @@ pub async fn touch(kube: &Kube, namespace: &str, cluster: &str) -> Result<()> {
     let params = merge_params(FIELD_MANAGER);
     cnpg::clusters(kube, namespace).patch(cluster, &params, &touch).await.context("cannot touch the Cluster")?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_was_never_reloaded_is_found() {
-        let of = |text: &str| serde_json::from_str::<SynchronousSetting>(text).unwrap();
-        let names = r#"ANY 1 (\"db-2\",\"db-3\")"#;
-        assert!(of(&format!(r#"{{"running": "", "file": "{names}"}}"#)).is_stale());
-        assert!(!of(&format!(r#"{{"running": "{names}", "file": "{names}"}}"#)).is_stale());
-        assert!(!of(r#"{"running": "", "file": ""}"#).is_stale());
-    }
 }

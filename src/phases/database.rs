@@ -6,7 +6,7 @@ use super::{Phase, part, sidecar};
 use crate::{
     assets::{self, Part},
     context::Context,
-    database::{self, settings},
+    database::{self, reload, settings},
     desired::{self, major::KeptImage},
     error::Result,
     kube::{cnpg::ClusterStatus, keep_data},
@@ -41,10 +41,10 @@ impl Phase for Database {
             tell_kept_image(cx, &cluster).await?;
             let mut applied = part::apply(cx, self.id(), Part::Database).await?;
             look_again(cx, &applied, &cluster).await?;
-            part::wait(cx, self.id(), &applied).await?;
+            reload::during(cx, self.id(), &cluster, cx.deadline, part::wait(cx, self.id(), &applied)).await?;
             if sidecar::settle(cx, self.id(), &cluster).await? {
                 applied.ready.clear();
-                part::wait(cx, self.id(), &applied).await?;
+                reload::during(cx, self.id(), &cluster, cx.deadline, part::wait(cx, self.id(), &applied)).await?;
             }
             let overview = database::Overview::read(kube, namespace, &cluster).await?;
             Ok(format!("{}, {}", overview.describe(), part::describe_changes(applied.changed)))

@@ -9,10 +9,7 @@ use futures::future::LocalBoxFuture;
 use super::{Phase, bucket};
 use crate::{
     context::Context,
-    database::{
-        self,
-        settings::{self, SynchronousSetting},
-    },
+    database::{self, settings},
     error::{Failure, Result, failed, timed_out},
     poll::{self, Tries},
     ui::PhaseId,
@@ -73,20 +70,19 @@ impl Phase for Verify {
     }
 }
 
-/// Has a primary that runs with other synchronous standbys than its file names read the file; returns whether it was so.
+/// Has the instances whose configuration files were changed and never read read them; returns whether there were any.
 async fn cure(cx: &Context, namespace: &str, cluster: &str) -> Result<bool> {
     let kube = cx.kube().await?;
-    let primary = database::primary(kube, namespace, cluster).await?;
-    if !SynchronousSetting::read(kube, namespace, &primary).await?.is_stale() {
+    let stale = settings::reload_stale(kube, namespace, cluster).await?;
+    if stale.is_empty() {
         return Ok(false);
     }
-    cx.doing(PhaseId::Verify, format!("having {primary} read its configuration again"));
-    settings::refresh(kube, namespace, cluster, &primary).await?;
-    let late = || late("no standby confirms commits, though the configuration asks for it");
+    cx.doing(PhaseId::Verify, format!("having {} read the configuration again", stale.join(", ")));
+    let late = || late("an instance does not run with its configuration, or no standby confirms commits");
     poll::until_or(KNOWS_WITHIN, LOOK_EVERY, late, || async {
-        let setting = SynchronousSetting::read(kube, namespace, &primary).await?;
+        let stale = settings::stale(kube, namespace, cluster).await?;
         let confirming = database::Replication::read(kube, namespace, cluster).await?.synchronous();
-        Ok((!setting.is_stale() && (confirming > 0 || setting.file.is_empty())).then_some(true))
+        Ok((stale.is_empty() && confirming > 0).then_some(true))
     })
     .await
 }

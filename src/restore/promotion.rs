@@ -21,7 +21,7 @@ use crate::{
         restored::{self, REPLACED},
     },
     context::Context,
-    database::{self, Overview, reference},
+    database::{self, Overview, reference, reload},
     desired::redirect,
     error::{Result, failed, one_line, timed_out, usage},
     kube::{ApplyOptions, ObjectRef, apply, merge_params, wait_ready},
@@ -70,7 +70,9 @@ pub async fn promote(cx: &Context, phase: PhaseId, name: &str, deadline: Instant
     let (next, current) = (reference(namespace, name), cx.database().await?);
     cx.doing(phase, format!("waiting until {name} is ready"));
     patch(cx, &next, json!({"metadata": {"annotations": {HIBERNATION: null, REPLACED: null}}})).await?;
-    wait_ready(kube, std::slice::from_ref(&next), deadline, &progress::observer(&cx.reporter, phase)).await?;
+    let observer = progress::observer(&cx.reporter, phase);
+    let waiting = wait_ready(kube, std::slice::from_ref(&next), deadline, &observer);
+    reload::during(cx, phase, name, deadline, waiting).await?;
 
     if current != name {
         let runs = Overview::read(kube, namespace, &current).await.is_ok_and(|former| former.ready > 0);

@@ -14,7 +14,8 @@ use crate::{
         restored::{RecoverySpec, recovery_manifest},
     },
     context::Context,
-    database, desired,
+    database::{self, reload},
+    desired,
     error::{Result, failed, one_line, usage},
     kube::{ApplyEvent, ApplyOptions, ObjectRef, apply, wait_ready},
     poll, progress,
@@ -143,7 +144,8 @@ async fn make(
     };
     apply(kube, &[cluster], options, &told).await?;
     let observer = progress::observer(&cx.reporter, phase);
-    wait_ready(kube, std::slice::from_ref(reference), deadline, &observer).await
+    let waiting = wait_ready(kube, std::slice::from_ref(reference), deadline, &observer);
+    reload::during(cx, phase, &reference.name, deadline, waiting).await
 }
 
 /// Deletes a restored Cluster with its volumes: the one that has the UID `uid`, if one is given, and never the one that

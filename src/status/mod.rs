@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     context::Context,
-    database::{self, Overview, Standby, settings::SynchronousSetting},
+    database::{self, Overview, Standby, settings},
     error::Result,
     kube::cnpg::HEALTHY,
     leftovers::Leftovers,
@@ -141,13 +141,13 @@ async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
         let pods = parts::instances(kube, namespace, cluster).await?;
         // Without a primary there is nobody to ask: the overview says so already.
         let primary = overview.primary.as_deref().unwrap_or_default();
-        let (replication, quorum, setting, zones) = tokio::join!(
+        let (replication, quorum, stale, zones) = tokio::join!(
             database::Replication::read(kube, namespace, cluster),
             database::quorum_is_known(kube, namespace, cluster, primary),
-            SynchronousSetting::read(kube, namespace, primary),
+            settings::stale(kube, namespace, cluster),
             kube.zones(),
         );
-        let stale = setting.is_ok_and(|setting| setting.is_stale());
+        let stale = stale.unwrap_or_default();
         // Who may not see nodes is shown no zones.
         let zones = zones.map(|zones| zones.of_nodes.clone()).unwrap_or_default();
         Ok::<_, anyhow::Error>((overview, pods, replication, quorum?, stale, zones))
@@ -173,14 +173,14 @@ async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
         .collect();
     let verdict = replication.map_or_else(
         |error| (Health::Unhealthy, format!("{}; {}", overview.describe(), crate::error::one_line(&error))),
-        |replication| judge(&overview, replication.synchronous(), quorum, stale),
+        |replication| judge(&overview, replication.synchronous(), quorum, &stale),
     );
     (Ok(verdict), members)
 }
 
 /// `quorum`: whether the operator knows which standbys confirm commits.
-/// `stale`: whether the primary runs with other synchronous standbys than its configuration file names.
-fn judge(overview: &Overview, synchronous: usize, quorum: bool, stale: bool) -> (Health, String) {
+/// `stale`: the instances that have not read their configuration since it was changed.
+fn judge(overview: &Overview, synchronous: usize, quorum: bool, stale: &[String]) -> (Health, String) {
     let mut detail = format!("{}, {synchronous} synchronous standbys, {}", overview.describe(), overview.phase);
     if !quorum {
         detail.push_str(
@@ -188,17 +188,16 @@ fn judge(overview: &Overview, synchronous: usize, quorum: bool, stale: bool) -> 
              a few seconds after a change; if not, stackctl logs operator and stackctl logs database say why)",
         );
     }
-    if stale {
-        detail.push_str(
-            "; the primary has never reloaded its configuration file: it runs with another synchronous_standby_names \
-             (stackctl up has it reloaded)",
-        );
+    if !stale.is_empty() {
+        detail.push_str("; has not read its configuration since it was changed: ");
+        detail.push_str(&stale.join(", "));
+        detail.push_str(" (stackctl up makes it)");
     }
     // Instances may serve while the operator can do nothing for them, a failover included.
     let reconciled = overview.phase == HEALTHY;
     let health = if overview.primary.is_none() || synchronous == 0 {
         Health::Unhealthy
-    } else if overview.healthy() && reconciled && quorum && !stale {
+    } else if overview.healthy() && reconciled && quorum && stale.is_empty() {
         Health::Healthy
     } else {
         Health::Degraded
@@ -232,25 +231,28 @@ mod tests {
 
     #[test]
     fn a_missing_instance_degrades_and_no_synchronous_standby_is_unhealthy() {
-        assert_eq!(judge(&overview(3), 2, true, false).0, Health::Healthy);
-        assert_eq!(judge(&overview(2), 1, true, false).0, Health::Degraded);
-        assert_eq!(judge(&overview(3), 0, true, false).0, Health::Unhealthy);
+        assert_eq!(judge(&overview(3), 2, true, &[]).0, Health::Healthy);
+        assert_eq!(judge(&overview(2), 1, true, &[]).0, Health::Degraded);
+        assert_eq!(judge(&overview(3), 0, true, &[]).0, Health::Unhealthy);
     }
 
     #[test]
     fn a_database_that_the_operator_cannot_reconcile_is_not_healthy() {
         let phase = "Cluster cannot proceed to reconciliation due to an unknown plugin being required";
         let blocked = Overview { phase: phase.into(), ..overview(3) };
-        let (health, detail) = judge(&blocked, 2, true, false);
+        let (health, detail) = judge(&blocked, 2, true, &[]);
         assert!(health == Health::Degraded && detail.contains("unknown plugin"), "{detail}");
     }
 
     #[test]
     fn an_operator_that_would_promote_nobody_degrades() {
-        let (health, detail) = judge(&overview(3), 2, true, true);
+        let (health, detail) = judge(&overview(3), 2, true, &["user-db-2".into()]);
         assert_eq!(health, Health::Degraded);
-        assert!(detail.contains("never reloaded"), "{detail}");
-        let (health, detail) = judge(&overview(3), 2, false, false);
+        assert!(
+            detail.contains("has not read its configuration since it was changed: user-db-2 (stackctl up"),
+            "{detail}"
+        );
+        let (health, detail) = judge(&overview(3), 2, false, &[]);
         assert_eq!(health, Health::Degraded);
         assert!(detail.contains("nobody would be promoted now"), "{detail}");
     }

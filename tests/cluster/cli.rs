@@ -8,8 +8,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// No step takes this long on two cores; a hang must not eat the whole run.
-const DEADLINE: Duration = Duration::from_secs(15 * 60);
+/// No step takes this long on two cores; a hang must not eat the whole run. A minute more than the commands' own
+/// time limit, so that they can say what they waited for.
+const DEADLINE: Duration = Duration::from_secs(16 * 60);
+/// How long a look at a stack on which a step failed may take.
+const EVIDENCE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The binary, with the options of this test.
 pub struct Stackctl {
@@ -42,6 +45,15 @@ impl Stackctl {
     /// Runs it to its end; both outputs are shown as they come to hand afterwards.
     pub fn run(&self, args: &[&str]) -> Output {
         let began = Instant::now();
+        let output = self.run_within(args, DEADLINE).unwrap_or_else(|why| panic!("{why}"));
+        println!("$ stackctl {}  ({:.1}s, exit code {})", args.join(" "), began.elapsed().as_secs_f64(), output.code);
+        print!("{}", output.stderr);
+        output
+    }
+
+    /// Runs it to its end, or says that it did not end in time and what it had printed to stderr by then.
+    fn run_within(&self, args: &[&str], limit: Duration) -> Result<Output, String> {
+        let began = Instant::now();
         let mut child =
             self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("stackctl starts");
         let stdout = drain(child.stdout.take().expect("piped"));
@@ -49,21 +61,31 @@ impl Stackctl {
         let status = loop {
             match child.try_wait().expect("stackctl can be waited for") {
                 Some(status) => break status,
-                None if began.elapsed() > DEADLINE => {
+                None if began.elapsed() > limit => {
                     child.kill().expect("stackctl can be ended");
-                    panic!("stackctl {args:?} did not end within {DEADLINE:?}: {}", stderr.join().unwrap());
+                    let told = stderr.join().expect("stderr is read");
+                    return Err(format!("stackctl {args:?} did not end within {limit:?}: {told}"));
                 }
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
         };
-        let output = Output {
+        Ok(Output {
             code: status.code().unwrap_or(-1),
             stdout: stdout.join().expect("stdout is read"),
             stderr: stderr.join().expect("stderr is read"),
-        };
-        println!("$ stackctl {}  ({:.1}s, exit code {})", args.join(" "), began.elapsed().as_secs_f64(), output.code);
-        print!("{}", output.stderr);
-        output
+        })
+    }
+
+    /// Prints the state of the stack and the last words of operator and database: why a step failed is often to be
+    /// seen there alone, and the cluster of a run elsewhere is gone afterwards.
+    pub fn print_evidence(&self) {
+        for args in [&["status"][..], &["logs", "database", "--tail", "10"], &["logs", "operator", "--tail", "20"]] {
+            println!("$ stackctl {}", args.join(" "));
+            match self.run_within(args, EVIDENCE_DEADLINE) {
+                Ok(output) => println!("{}{}", output.stdout, output.stderr),
+                Err(why) => println!("{why}"),
+            }
+        }
     }
 
     /// Runs it, and kills it after a while if it has not ended by then; returns whether it was killed.

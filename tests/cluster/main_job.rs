@@ -2,6 +2,7 @@
 
 use crate::{
     backups, drills,
+    faults::Hand,
     machine::{self, Leftovers},
     monitoring,
     objects::{self, mail},
@@ -25,6 +26,11 @@ pub fn suite() -> Suite {
     ];
     steps.extend(drills::steps());
     steps.push(Step::new("drift", "a drifted object is shown by diff and put right by up", drift));
+    steps.push(Step::new(
+        "unread",
+        "an instance that never read its changed configuration is told, and up makes it",
+        unread,
+    ));
     steps.extend(backups::steps());
     steps.extend([
         Step::new("keep-data", "down keeps the data if asked to; up finds it again, and its backups", keep_data),
@@ -118,6 +124,24 @@ fn drift(stack: &Stack) {
     assert!(told, "{}", conflict.stderr);
     stack.stackctl.ok(&["up", "--force-conflicts"]);
     stack.stackctl.ok(&["diff"]);
+}
+
+/// What an instance's manager leaves that is disturbed between writing the files and having them read.
+fn unread(stack: &Stack) {
+    let (hand, stackctl) = (Hand::new(&stack.stackctl), &stack.stackctl);
+    let primary = hand.primary();
+    let standby = ["user-db-1", "user-db-2", "user-db-3"].into_iter().find(|name| *name != primary).expect("a standby");
+    let forge = "cd /var/lib/postgresql/data/pgdata && cp -p custom.conf custom.conf.new && \
+                 echo \"cnpg.config_sha256 = 'of an older one'\" >>custom.conf && \
+                 psql -XqAtc 'select pg_reload_conf()' && sleep 0.5; mv custom.conf.new custom.conf";
+    hand.kubectl(&["exec", standby, "-c", "postgres", "--", "sh", "-c", forge]);
+    let told = backups::part(stackctl, "database");
+    assert_eq!(told["health"], "degraded", "{told:#}");
+    let detail = told["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("has not read its configuration") && detail.contains(standby), "{detail}");
+    stackctl.ok(&["up"]);
+    let cured = backups::part(stackctl, "database");
+    assert_eq!(cured["health"], "healthy", "{cured:#}");
 }
 
 fn keep_data(stack: &Stack) {

@@ -96,22 +96,24 @@ impl Suite {
 
     fn step(&self, stack: &Stack, step: &Step) {
         println!("=== {}: {}", step.name, step.shows);
-        let (began, failed) = (Instant::now(), Failed { suite: self, step });
+        let (began, failed) = (Instant::now(), Failed { suite: self, step, stack });
         (step.run)(stack);
         drop(failed);
         println!("=== {}: passed in {:.0} s", step.name, began.elapsed().as_secs_f64());
     }
 }
 
-/// Tells which step failed, and how it is run alone.
+/// Tells in which state a step failed, which step that is, and how it is run alone.
 struct Failed<'a> {
     suite: &'a Suite,
     step: &'a Step,
+    stack: &'a Stack,
 }
 
 impl Drop for Failed<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            self.stack.stackctl.print_evidence();
             let (name, command) = (self.step.name, self.suite.command);
             println!("=== {name}: failed. On the cluster that is left, this step alone: {command} --keep {name}");
         }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    database::settings::{self, SynchronousSetting},
+    database::settings,
     error::{Result, failed},
     poll::until_ok,
     ui::{Event, PhaseId, Reporter},
@@ -160,8 +160,8 @@ impl Journal {
         Ok(Some(record))
     }
 
-    /// Checks that what was undone has had its effect: that it was asked for is not enough. A primary that has not read its
-    /// file again is made to.
+    /// Checks that what was undone has had its effect: that it was asked for is not enough. An instance that has not read
+    /// its files again is made to.
     async fn check_effects(&self, record: &DrillRecord) -> Result<()> {
         let asked = |wanted: fn(&Undo) -> bool| record.undo.iter().any(wanted);
         if !asked(|change| matches!(change, Undo::Synchronous { .. } | Undo::Unfence)) {
@@ -175,9 +175,13 @@ impl Journal {
         if streaming + 1 == status.wanted && known {
             return Ok(());
         }
-        let setting = SynchronousSetting::read(&target.kube, &target.namespace, &primary).await?;
-        if setting.is_stale() || (streaming + 1 == status.wanted && !known) {
-            settings::refresh(&target.kube, &target.namespace, &database, &primary).await?;
+        let (kube, namespace) = (&target.kube, &target.namespace);
+        let stale = settings::reload_stale(kube, namespace, &database).await?;
+        let missed = stale.is_empty() && streaming + 1 == status.wanted && !known;
+        if missed {
+            settings::refresh(kube, namespace, &database, &primary).await?;
+        }
+        if missed || !stale.is_empty() {
             // It takes a moment; the next look is after it.
             tokio::time::sleep(AFTER_A_RELOAD).await;
         }
