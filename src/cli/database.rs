@@ -1,4 +1,4 @@
-//! What is asked of the database's backups.
+//! What is asked of the database and its backups.
 
 use clap::{Args, Subcommand};
 
@@ -51,4 +51,14 @@ pub struct RestoreArgs {
     /// Instances of the new database [default: as many as the database is asked for].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=9))]
     pub instances: Option<u32>,
+}
+
+/// Arguments of `switchover`.
+#[derive(Debug, Clone, Args)]
+pub struct SwitchoverArgs {
+    /// The instance that is to be the primary [default: the standby that is least behind].
+    pub instance: Option<String>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use bundle::{BundleArgs, BundleCommand, CreateArgs, PushArgs};
-pub use database::{BackupArgs, BackupCommand, RestoreArgs};
+pub use database::{BackupArgs, BackupCommand, RestoreArgs, SwitchoverArgs};
 pub use logs::LogPart;
 pub use stack::{Extra, FORGETTABLE, Optional, Size, StackArgs, UpArgs};
 
@@ -119,6 +119,8 @@ pub enum Command {
     Down(DownArgs),
     /// Break the stack on purpose and prove that nothing acknowledged is lost (exit code 4: it is).
     FailoverDrill(DrillArgs),
+    /// Make a standby the primary on purpose, before work on the primary's node for one.
+    Switchover(SwitchoverArgs),
     /// Compare the drills that were run on this machine.
     DrillHistory,
     /// Take and list backups.

@@ -22,6 +22,7 @@ mod render;
 mod restore;
 mod status;
 mod support;
+mod switchover;
 mod up;
 
 use serde_json::json;
@@ -29,6 +30,7 @@ use serde_json::json;
 use crate::{
     cli::{self, Cli, Command, Global, OutputFormat},
     config,
+    context::Context,
     error::{self, Failure, Kind, Result},
     ui::{self, Style, Verbosity, log},
 };
@@ -78,6 +80,7 @@ async fn dispatch(cli: Cli, style: Style) -> Result<u8> {
         Command::Backup(args) => backup::run(global, &args.command, style).await,
         // They give the lock back when they are interrupted.
         Command::Restore(args) => restore::run(global, &args, style).await,
+        Command::Switchover(args) => switchover::run(global, &args, style).await,
         Command::Bundle(args) => bundle::run(global, &args.command, style).await,
         Command::Support(args) => interruptible(support::run(global, &args, style)).await,
         Command::Completions { shell } => completions::run(shell),
@@ -104,6 +107,22 @@ pub async fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T
         result = work => result,
         name = signal() => Err(interrupted(name).into()),
     }
+}
+
+/// Does `work`, which `what` names in the error of a deadline that has passed, while nobody else changes the stack. The
+/// lock is given back on every way out.
+///
+/// # Errors
+/// Those of `work`; what an interrupted drill has left cannot be undone; someone else holds the lock; a signal.
+pub async fn locked<T>(cx: &Context, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let work = async {
+        Box::pin(leftovers::undo_first(cx)).await?;
+        cx.lock().await?;
+        work.await
+    };
+    let outcome = interruptible(cx.until_deadline(what, work)).await;
+    cx.unlock().await;
+    outcome
 }
 
 fn interrupted(signal: &str) -> Failure {

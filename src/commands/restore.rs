@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{interruptible, leftovers};
+use super::{interruptible, locked};
 use crate::{
     backup::{RecoveryTarget, restored, stamp},
     cli::{Global, RestoreArgs},
@@ -86,19 +86,6 @@ async fn restore(cx: &Context, order: &Order) -> Result<()> {
     let (command, requests, ok) = (ID.name().into(), cx.requests(), outcome.is_ok());
     cx.reporter.send(Event::Finished { command, ok, elapsed: began.elapsed(), requests, facts, next });
     outcome.map(drop)
-}
-
-/// Does `work`, which `what` names in the error of a deadline that has passed, while nobody else changes the stack. The
-/// lock is given back on every way out.
-async fn locked<T>(cx: &Context, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let work = async {
-        Box::pin(leftovers::undo_first(cx)).await?;
-        cx.lock().await?;
-        work.await
-    };
-    let outcome = interruptible(cx.until_deadline(what, work)).await;
-    cx.unlock().await;
-    outcome
 }
 
 async fn promote(config: Config, name: &str, yes: bool, style: Style) -> Result<u8> {

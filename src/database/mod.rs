@@ -6,6 +6,7 @@ pub mod reload;
 mod replication;
 pub mod settings;
 mod sql;
+pub mod switchover;
 mod wal;
 
 pub use overview::{Overview, archives_wal};

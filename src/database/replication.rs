@@ -38,6 +38,13 @@ pub struct Standby {
     pub lag_seconds: f64,
 }
 
+impl Standby {
+    /// Whether commits wait for it, or for one of a quorum that it is in.
+    pub fn confirms(&self) -> bool {
+        matches!(self.sync_state.as_str(), "sync" | "quorum")
+    }
+}
+
 impl Replication {
     /// Asks the primary.
     ///
@@ -53,6 +60,6 @@ impl Replication {
 
     /// How many standbys confirm commits.
     pub fn synchronous(&self) -> usize {
-        self.standbys.iter().filter(|standby| matches!(standby.sync_state.as_str(), "sync" | "quorum")).count()
+        self.standbys.iter().filter(|standby| standby.confirms()).count()
     }
 }

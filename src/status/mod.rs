@@ -60,6 +60,14 @@ pub struct Member {
     pub replication: Option<Standby>,
 }
 
+impl Member {
+    /// Whether it is a standby that is ready, by what its pod says, and does not stream from the primary.
+    fn is_apart(&self) -> bool {
+        let streams = self.replication.as_ref().is_some_and(|seen| seen.state == "streaming");
+        self.ready && self.role == "standby" && !streams
+    }
+}
+
 /// The whole status.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(serde::Deserialize))]
@@ -157,7 +165,7 @@ async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
         Err(error) => return (Err(error), Vec::new()),
     };
     let standbys = replication.as_ref().map(|replication| replication.standbys.clone()).unwrap_or_default();
-    let members = pods
+    let members: Vec<Member> = pods
         .into_iter()
         .map(|pod| {
             let primary = overview.primary.as_deref() == Some(&pod.name);
@@ -173,14 +181,28 @@ async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
         .collect();
     let verdict = replication.map_or_else(
         |error| (Health::Unhealthy, format!("{}; {}", overview.describe(), crate::error::one_line(&error))),
-        |replication| judge(&overview, replication.synchronous(), quorum, &stale),
+        |replication| {
+            let apart = members.iter().filter(|member| member.is_apart()).map(|member| member.name.as_str()).collect();
+            judge(&overview, &InstancesSay { synchronous: replication.synchronous(), quorum, stale, apart })
+        },
     );
     (Ok(verdict), members)
 }
 
-/// `quorum`: whether the operator knows which standbys confirm commits.
-/// `stale`: the instances that have not read their configuration since it was changed.
-fn judge(overview: &Overview, synchronous: usize, quorum: bool, stale: &[String]) -> (Health, String) {
+/// What the instances say, beside what the operator says of them.
+struct InstancesSay<'a> {
+    /// The number of standbys that confirm commits.
+    synchronous: usize,
+    /// Whether the operator knows which those are.
+    quorum: bool,
+    /// The instances that have not read their configuration since it was changed.
+    stale: Vec<String>,
+    /// The standbys that are ready and do not stream from the primary.
+    apart: Vec<&'a str>,
+}
+
+fn judge(overview: &Overview, seen: &InstancesSay<'_>) -> (Health, String) {
+    let InstancesSay { synchronous, quorum, stale, apart } = seen;
     let mut detail = format!("{}, {synchronous} synchronous standbys, {}", overview.describe(), overview.phase);
     if !quorum {
         detail.push_str(
@@ -193,11 +215,16 @@ fn judge(overview: &Overview, synchronous: usize, quorum: bool, stale: &[String]
         detail.push_str(&stale.join(", "));
         detail.push_str(" (stackctl up makes it)");
     }
+    if !apart.is_empty() {
+        detail.push_str("; ready, and yet does not stream from the primary: ");
+        detail.push_str(&apart.join(", "));
+        detail.push_str(" (stackctl logs database says why)");
+    }
     // Instances may serve while the operator can do nothing for them, a failover included.
     let reconciled = overview.phase == HEALTHY;
-    let health = if overview.primary.is_none() || synchronous == 0 {
+    let health = if overview.primary.is_none() || *synchronous == 0 {
         Health::Unhealthy
-    } else if overview.healthy() && reconciled && quorum && stale.is_empty() {
+    } else if overview.healthy() && reconciled && *quorum && stale.is_empty() && apart.is_empty() {
         Health::Healthy
     } else {
         Health::Degraded
@@ -229,31 +256,36 @@ mod tests {
         }
     }
 
+    const WELL: InstancesSay<'_> = InstancesSay { synchronous: 2, quorum: true, stale: Vec::new(), apart: Vec::new() };
+
     #[test]
     fn a_missing_instance_degrades_and_no_synchronous_standby_is_unhealthy() {
-        assert_eq!(judge(&overview(3), 2, true, &[]).0, Health::Healthy);
-        assert_eq!(judge(&overview(2), 1, true, &[]).0, Health::Degraded);
-        assert_eq!(judge(&overview(3), 0, true, &[]).0, Health::Unhealthy);
+        assert_eq!(judge(&overview(3), &WELL).0, Health::Healthy);
+        assert_eq!(judge(&overview(2), &InstancesSay { synchronous: 1, ..WELL }).0, Health::Degraded);
+        assert_eq!(judge(&overview(3), &InstancesSay { synchronous: 0, ..WELL }).0, Health::Unhealthy);
     }
 
     #[test]
     fn a_database_that_the_operator_cannot_reconcile_is_not_healthy() {
         let phase = "Cluster cannot proceed to reconciliation due to an unknown plugin being required";
         let blocked = Overview { phase: phase.into(), ..overview(3) };
-        let (health, detail) = judge(&blocked, 2, true, &[]);
+        let (health, detail) = judge(&blocked, &WELL);
         assert!(health == Health::Degraded && detail.contains("unknown plugin"), "{detail}");
     }
 
     #[test]
-    fn an_operator_that_would_promote_nobody_degrades() {
-        let (health, detail) = judge(&overview(3), 2, true, &["user-db-2".into()]);
-        assert_eq!(health, Health::Degraded);
-        assert!(
-            detail.contains("has not read its configuration since it was changed: user-db-2 (stackctl up"),
-            "{detail}"
-        );
-        let (health, detail) = judge(&overview(3), 2, false, &[]);
-        assert_eq!(health, Health::Degraded);
-        assert!(detail.contains("nobody would be promoted now"), "{detail}");
+    fn what_the_operator_calls_healthy_and_is_not_degrades() {
+        let unread = InstancesSay { stale: vec!["user-db-2".into()], ..WELL };
+        // <https://github.com/cloudnative-pg/cloudnative-pg/issues/10419>: a standby that restores again and again.
+        let restoring = InstancesSay { synchronous: 1, apart: vec!["user-db-3"], ..WELL };
+        for (seen, said) in [
+            (unread, "has not read its configuration since it was changed: user-db-2 (stackctl up"),
+            (restoring, "ready, and yet does not stream from the primary: user-db-3 (stackctl logs database"),
+            (InstancesSay { quorum: false, ..WELL }, "nobody would be promoted now"),
+        ] {
+            let (health, detail) = judge(&overview(3), &seen);
+            assert_eq!(health, Health::Degraded);
+            assert!(detail.contains(said), "{detail}");
+        }
     }
 }

@@ -53,6 +53,8 @@ pub enum PhaseId {
     Scenario(&'static str),
     /// A restore.
     Restore,
+    /// A switchover.
+    Switchover,
     /// Reaching the web app.
     Open,
     /// Reaching Grafana.
@@ -88,6 +90,7 @@ impl PhaseId {
             PhaseId::Drill => "drill",
             PhaseId::Scenario(id) => id,
             PhaseId::Restore => "restore",
+            PhaseId::Switchover => "switchover",
             PhaseId::Open => "open",
             PhaseId::Grafana => "grafana",
             PhaseId::Prometheus => "prometheus",

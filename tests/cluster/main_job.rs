@@ -22,6 +22,7 @@ pub fn suite() -> Suite {
         Step::new("psql-logs", "psql and logs reach their pods", psql_and_logs),
         Step::new("open", "open leads to the app through a local port", open),
         Step::new("load", "a short load fails no request and leaves nothing", load),
+        Step::new("switchover", "a standby is made the primary on purpose, and once more changes nothing", switchover),
         Step::new("doctor", "doctor finds nothing wrong", |stack| drop(stack.stackctl.ok(&["doctor"]))),
     ];
     steps.extend(drills::steps());
@@ -115,6 +116,22 @@ fn load(stack: &Stack) {
     assert_eq!(backups::ask(&stack.stackctl, None, left), "0");
 }
 
+fn switchover(stack: &Stack) {
+    let (hand, stackctl) = (Hand::new(&stack.stackctl), &stack.stackctl);
+    let to = standby(&hand.primary());
+    assert_eq!(stackctl.run(&["switchover", to]).code, 2, "off a terminal without --yes");
+    let done = stackctl.events(&["switchover", to, "--yes"]);
+    assert_eq!(hand.primary(), to, "{done:#?}");
+    let again = stackctl.ok(&["switchover", to, "--yes"]);
+    assert!(again.stderr.contains("is the primary already"), "{}", again.stderr);
+    assert_eq!(stackctl.run(&["switchover", "user-db-9", "--yes"]).code, 1, "no such standby");
+}
+
+/// One of the standbys of a database of three.
+fn standby(primary: &str) -> &'static str {
+    ["user-db-1", "user-db-2", "user-db-3"].into_iter().find(|name| *name != primary).expect("a standby")
+}
+
 fn drift(stack: &Stack) {
     stack.objects().scale_budget(0);
     assert_eq!(stack.stackctl.run(&["diff"]).code, 1, "diff after a change by hand");
@@ -129,8 +146,7 @@ fn drift(stack: &Stack) {
 /// What an instance's manager leaves that is disturbed between writing the files and having them read.
 fn unread(stack: &Stack) {
     let (hand, stackctl) = (Hand::new(&stack.stackctl), &stack.stackctl);
-    let primary = hand.primary();
-    let standby = ["user-db-1", "user-db-2", "user-db-3"].into_iter().find(|name| *name != primary).expect("a standby");
+    let standby = standby(&hand.primary());
     let forge = "cd /var/lib/postgresql/data/pgdata && cp -p custom.conf custom.conf.new && \
                  echo \"cnpg.config_sha256 = 'of an older one'\" >>custom.conf && \
                  psql -XqAtc 'select pg_reload_conf()' && sleep 0.5; mv custom.conf.new custom.conf";

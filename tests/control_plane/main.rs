@@ -24,4 +24,5 @@ mod reach;
 mod rules;
 mod sizes;
 mod support;
+mod switchover;
 mod wait;

@@ -1,6 +1,8 @@
 //! What must not leave the cluster in an archive for others: secrets, tokens, and addresses of users.
 
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
 
 /// What stands in the place of a secret.
 const SECRET: &str = "(secret)";
@@ -8,6 +10,10 @@ const SECRET: &str = "(secret)";
 const ADDRESS: &str = "(address)";
 /// The keys of a Secret whose values are secret by what they are called; the others name hosts, users and databases.
 const SECRET_KEYS: [&str; 7] = ["pass", "secret", "token", "key", "uri", "jdbc", "credential"];
+/// The keys of Secrets for registries, by their types `kubernetes.io/dockerconfigjson` and `kubernetes.io/dockercfg`.
+const REGISTRY_KEYS: [&str; 2] = [".dockerconfigjson", ".dockercfg"];
+/// The fields of a login to a registry that are secret.
+const LOGIN_KEYS: [&str; 4] = ["auth", "password", "identitytoken", "registrytoken"];
 /// A shorter value would be found in half of all words.
 const SHORTEST: usize = 6;
 
@@ -18,24 +24,45 @@ pub struct Scrubber {
 }
 
 impl Scrubber {
-    /// Learns the values of a Secret.
+    /// Learns the values of a Secret, and the logins within one for registries.
     pub fn learn(&mut self, secret: &Secret) {
         for (key, value) in secret.data.iter().flatten() {
             let key = key.to_lowercase();
-            if !SECRET_KEYS.iter().any(|part| key.contains(part)) {
-                continue;
-            }
-            let encoded = serde_json::to_value(value).unwrap_or_default();
             let plain = String::from_utf8(value.0.clone()).unwrap_or_default();
-            for text in [plain.trim(), encoded.as_str().unwrap_or_default()] {
-                if text.len() >= SHORTEST {
-                    self.secrets.push(text.to_owned());
-                }
+            if SECRET_KEYS.iter().any(|part| key.contains(part)) {
+                let encoded = serde_json::to_value(value).unwrap_or_default();
+                self.learn_text(plain.trim());
+                self.learn_text(encoded.as_str().unwrap_or_default());
+            } else if REGISTRY_KEYS.contains(&key.as_str()) {
+                self.learn_logins(&serde_json::from_str(&plain).unwrap_or_default());
             }
         }
         // A connection string holds the password: the longer one goes first.
         self.secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
         self.secrets.dedup();
+    }
+
+    /// Learns what is secret in a registry's configuration, at whatever depth: both of its formats are read.
+    fn learn_logins(&mut self, configuration: &Value) {
+        for (name, value) in configuration.as_object().into_iter().flatten() {
+            match value.as_str() {
+                Some(text) if LOGIN_KEYS.contains(&name.as_str()) => {
+                    self.learn_text(text);
+                    // `auth` is the name and the password, in base64.
+                    let decoded = STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+                    if let Some((_, password)) = decoded.as_deref().and_then(|login| login.split_once(':')) {
+                        self.learn_text(password);
+                    }
+                }
+                _ => self.learn_logins(value),
+            }
+        }
+    }
+
+    fn learn_text(&mut self, text: &str) {
+        if text.len() >= SHORTEST {
+            self.secrets.push(text.to_owned());
+        }
     }
 
     /// The text without secrets, tokens, private keys, passwords in addresses, and mail addresses.
@@ -151,6 +178,24 @@ mod tests {
             ("-----BEGIN EC PRIVATE KEY-----\nMHcCAQ", "(secret)"),
         ] {
             assert_eq!(scrubber().scrub(text), expected);
+        }
+    }
+
+    #[test]
+    fn logins_to_registries_are_found_in_both_formats() {
+        let login = serde_json::json!({"r.example.com": {"username": "team", "password": "swordfish-1", "email": "a@b",
+            "auth": STANDARD.encode("team:swordfish-2"), "identitytoken": "token-of-an-identity"}});
+        for (key, text) in
+            [(".dockerconfigjson", serde_json::json!({"auths": login}).to_string()), (".dockercfg", login.to_string())]
+        {
+            let mut scrubber = Scrubber::default();
+            let secret = serde_json::json!({"data": {key: STANDARD.encode(text)}});
+            scrubber.learn(&serde_json::from_value(secret).unwrap());
+            let said =
+                format!("team swordfish-1 swordfish-2 {} token-of-an-identity", STANDARD.encode("team:swordfish-2"));
+            assert_eq!(scrubber.scrub(&said), "team (secret) (secret) (secret) (secret)", "{key}");
+            // A configuration that cannot be read teaches nothing, and fails nothing.
+            scrubber.learn(&serde_json::from_value(serde_json::json!({"data": {key: STANDARD.encode("{")}})).unwrap());
         }
     }
 

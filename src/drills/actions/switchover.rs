@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::api::Patch;
-use serde_json::json;
 
 use super::{
     INSTANCE_CHANGE,
@@ -13,10 +11,9 @@ use super::{
     wait_until,
 };
 use crate::{
-    database::Lsn,
+    database::{self, Lsn},
     drills::{preconditions::wait_until_drillable, target::DrillTarget},
     error::Result,
-    kube::merge_params,
     names::DRILL_MANAGER,
 };
 
@@ -24,20 +21,13 @@ use crate::{
 /// ready, as for a moment after the standbys were stopped; so it is asked again.
 const ANSWERED: Duration = Duration::from_secs(10);
 
-/// Asks the operator to make an instance the primary, as `kubectl cnpg promote` does.
+/// Asks the operator to make an instance the primary: see [`database::switchover::ask`].
 ///
 /// # Errors
 /// The API's refusal.
 pub async fn promote(target: &DrillTarget, instance: &str) -> Result<()> {
-    let now = jiff::Timestamp::now().to_string();
-    let patch = json!({"status": {"targetPrimary": instance, "targetPrimaryTimestamp": now,
-        "phase": "Switchover in progress", "phaseReason": format!("Switching over to {instance}")}});
-    target
-        .clusters()
-        .patch_status(&target.database.get(), &merge_params(DRILL_MANAGER), &Patch::Merge(patch))
-        .await
-        .context("cannot ask for a switchover")?;
-    Ok(())
+    let (kube, namespace) = (&target.kube, &target.namespace);
+    database::switchover::ask(kube, namespace, &target.database.get(), instance, DRILL_MANAGER).await
 }
 
 /// Makes an instance the primary and waits until everything is well again.
