@@ -8,6 +8,7 @@ pub mod monitoring;
 mod network;
 mod operator;
 pub mod origin;
+pub mod picked_up;
 pub mod pull_secret;
 pub mod render;
 pub mod room;
@@ -105,6 +106,7 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     if part != Part::Restored {
         rules::fit(cx, &mut objects).await?;
         zones::spread(cx, &mut objects).await;
+        operator::double(cx, part, &mut objects).await;
         network::complete(cx, part, &mut objects).await;
     }
     Ok(objects)

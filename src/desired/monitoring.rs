@@ -8,7 +8,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{bundle_has_image, embedded, labelled, sizes::set_prometheus};
+use super::{bundle_has_image, embedded, labelled, picked_up, sizes::set_prometheus};
 use crate::{
     assets::{
         Part, WRITTEN_FOR, kind,
@@ -86,6 +86,8 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
             objects.push(object);
         }
     }
+    // The phase tells what nobody picks up.
+    picked_up::label(cx, &mut objects).await?;
     keep_volume(cx, &mut objects).await?;
     watch_others(cx, &mut objects).await?;
     if ours.is_ok() && bundle_has_image(cx, GRAFANA.0) {

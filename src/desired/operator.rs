@@ -1,11 +1,13 @@
-//! What a foreign operator changes of the manifests: none of its own is installed, and what stands beside the operator
-//! goes to where it is.
+//! What the cluster changes of the manifests of the operator: a foreign one is used and none of ours installed, what stands
+//! beside it goes to where it is, and ours is two pods where there are several nodes.
 
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use crate::{
     assets::{Part, kind},
+    context::Context,
+    error::one_line,
     kube::operator::CnpgOperator,
     names::OPERATOR_NAMESPACE,
 };
@@ -26,6 +28,37 @@ pub fn adapt(part: Part, objects: &mut Vec<DynamicObject>, operator: &CnpgOperat
     }
     for object in objects {
         move_to(object, &operator.namespace);
+    }
+}
+
+/// Makes our own operator two pods where there are several nodes, on different ones: the second one leads a few seconds after
+/// the first one's node was lost, where a new pod would wait until the node is known to be lost, and start then.
+pub async fn double(cx: &Context, part: Part, objects: &mut [DynamicObject]) {
+    if part != Part::Operator {
+        return;
+    }
+    let nodes = async { anyhow::Ok(cx.kube().await?.zones().await?.nodes()) };
+    match nodes.await {
+        Ok(0 | 1) => {}
+        Ok(_) => objects.iter_mut().filter(|object| kind(object) == "Deployment").for_each(double_one),
+        // Who may not see nodes gets upstream's one pod.
+        Err(error) => tracing::debug!("how many nodes there are cannot be told: {}", one_line(&error)),
+    }
+}
+
+/// How long, in seconds, a leader that is gone is waited for, and how long one tries to stay the leader (upstream: 15 and 10).
+/// Shorter ones would have the operator start anew in every pause of a busy API server: it ends when it cannot renew.
+const LEADER: [&str; 2] = ["--leader-lease-duration=8", "--leader-renew-deadline=6"];
+
+fn double_one(operator: &mut DynamicObject) {
+    let spec = &mut operator.data["spec"];
+    spec["replicas"] = json!(2);
+    let selector = spec["selector"].clone();
+    let Some(pod) = spec.pointer_mut("/template/spec") else { return };
+    pod["affinity"] = json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+        "weight": 100, "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}}]}});
+    if let Some(arguments) = pod.pointer_mut("/containers/0/args").and_then(Value::as_array_mut) {
+        arguments.extend(LEADER.map(Value::from));
     }
 }
 
@@ -90,6 +123,26 @@ mod tests {
             let text = serde_json::to_string(&adapted(part, &foreign())).unwrap();
             assert!(!text.contains(OPERATOR_NAMESPACE) && text.contains("\"cnpg\""), "{part:?}");
         }
+    }
+
+    #[test]
+    fn two_operators_are_on_different_nodes_and_the_second_one_leads_soon() {
+        let upstream = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "operator"}, "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"app": "operator"}},
+            "template": {"spec": {"containers": [{"args": ["controller", "--leader-elect"]}]}}}});
+        let mut operator: DynamicObject = serde_json::from_value(upstream).unwrap();
+        double_one(&mut operator);
+        let spec = &operator.data["spec"];
+        assert_eq!(spec["replicas"], 2);
+        let arguments = &spec["template"]["spec"]["containers"][0]["args"];
+        assert_eq!(*arguments, json!(["controller", "--leader-elect", LEADER[0], LEADER[1]]));
+        let rule = "/template/spec/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution/0";
+        let term = &spec.pointer(rule).unwrap()["podAffinityTerm"];
+        assert_eq!(
+            *term,
+            json!({"topologyKey": "kubernetes.io/hostname",
+            "labelSelector": {"matchLabels": {"app": "operator"}}})
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
+use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _, future};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::{
     Api, Resource, ResourceExt as _,
@@ -219,25 +219,34 @@ async fn lease(target: DrillTarget, primary: String, notes: Notes) {
 const REFUSALS: [&str; 2] = ["Strong consistency check failed", "Quorum check failed"];
 
 /// Follows the operator's log for the line by which it says that it does not dare to promote. The operator may
-/// be away, or another pod by now.
+/// be away, another pod by now, or two, of which either may lead.
 async fn operator(target: DrillTarget, notes: Notes) {
     let Ok(there) = target.kube.operator().await else { return };
     let pods: Api<Pod> = Api::namespaced(target.kube.client(), &there.namespace);
-    let began = jiff::Timestamp::now();
+    let mut since = jiff::Timestamp::now();
     loop {
         let list = ListParams::default().labels(&selector(OPERATOR));
         let found = pods.list(&list).await.map(|found| found.items).unwrap_or_default();
-        for pod in found.iter().filter(|pod| pod.meta().deletion_timestamp.is_none()) {
-            let params = LogParams { follow: true, since_time: Some(began), ..LogParams::default() };
-            let Ok(log) = pods.log_stream(&pod.name_any(), &params).await else { continue };
-            let mut lines = log.lines();
-            while let Ok(Some(line)) = lines.try_next().await {
-                if REFUSALS.iter().any(|refusal| line.contains(refusal)) {
-                    notes.write(EventKind::PromotionRefused, "no quorum of standbys that is sure to have every write");
-                }
-            }
+        let there = found.iter().filter(|pod| pod.meta().deletion_timestamp.is_none());
+        let followed: Vec<_> = there.map(|pod| Box::pin(refusals(&pods, pod.name_any(), since, &notes))).collect();
+        if !followed.is_empty() {
+            // When one ends there may be another pod.
+            future::select_all(followed).await;
         }
+        since = jiff::Timestamp::now();
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Follows the log of one pod of the operator to its end.
+async fn refusals(pods: &Api<Pod>, pod: String, since: jiff::Timestamp, notes: &Notes) {
+    let params = LogParams { follow: true, since_time: Some(since), ..LogParams::default() };
+    let Ok(log) = pods.log_stream(&pod, &params).await else { return };
+    let mut lines = log.lines();
+    while let Ok(Some(line)) = lines.try_next().await {
+        if REFUSALS.iter().any(|refusal| line.contains(refusal)) {
+            notes.write(EventKind::PromotionRefused, "no quorum of standbys that is sure to have every write");
+        }
     }
 }
 

@@ -25,6 +25,11 @@ impl Zones {
         Zones { without: nodes.len() - of_nodes.len(), of_nodes }
     }
 
+    /// The number of nodes, in a zone or not.
+    pub fn nodes(&self) -> usize {
+        self.of_nodes.len() + self.without
+    }
+
     /// Whether pods can be spread over zones: there are several, and every node is in one. The scheduler leaves nodes that
     /// lack the label of any constraint out of all of them, so that one node without a zone would undo the spreading over
     /// nodes, too.
@@ -53,6 +58,7 @@ mod tests {
         assert!(!zones(&[("a", Some("1")), ("b", Some("1"))]).are_several());
         assert!(!zones(&[("a", Some("1")), ("b", Some("2")), ("c", None)]).are_several());
         assert!(!zones(&[("a", None)]).are_several() && !zones(&[]).are_several());
+        assert_eq!(zones(&[("a", Some("1")), ("b", None)]).nodes(), 2);
         assert_eq!(zones(&[("a", Some("1")), ("b", None)]).of_nodes, [("a".to_owned(), "1".to_owned())].into());
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     desired::{
         self, bundle_has_image,
         monitoring::{GRAFANA, Installable, can_be_installed, installable},
-        pull_secret,
+        picked_up, pull_secret,
     },
     error::Result,
     kube::ObjectRef,
@@ -54,6 +54,10 @@ impl Phase for Monitoring {
                 tell(cx, format!("only monitors and rules for the cluster's own Prometheus are installed: {why}"));
             } else if !bundle_has_image(cx, GRAFANA.0) {
                 tell(cx, "Grafana is left out: the bundle does not hold it".into());
+            }
+            if installable(cx).await?.operator {
+                let mut objects = desired::embedded(cx, Part::Monitoring).await?;
+                picked_up::label(cx, &mut objects).await?.into_iter().for_each(|missed| tell(cx, missed));
             }
             desired::volumes::grow_prometheus(cx).await?;
             let applied = part::apply(cx, ID, Part::Monitoring).await?;

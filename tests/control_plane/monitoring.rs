@@ -97,4 +97,26 @@ async fn monitoring_fits_the_cluster() {
     let changes = apply(&kube, &objects, options(), &|_| {}).await.unwrap();
     assert_eq!(changes.len(), 4, "{changes:?}");
     assert!(changes.iter().all(|(_, change)| *change == Change::Created), "{changes:?}");
+
+    // Its Prometheus selects by labels: they get them, and where it does not look, that is told.
+    let definition = serde_json::from_value(definition("Prometheus", "prometheuses")).unwrap();
+    apply(&kube, &[definition], options(), &|_| {}).await.unwrap();
+    let selector = json!({"matchLabels": {"release": "main"}});
+    create(
+        &kube,
+        json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "Prometheus",
+        "metadata": {"name": "main", "namespace": "cnpg-system"}, "spec": {"podMonitorSelector": selector,
+        "podMonitorNamespaceSelector": {}, "ruleSelector": selector}}),
+    )
+    .await;
+    let cx = context(&plane, &[]);
+    let mut objects = desired::monitoring::objects(&cx).await.unwrap();
+    for object in &objects {
+        let wanted = (object.types.as_ref().unwrap().kind == "PodMonitor").then_some("main");
+        assert_eq!(object.metadata.labels.as_ref().unwrap().get("release").map(String::as_str), wanted);
+    }
+    let missed = desired::picked_up::label(&cx, &mut objects).await.unwrap();
+    let expected = "nobody picks up the PrometheusRules of namespace user-app: \
+                    Prometheus cnpg-system/main does not look into it";
+    assert_eq!(missed, [expected]);
 }

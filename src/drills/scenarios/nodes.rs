@@ -1,6 +1,6 @@
 //! Whole nodes: lost, drained, cut off.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     Scenario, Text, Workload,
@@ -76,12 +76,16 @@ pub static PARTITION: Scenario = Scenario {
     fault: &Partition,
 };
 
-/// Moves the primary to a node that may go away. The control plane stays, and so do the operator and the name service:
-/// what is measured is the loss of a database's node, not of what watches it.
+/// Moves the primary to a node that may go away. The control plane stays, with the name service, and so does an operator
+/// that is the only one: what is measured is the loss of a database's node, not of what watches it.
 async fn move_primary_to_worker(setup: &Setup<'_>) -> Result<()> {
     let target = setup.target;
     let mut kept = setup.cluster.control_plane.clone();
-    kept.extend(nodes_of(target, &target.kube.operator().await?.namespace, &selector(OPERATOR)).await?);
+    let namespace = &target.kube.operator().await?.namespace;
+    let operators: BTreeSet<_> = nodes_of(target, namespace, &selector(OPERATOR)).await?.into_iter().collect();
+    if operators.len() == 1 {
+        kept.extend(operators);
+    }
     let primary = ensure_drillable(target).await?;
     if !kept.contains(&node_of(target, &primary).await?) {
         return Ok(());
