@@ -8,6 +8,7 @@ use std::time::Instant;
 use actix_web::web::Bytes;
 
 use crate::config::Config;
+use crate::db::position::Position;
 use crate::db::watch::Watch;
 use crate::db::{Db, DbError};
 use crate::gather::Gather;
@@ -20,6 +21,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A list ready to be sent, and whether it is possibly stale.
 pub type Rendered = Result<(Bytes, bool), DbError>;
+
+/// A part of the list, and the position in the WAL that its reader knows of where not every standby has it.
+pub type Question = (List, Option<Position>);
 
 /// The state that all threads share.
 pub struct Shared {
@@ -58,9 +62,9 @@ pub struct App {
     /// The database.
     pub db: Rc<Db>,
     /// Equal list pages, asked for together.
-    pub pages: Gather<List, Rendered>,
+    pub pages: Gather<Question, Rendered>,
     /// Equal lists of the API, asked for together.
-    pub lists: Gather<List, Rendered>,
+    pub lists: Gather<Question, Rendered>,
 }
 
 impl App {

@@ -5,7 +5,7 @@
 //! | `LISTEN` | `[::]:8080` | address of pages, API and health; `[::]` is all of IPv6 and IPv4 |
 //! | `METRICS_LISTEN` | `[::]:9090` | address of `/metrics` |
 //! | `DB_HOST` | `user-db-rw` | the primary's host, or a folder with a Unix socket |
-//! | `DB_READ_HOST` | none | the standbys' host, for reads while there is no primary |
+//! | `DB_READ_HOST` | none | the standbys' host: for lists and searches, and for all reads while there is no primary |
 //! | `DB_PORT`, `DB_READ_PORT` | `5432` | |
 //! | `DB_CREDENTIALS_DIR` | none | folder with files `username`, `password`, `dbname`, `ca.crt`, read again at every connect: a rotated secret needs no restart |
 //! | `DB_USER`, `DB_PASSWORD`, `DB_NAME` | `app`, none, `app` | where there is no such folder |

@@ -13,7 +13,8 @@
 //! | `user_app_db_failovers_total` | | counter: another server became primary |
 //! | `user_app_db_primary_up` | | gauge: 1 while the primary answers |
 //! | `user_app_db_certificate_expiry_timestamp_seconds` | | gauge, once there was an encrypted connection |
-//! | `user_app_stale_reads_total` | | counter: reads answered from a standby |
+//! | `user_app_standby_reads_total` | `result` | counter: lists and searches while the primary answers: `answered` by a standby, or led back to the primary because the standby is `behind`, its connections are `busy`, it `failed` or was not reached at once, was too `slow`, or how far it must be is `unknown` |
+//! | `user_app_stale_reads_total` | | counter: reads answered from a standby while the primary did not answer |
 //! | `user_app_idempotent_replays_total` | | counter: saved responses given out again |
 //! | `user_app_unavailable_total` | `kind` | counter: deadlines that ended in a 503 |
 //! | `user_app_reads_too_slow_total` | | counter: reads that were given up because the server ended them again and again |
@@ -107,6 +108,23 @@ pub struct PoolMetrics {
     pub connects_failed: Counter,
 }
 
+/// The reads that a standby was to answer while there was a primary.
+#[derive(Debug, Default)]
+pub struct StandbyReads {
+    /// Answered by a standby.
+    pub answered: Counter,
+    /// Led back to the primary: the standby had not replayed enough.
+    pub behind: Counter,
+    /// Led back: all connections to standbys were in use.
+    pub busy: Counter,
+    /// Led back: no standby was reached at once, as by the first read after a pause, or it broke off the read.
+    pub failed: Counter,
+    /// Led back: the standby ended the read because it took too long.
+    pub slow: Counter,
+    /// Led back: it was not known what a standby must have replayed.
+    pub unknown: Counter,
+}
+
 /// The rows of a table that grows with requests.
 #[derive(Debug, Default)]
 pub struct TableMetrics {
@@ -134,7 +152,9 @@ pub struct Metrics {
     /// The expiry of the certificate of the server that was connected to last, in seconds since 1970; 0 where no
     /// connection was encrypted.
     pub certificate_expiry: Arc<Gauge>,
-    /// Reads answered from a standby.
+    /// Lists and searches while there was a primary.
+    pub standby_reads: StandbyReads,
+    /// Reads answered from a standby while there was no primary.
     pub stale_reads: Counter,
     /// Saved responses given out again.
     pub replays: Counter,
@@ -215,10 +235,23 @@ impl Metrics {
                 );
             }
         }
+        let reads = &self.standby_reads;
         for (name, labelled) in [
             (
+                "standby_reads_total",
+                [
+                    (r#"{result="answered"}"#, &reads.answered),
+                    (r#"{result="behind"}"#, &reads.behind),
+                    (r#"{result="busy"}"#, &reads.busy),
+                    (r#"{result="failed"}"#, &reads.failed),
+                    (r#"{result="slow"}"#, &reads.slow),
+                    (r#"{result="unknown"}"#, &reads.unknown),
+                ]
+                .as_slice(),
+            ),
+            (
                 "db_retries_total",
-                [(r#"{kind="read"}"#, &self.read_retries), (r#"{kind="write"}"#, &self.write_retries)].as_slice(),
+                &[(r#"{kind="read"}"#, &self.read_retries), (r#"{kind="write"}"#, &self.write_retries)],
             ),
             (
                 "unavailable_total",

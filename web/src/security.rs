@@ -67,9 +67,9 @@ fn cookie_name(secure: bool) -> &'static str {
     if secure { "__Host-csrf" } else { "csrf" }
 }
 
-/// The tokens in this browser's cookies. There may be several: another program on the host, or on one above it, can set
+/// The values of the cookies of this name. There may be several: another program on the host, or on one above it, can set
 /// a cookie of the same name, which may come first.
-fn cookie_tokens<'a>(req: &'a HttpRequest, name: &'a str) -> impl Iterator<Item = &'a str> {
+pub fn cookies<'a>(req: &'a HttpRequest, name: &'a str) -> impl Iterator<Item = &'a str> {
     req.headers()
         .get_all(header::COOKIE)
         .filter_map(|value| value.to_str().ok())
@@ -77,7 +77,11 @@ fn cookie_tokens<'a>(req: &'a HttpRequest, name: &'a str) -> impl Iterator<Item 
         .filter_map(|pair| pair.trim().split_once('='))
         .filter(move |(n, _)| *n == name)
         .map(|(_, value)| value)
-        .filter(|value| value.len() == 32 && value.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// The tokens in this browser's cookies.
+fn cookie_tokens<'a>(req: &'a HttpRequest, name: &'a str) -> impl Iterator<Item = &'a str> {
+    cookies(req, name).filter(|value| value.len() == 32 && value.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 impl Csrf {

@@ -3,7 +3,8 @@
 //! A request has a deadline. Until it ends, reads are tried again without limit, and writes
 //! too, because each carries an idempotency key that is stored in the transaction of its
 //! effect: tried again after it took place, it finds its key and changes nothing.
-//! While there is no primary, reads are answered by a standby and marked as possibly stale.
+//! While there is no primary, reads are answered by a standby and marked as possibly stale. While there is one, a standby
+//! that has replayed enough answers lists and searches ([`standby`]), and a reader finds what he has written.
 //!
 //! # Why diesel-async with a pool per worker, and not diesel with r2d2 in `web::block`
 //!
@@ -31,9 +32,12 @@
 
 pub mod connect;
 pub mod pool;
+pub mod position;
+mod standby;
 mod tls;
 pub mod watch;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -130,6 +134,8 @@ impl From<NoConnection> for Failure {
 pub struct Db {
     primary: Rc<Pool>,
     standby: Option<Rc<Pool>>,
+    /// The moment until which no standby is asked what the primary can tell.
+    standby_rest: Cell<Option<Instant>>,
     watch: Arc<Watch>,
     metrics: Arc<Metrics>,
     deadline: Duration,
@@ -152,6 +158,7 @@ impl Db {
         Self {
             primary: pool(Target::Primary, database.pool),
             standby: database.read_host.as_ref().map(|_| pool(Target::Standby, database.read_pool)),
+            standby_rest: Cell::default(),
             watch,
             metrics,
             deadline,
@@ -165,8 +172,17 @@ impl Db {
 
     /// Reads from the primary, or from a standby while there is none.
     pub async fn read<O: Operation>(&self, operation: O) -> Result<Read<O::Out>, DbError> {
-        let deadline = Instant::now() + self.deadline;
-        let (mut unexplained, mut slow) = (0, 0);
+        self.read_until(operation, Instant::now() + self.deadline, 0).await
+    }
+
+    /// Reads until `deadline`, after `slow` times at which the read took too long.
+    async fn read_until<O: Operation>(
+        &self,
+        operation: O,
+        deadline: Instant,
+        mut slow: u32,
+    ) -> Result<Read<O::Out>, DbError> {
+        let mut unexplained = 0;
         for attempt in 0_u32.. {
             if attempt > 0 {
                 self.metrics.read_retries.inc();
@@ -213,6 +229,10 @@ impl Db {
             .get(operation.reading(), deadline.min(Instant::now() + READ_ATTEMPT))
             .await
             .map_err(|_| Failure::Lost)?;
+        self.read_on(lent, operation, deadline).await
+    }
+
+    async fn read_on<O: Operation>(&self, lent: Lent, operation: &O, deadline: Instant) -> Result<O::Out, Failure> {
         // Nobody ends the task: its connection counts as in use until the server has ended the query.
         let task = actix_web::rt::spawn(run(lent, operation.clone(), operation.reading()));
         match tokio::time::timeout_at(deadline.min(Instant::now() + READ_ATTEMPT).into(), task).await {

@@ -4,15 +4,19 @@
 //! connection to the old one is closed at once, also those in which a query hangs; requests
 //! that wait go on the moment the new one answers.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use diesel::data_types::PgLsn;
+use diesel::deserialize::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use tokio::sync::{Notify, watch};
 
 use super::connect::{Conn, Connector, Target};
+use super::position::Position;
 use crate::config::Database;
 use crate::metrics::Metrics;
 
@@ -22,9 +26,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
 /// The time that the answer to one look may take.
 const ANSWER: Duration = Duration::from_secs(1);
+/// The age of the position that a standby must have replayed: so far it may be behind where the reader has written
+/// nothing, at least and at most. The looks are a second apart and each may take another.
+const RECENT: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(5);
 
 /// A server, told apart from others and from itself after a restart.
-#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct Server {
     /// The server's own address, or `local`.
     #[diesel(sql_type = Text)]
@@ -60,6 +67,8 @@ pub struct Watch {
     view: watch::Sender<PrimaryState>,
     generation: watch::Sender<u64>,
     doubt: Notify,
+    /// The primary's positions at the last looks, the newest last.
+    positions: Mutex<VecDeque<(Instant, Position)>>,
     metrics: Arc<Metrics>,
 }
 
@@ -71,6 +80,7 @@ impl Watch {
             view: watch::Sender::new(view),
             generation: watch::Sender::new(0),
             doubt: Notify::new(),
+            positions: Mutex::default(),
             metrics,
         })
     }
@@ -83,6 +93,20 @@ impl Watch {
     /// Tells whether the primary answers.
     pub fn is_up(&self) -> bool {
         self.view.borrow().up
+    }
+
+    /// The position that the primary had a few seconds ago, with which a standby shows what is recent enough; `None` where
+    /// that is not known, as after the start.
+    pub fn recent_position(&self) -> Option<Position> {
+        let positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = positions.iter().rev().find(|(at, _)| at.elapsed() >= *RECENT.start());
+        recent.filter(|(at, _)| at.elapsed() <= *RECENT.end()).map(|(_, position)| *position)
+    }
+
+    fn note(&self, at: Instant, position: Position) {
+        let mut positions = self.positions.lock().unwrap_or_else(PoisonError::into_inner);
+        positions.retain(|(at, _)| at.elapsed() <= *RECENT.end());
+        positions.push_back((at, position));
     }
 
     /// Tells whether the database was reached once and has the schema this program needs.
@@ -125,13 +149,15 @@ impl Watch {
     async fn follow(&self, connector: &Arc<Connector>, schema: &str) -> Result<std::convert::Infallible> {
         let mut conn = connector.connect_for_watcher().await?;
         loop {
-            let server = look(&mut conn).await?;
+            let asked = Instant::now();
+            let Look { server, flushed } = look(&mut conn).await?;
             if !self.has_schema() {
                 let found = schema_version(&mut conn).await?;
                 if found.as_deref() < Some(schema) {
                     bail!("the schema is older than this program: run `user-app migrate`");
                 }
             }
+            self.note(asked, Position::new(server.timeline, flushed.0));
             self.set_up(server);
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -183,25 +209,34 @@ impl Watch {
     }
 }
 
-async fn look(conn: &mut Conn) -> Result<Server> {
+/// What one look at the primary finds.
+#[derive(QueryableByName)]
+struct Look {
+    #[diesel(embed)]
+    server: Server,
+    /// The end of its WAL on its disk: a standby may have that much.
+    #[diesel(sql_type = diesel::pg::sql_types::PgLsn)]
+    flushed: PgLsn,
+}
+
+async fn look(conn: &mut Conn) -> Result<Look> {
     let query = diesel::sql_query(
         "SELECT coalesce(host(inet_server_addr()), 'local') AS address, \
                 pg_postmaster_start_time()::text AS started, \
                 ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int AS timeline, \
-                current_setting('server_version') AS version",
+                current_setting('server_version') AS version, pg_current_wal_flush_lsn() AS flushed",
     );
-    let answer =
-        tokio::time::timeout(ANSWER, query.load::<Server>(&mut conn.pg)).await.context("no answer in 1 s")??;
+    let answer = tokio::time::timeout(ANSWER, query.load::<Look>(&mut conn.pg)).await.context("no answer in 1 s")??;
     answer.into_iter().next().context("an empty answer")
 }
 
-#[derive(diesel::QueryableByName)]
+#[derive(QueryableByName)]
 struct Newest {
     #[diesel(sql_type = Nullable<Text>)]
     version: Option<String>,
 }
 
-#[derive(diesel::QueryableByName)]
+#[derive(QueryableByName)]
 struct Count {
     #[diesel(sql_type = BigInt)]
     n: i64,
@@ -218,4 +253,24 @@ async fn schema_version(conn: &mut Conn) -> Result<Option<String>> {
         .load::<Newest>(&mut conn.pg)
         .await?;
     Ok(newest.into_iter().find_map(|n| n.version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_must_have_what_the_primary_had_some_seconds_ago() {
+        let watch = Watch::new(Arc::default());
+        let seen = |ago: u64, lsn| {
+            watch.note(Instant::now() - Duration::from_secs(ago), Position::new(1, lsn));
+            watch.recent_position()
+        };
+        let position = |lsn| Some(Position::new(1, lsn));
+        assert_eq!(watch.recent_position(), None, "nothing is known yet");
+        assert_eq!(seen(6, 10), None, "what was long ago may be far behind");
+        assert_eq!(seen(4, 20), position(20));
+        assert_eq!(seen(3, 30), position(30));
+        assert_eq!(seen(1, 40), position(30), "it has not had the time to replay this");
+    }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::guard::client_name;
-use super::{conditions, failed, listing, media};
+use super::{conditions, failed, listing, media, position};
 use crate::app::{App, Shared};
 use crate::db::{DbError, Read};
 use crate::models::{RawUser, User, ValidUser};
@@ -44,7 +44,7 @@ pub async fn list(app: Data<App>, req: HttpRequest) -> HttpResponse {
     if let Some(detail) = wrong {
         return Problem::new(StatusCode::BAD_REQUEST, detail).response();
     }
-    match listing::ask(&app, &app.lists, list, render_list).await {
+    match listing::ask(&app, &req, &app.lists, list, render_list).await {
         Ok((body, stale)) => fresh_or_stale(HttpResponse::Ok(), stale).content_type("application/json").body(body),
         Err(e) => failed(&app, &req, &e),
     }
@@ -166,8 +166,12 @@ async fn write(app: &App, req: &HttpRequest, change: Change) -> HttpResponse {
     };
     let created = matches!(change, Change::Create(_));
     let removed = matches!(change, Change::Delete { .. });
-    match app.db.write(Write { change, key }).await {
-        Ok(WriteOutcome::Done { user, replayed }) => {
+    let (outcome, position) = match app.db.write_noted(Write { change, key }).await {
+        Ok(done) => done,
+        Err(e) => return failed(app, req, &e),
+    };
+    match outcome {
+        WriteOutcome::Done { user, replayed } => {
             let mut response = match (created, removed) {
                 (true, _) => HttpResponse::Created(),
                 (_, true) => HttpResponse::NoContent(),
@@ -180,13 +184,13 @@ async fn write(app: &App, req: &HttpRequest, change: Change) -> HttpResponse {
             if created {
                 response.insert_header((header::LOCATION, format!("/api/v1/users/{}", user.id)));
             }
+            position::tell_program(&mut response, position, &app.shared);
             if removed { response.finish() } else { user_response(response, &user) }
         }
-        Ok(WriteOutcome::EmailTaken) => Problem::email_taken().response(),
-        Ok(WriteOutcome::Missing) => missing(),
-        Ok(WriteOutcome::Changed) => changed(),
-        Ok(WriteOutcome::KeyReused) => Problem::key_reused().response(),
-        Err(e) => failed(app, req, &e),
+        WriteOutcome::EmailTaken => Problem::email_taken().response(),
+        WriteOutcome::Missing => missing(),
+        WriteOutcome::Changed => changed(),
+        WriteOutcome::KeyReused => Problem::key_reused().response(),
     }
 }
 

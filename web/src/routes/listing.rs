@@ -4,9 +4,11 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix_web::HttpRequest;
 use actix_web::web::{Bytes, Query};
 
-use crate::app::{App, Rendered, Shared};
+use super::position;
+use crate::app::{App, Question, Rendered, Shared};
 use crate::db::{DbError, Read};
 use crate::gather::Gather;
 use crate::store::{List, ListPosition, Page};
@@ -50,19 +52,21 @@ pub fn parse(query: &str, default_limit: u16) -> (List, Option<String>) {
 /// Reads the list and renders it, once for all that wait for it in `gather`.
 pub async fn ask(
     app: &App,
-    gather: &Gather<List, Rendered>,
+    req: &HttpRequest,
+    gather: &Gather<Question, Rendered>,
     list: List,
     render: fn(&Shared, &List, &Read<Page>) -> Result<Bytes, DbError>,
 ) -> Rendered {
     let (db, shared) = (Rc::clone(&app.db), Arc::clone(&app.shared));
-    let query = move |list: List| {
+    let since = app.db.needed(position::of(req, &app.shared));
+    let query = move |(list, since): Question| {
         let (db, shared) = (Rc::clone(&db), Arc::clone(&shared));
         async move {
-            let read = db.read(list.clone()).await?;
+            let read = db.read_list(list.clone(), since).await?;
             Ok((render(&shared, &list, &read)?, read.stale))
         }
     };
-    gather.ask(list, query).await.unwrap_or_else(|| Err(DbError::Fault("the query panicked".into())))
+    gather.ask((list, since), query).await.unwrap_or_else(|| Err(DbError::Fault("the query panicked".into())))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod health;
 pub mod listing;
 mod media;
 pub mod pages;
+mod position;
 
 use std::sync::Arc;
 

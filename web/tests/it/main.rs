@@ -20,4 +20,5 @@ mod pages;
 mod rates;
 mod reads;
 mod shutdown;
+mod standbys;
 mod support;

@@ -89,7 +89,7 @@ fn conforms(document: &Value, described: &Value, answer: &Answer) {
     let schema = content.get(answer.header("content-type")).unwrap_or_else(|| panic!("not described: {answer:?}"));
     check(document, &schema["schema"], &answer.json(), "answer");
     for name in described["headers"].as_object().into_iter().flatten().map(|(name, _)| name.to_lowercase()) {
-        let optional = ["x-data-stale", "idempotency-replayed"].contains(&name.as_str());
+        let optional = ["x-data-stale", "x-data-position", "idempotency-replayed"].contains(&name.as_str());
         assert!(optional || !answer.header(&name).is_empty(), "no {name}: {answer:?}");
     }
 }

@@ -6,7 +6,7 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 use serde::Deserialize;
 
 use super::views::{Chrome, FormPage, csrf, html, with_form};
-use super::{message, missing, redirect};
+use super::{message, missing, redirect_after};
 use crate::app::App;
 use crate::db::DbError;
 use crate::models::{FieldError, RawUser, ValidUser};
@@ -130,27 +130,27 @@ impl Form {
         };
         let client = client_name(req, &app.shared);
         let key = Key { key: self.key.clone(), fingerprint: fingerprint(&change), client };
-        let status = match app.db.write(Write { change, key }).await {
-            Ok(WriteOutcome::Done { user, replayed }) => {
+        let status = match app.db.write_noted(Write { change, key }).await {
+            Ok((WriteOutcome::Done { user, replayed }, position)) => {
                 if replayed {
                     app.shared.metrics.replays.inc();
                 }
                 let done = if self.id.is_none() { "registered" } else { "saved" };
-                return redirect(&format!("/users/{}?done={done}", user.id));
+                return redirect_after(app, position, &format!("/users/{}?done={done}", user.id));
             }
-            Ok(WriteOutcome::Missing) => return missing(app),
-            Ok(WriteOutcome::EmailTaken) => {
+            Ok((WriteOutcome::Missing, _)) => return missing(app),
+            Ok((WriteOutcome::EmailTaken, _)) => {
                 self.errors = vec![EMAIL_TAKEN];
                 StatusCode::CONFLICT
             }
-            Ok(WriteOutcome::Changed) => {
+            Ok((WriteOutcome::Changed, _)) => {
                 self.notice = Some(CHANGED);
                 // What is saved next replaces what is there then.
                 self.version = None;
                 self.key = random_id();
                 StatusCode::CONFLICT
             }
-            Ok(WriteOutcome::KeyReused) => {
+            Ok((WriteOutcome::KeyReused, _)) => {
                 self.notice = Some(KEY_REUSED);
                 self.key = random_id();
                 StatusCode::CONFLICT

@@ -14,8 +14,9 @@ use serde::Deserialize;
 pub use forms::{create, edit, new, update};
 pub use removal::{confirm_delete, delete};
 
-use super::{failed, listing};
+use super::{failed, listing, position};
 use crate::app::{App, Shared};
+use crate::db::position::Position;
 use crate::db::{DbError, Read};
 use crate::problem::RETRY_AFTER;
 use crate::store::{AskStandby, Find, List, Page};
@@ -41,6 +42,13 @@ fn redirect(to: &str) -> HttpResponse {
     HttpResponse::SeeOther().insert_header((header::LOCATION, to)).finish()
 }
 
+/// Redirects after a write, whose position the browser is to bring along.
+fn redirect_after(app: &App, position: Option<Position>, to: &str) -> HttpResponse {
+    let mut response = HttpResponse::SeeOther();
+    position::tell_browser(&mut response, position, &app.shared);
+    response.insert_header((header::LOCATION, to)).finish()
+}
+
 /// Redirects to the list, which is the start.
 pub async fn home() -> HttpResponse {
     redirect("/users")
@@ -50,7 +58,7 @@ pub async fn home() -> HttpResponse {
 pub async fn list(app: Data<App>, req: HttpRequest) -> HttpResponse {
     // What can't be read of the address is passed over: someone has edited it.
     let (list, _) = listing::parse(req.query_string(), DEFAULT_LIMIT);
-    match listing::ask(&app, &app.pages, list, render_list).await {
+    match listing::ask(&app, &req, &app.pages, list, render_list).await {
         Ok((body, _)) => HttpResponse::Ok().content_type("text/html; charset=utf-8").body(body),
         Err(e) => failed(&app, &req, &e),
     }

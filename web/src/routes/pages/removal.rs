@@ -6,7 +6,7 @@ use actix_web::{Error, HttpRequest, HttpResponse};
 
 use super::forms::{EXPIRED, KEY_REUSED, Sent, UNAVAILABLE, unreadable};
 use super::views::{Chrome, DeletePage, csrf, html, with_form};
-use super::{missing, redirect};
+use super::{missing, redirect_after};
 use crate::app::App;
 use crate::db::DbError;
 use crate::routes::api::fingerprint;
@@ -54,13 +54,13 @@ pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>, body: Re
     let change = Change::Delete { id, condition: Condition::default() };
     let client = client_name(&req, &app.shared);
     let write = Write { key: Key { key: key.clone(), fingerprint: fingerprint(&change), client }, change };
-    match app.db.write(write).await {
-        Ok(WriteOutcome::Done { .. }) => redirect("/users"),
+    match app.db.write_noted(write).await {
+        Ok((WriteOutcome::Done { .. }, position)) => redirect_after(&app, position, "/users"),
         Err(DbError::Unavailable) => {
             ask(&app, &req, id, &key, Some((StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE))).await
         }
         Err(e) => failed(&app, &req, &e),
-        Ok(WriteOutcome::KeyReused) => {
+        Ok((WriteOutcome::KeyReused, _)) => {
             ask(&app, &req, id, &random_id(), Some((StatusCode::CONFLICT, KEY_REUSED))).await
         }
         Ok(_) => missing(&app),
