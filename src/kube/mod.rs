@@ -56,6 +56,6 @@ pub use live::Change;
 pub use object::{Entry, INVENTORY, ObjectRef};
 pub use params::{merge_params, post_params};
 pub use readiness::{Readiness, is_ready, readiness};
-pub use scale::scale;
+pub use scale::{cpu_percent, scale};
 pub use shared::{KeepReason, OtherStacks};
 pub use wait::{OnWait, WaitEvent, wait_ready};

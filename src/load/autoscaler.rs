@@ -13,7 +13,7 @@ use tokio::{sync::watch, task::JoinSet};
 use super::PHASE;
 use crate::{
     error::{Result, timed_out},
-    kube::Kube,
+    kube::{Kube, cpu_percent},
     names::WEB,
     ui::{Event, State},
 };
@@ -102,14 +102,6 @@ fn change(sender: &watch::Sender<AutoscalerState>, edit: impl FnOnce(&mut Autosc
         edit(seen);
         *seen != before
     });
-}
-
-/// The CPU that an autoscaler sees and aims at, in percent of what the pods request.
-pub fn cpu_percent(autoscaler: &HorizontalPodAutoscaler) -> (Option<i32>, Option<i32>) {
-    let current = autoscaler.status.as_ref().and_then(|status| status.current_metrics.as_deref());
-    let current = current.and_then(|all| all.first()?.resource.as_ref()?.current.average_utilization);
-    let target = autoscaler.spec.as_ref().and_then(|spec| spec.metrics.as_deref());
-    (current, target.and_then(|all| all.first()?.resource.as_ref()?.target.average_utilization))
 }
 
 /// The event of a changed number of pods.

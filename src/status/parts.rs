@@ -11,7 +11,7 @@ use super::{Health, PartHealth};
 use crate::{
     database,
     error::Result,
-    kube::{Kube, Readiness, metrics::api_service, readiness},
+    kube::{Kube, Readiness, cpu_percent, metrics::api_service, readiness},
     monitoring::MonitoringOverview,
     names::FAILOVER_HELPER,
 };
@@ -137,14 +137,7 @@ fn describe_autoscaler(autoscaler: &HorizontalPodAutoscaler) -> String {
     let spec = autoscaler.spec.as_ref();
     let min = spec.and_then(|spec| spec.min_replicas).unwrap_or(1);
     let max = spec.map_or(0, |spec| spec.max_replicas);
-    let target = spec
-        .and_then(|spec| spec.metrics.as_deref())
-        .and_then(|metrics| metrics.first()?.resource.as_ref()?.target.average_utilization);
-    let current = autoscaler
-        .status
-        .as_ref()
-        .and_then(|status| status.current_metrics.as_deref())
-        .and_then(|metrics| metrics.first()?.resource.as_ref()?.current.average_utilization);
+    let (current, target) = cpu_percent(autoscaler);
     let shown = |value: Option<i32>| value.map_or_else(|| "unknown".into(), |value| format!("{value} %"));
     format!(", autoscaler {min} to {max}, CPU {} of {}", shown(current), shown(target))
 }

@@ -36,7 +36,7 @@ pub static NODE_KILL: Scenario = Scenario {
     id: "node-kill",
     text: Text {
         title: "The primary's node dies",
-        does: "kills the node of the primary (not the control plane's, nor the operator's) with every process on it at once; what the kernel had not written \
+        does: "kills the node of the primary (not the control plane's, nor that of the only operator) with every process on it at once; what the kernel had not written \
                yet is not lost, as it would be in a power failure",
         must: "a standby on another node is promoted, writes resume without the node",
         undone: "the node is started again",
