@@ -220,6 +220,15 @@ impl Config {
         self.registry.as_deref().or_else(|| self.image_mirror.as_ref()?.every())
     }
 
+    /// Whether the images that are made by this stackctl go straight into the cluster's nodes, which are containers of this
+    /// machine's engine: minikube's, and those of kind and k3d unless a registry or a mirror is named.
+    pub fn loads_nodes(&self) -> bool {
+        match &self.target {
+            Target::Minikube(_) => true,
+            Target::Context(_) => self.target.is_of_kind() && self.registry_of_built().is_none(),
+        }
+    }
+
     /// Whether the images that are made by this stackctl are in the mirror already, where `stackctl bundle push` has put
     /// them: nothing is built and nothing is pushed.
     pub fn built_are_mirrored(&self) -> bool {

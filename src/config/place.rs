@@ -82,6 +82,12 @@ impl Target {
         }
     }
 
+    /// Whether it is a cluster of kind or k3d, by the names that these give to contexts: its nodes are containers of this
+    /// machine's engine.
+    pub(super) fn is_of_kind(&self) -> bool {
+        matches!(self, Target::Context(name) if name.starts_with("kind-") || name.starts_with("k3d-"))
+    }
+
     /// The kubeconfig's context. minikube names it after the profile.
     pub fn context(&self) -> &str {
         match self {

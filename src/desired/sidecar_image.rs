@@ -3,7 +3,6 @@
 use super::backup;
 use crate::{
     assets::{self, ImageContext},
-    config::Target,
     context::Context,
     error::Result,
 };
@@ -37,16 +36,17 @@ pub fn context(cx: &Context) -> Result<Option<ImageContext>> {
 /// Whether the cluster's nodes can get the image that is built from `context`.
 fn is_within_reach(cx: &Context, context: &ImageContext) -> bool {
     let is_in_bundle = || cx.bundle.as_ref().is_some_and(|bundle| bundle.built_image(&context.image()).is_some());
-    match cx.config.target {
-        Target::Minikube(_) => true,
-        Target::Context(_) => cx.config.registry.is_some() || cx.config.built_are_mirrored() && is_in_bundle(),
-    }
+    let config = &cx.config;
+    config.loads_nodes() || config.registry.is_some() || config.built_are_mirrored() && is_in_bundle()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::ImageMirror, ui::Reporter};
+    use crate::{
+        config::{ImageMirror, Target},
+        ui::Reporter,
+    };
 
     #[test]
     fn the_image_is_made_where_the_nodes_can_get_it_and_backups_are_wanted() {
@@ -59,6 +59,9 @@ mod tests {
         assert!(context(&cx).unwrap().is_none());
         let manifests = crate::desired::images(&cx).unwrap();
         assert!(manifests.get(COMPONENT).unwrap().starts_with("ghcr.io/"), "the plugin's own");
+        cx.config.target = Target::Context("kind-dev".into());
+        assert_eq!(context(&cx).unwrap().unwrap().image(), pinned, "its nodes are containers here");
+        cx.config.target = Target::Context("prod".into());
         cx.config.registry = Some("registry.example.com/team".into());
         assert_eq!(context(&cx).unwrap().unwrap().image(), pinned);
         let manifests = crate::desired::images(&cx).unwrap();

@@ -120,6 +120,18 @@ impl Kube {
         Ok(nodes.items.iter().map(|node| (node.name_any(), ready(node))).collect())
     }
 
+    /// Every node's name, and its provider's id, which says who has made it: `kind://docker/dev/dev-worker`; empty where
+    /// nobody says.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn node_providers(&self) -> Result<Vec<(String, String)>> {
+        let (api, all) = (Api::<Node>::all(self.client()), ListParams::default());
+        let nodes = self.call("list the nodes", || api.list(&all)).await?;
+        let provider = |node: &Node| node.spec.as_ref().and_then(|spec| spec.provider_id.clone()).unwrap_or_default();
+        Ok(nodes.items.iter().map(|node| (node.name_any(), provider(node))).collect())
+    }
+
     /// The configuration that the node's kubelet works with, as it tells it: `{"kubeletconfig": {…}}`. Asked once.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! The PostgreSQL cluster: one primary, synchronous standbys.
 
+use std::time::Duration;
+
 use futures::future::LocalBoxFuture;
 
 use super::{Phase, part, sidecar};
@@ -10,8 +12,14 @@ use crate::{
     desired::{self, major::KeptImage},
     error::Result,
     kube::{cnpg::ClusterStatus, keep_data},
+    poll::Tries,
     ui::{Event, PhaseId},
 };
+
+/// How long the operator may take to set to work on a change: it is told at once, then asks every instance for its state, and
+/// has all of them read a new configuration before it replaces any.
+const SETS_TO_WORK: Duration = Duration::from_secs(6);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
 
 /// Installs the database and waits for every instance.
 pub struct Database {
@@ -41,6 +49,7 @@ impl Phase for Database {
             tell_kept_image(cx, &cluster).await?;
             let mut applied = part::apply(cx, self.id(), Part::Database).await?;
             look_again(cx, &applied, &cluster).await?;
+            begun(cx, &applied, &cluster).await?;
             reload::during(cx, self.id(), &cluster, cx.deadline, part::wait(cx, self.id(), &applied)).await?;
             if sidecar::settle(cx, self.id(), &cluster).await? {
                 applied.ready.clear();
@@ -66,6 +75,23 @@ async fn look_again(cx: &Context, applied: &part::Applied, cluster: &str) -> Res
     match kube.get(&reference).await? {
         Some(live) if ClusterStatus::of(&live).is_stuck() => settings::touch(kube, namespace, cluster).await,
         _ => Ok(()),
+    }
+}
+
+/// Waits until the operator has set to work on a Cluster that was changed, if it has anything to do for it: until then it
+/// calls it healthy, as it was.
+async fn begun(cx: &Context, applied: &part::Applied, cluster: &str) -> Result<()> {
+    let kube = cx.kube().await?;
+    let reference = database::reference(&cx.config.stack.namespace, cluster);
+    if !applied.configured.contains(&reference) {
+        return Ok(());
+    }
+    let mut tries = Tries::within(SETS_TO_WORK, LOOK_EVERY);
+    loop {
+        let live = kube.get(&reference).await?;
+        if !live.is_some_and(|live| ClusterStatus::of(&live).is_healthy()) || !tries.another().await {
+            return Ok(());
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         sidecar_image,
         web_image::{placed, reference},
     },
-    error::Result,
+    error::{Result, usage},
     tools::{
         docker,
         image::Identity,
@@ -29,6 +29,9 @@ use crate::{
     },
     ui::{Event, PhaseId, State},
 };
+
+/// What the provider ids of nodes begin with that kind or k3d (k3s) has made.
+const OF_KIND: [&str; 2] = ["kind://", "k3s://"];
 
 /// An image that is made from what this binary carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +193,7 @@ impl Phase for Image {
             if cx.config.built_are_mirrored() {
                 return Ok(mirrored(&image));
             }
-            let nodes = match nodes(cx)? {
+            let nodes = match nodes(cx).await? {
                 Some(nodes) if !nodes.is_empty() => nodes,
                 // Whether a registry still has an image is known by pushing it: what it has is not sent again.
                 _ => return Ok(Need::Run),
@@ -210,9 +213,9 @@ impl Phase for Image {
     fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async move {
             let names = self.0.names(cx)?;
-            let step = |(_, image): &(String, String)| match &cx.config.target {
-                Target::Minikube(_) => format!("load {image} into every node"),
-                Target::Context(_) => format!("docker push {image}"),
+            let step = |(_, image): &(String, String)| match cx.config.loads_nodes() {
+                true => format!("load {image} into every node"),
+                false => format!("docker push {image}"),
             };
             Ok(names.iter().map(step).collect())
         })
@@ -244,17 +247,44 @@ impl BuiltImage {
 }
 
 /// The nodes to load images into; `None`: not ours to load into.
-fn nodes(cx: &Context) -> Result<Option<Vec<String>>> {
-    let Target::Minikube(wanted) = &cx.config.target else { return Ok(None) };
-    Ok(match profile::read(&profile::minikube_home()?, &wanted.profile)? {
-        Found::Profile(profile) => Some(profile.containers()),
-        Found::Absent | Found::HalfMade(_) => None,
-    })
+async fn nodes(cx: &Context) -> Result<Option<Vec<String>>> {
+    match &cx.config.target {
+        Target::Minikube(wanted) => Ok(match profile::read(&profile::minikube_home()?, &wanted.profile)? {
+            Found::Profile(profile) => Some(profile.containers()),
+            Found::Absent | Found::HalfMade(_) => None,
+        }),
+        Target::Context(name) if cx.config.loads_nodes() => nodes_of_kind(cx, name).await.map(Some),
+        Target::Context(_) => Ok(None),
+    }
+}
+
+/// The nodes of a cluster of kind or k3d, which are containers of the same names. A context may be called like theirs and be
+/// another's: the nodes themselves tell who made them, and this machine's engine whether it has them.
+async fn nodes_of_kind(cx: &Context, context: &str) -> Result<Vec<String>> {
+    let providers = cx.kube().await?.node_providers().await?;
+    let foreign = providers.iter().find(|(_, provider)| !OF_KIND.iter().any(|prefix| provider.starts_with(prefix)));
+    let names: Vec<String> = providers.iter().map(|(name, _)| name.clone()).collect();
+    let why = match foreign {
+        Some((name, provider)) => Some(format!("node {name} is none of kind's or k3d's: its provider is {provider:?}")),
+        None => {
+            let states = docker::container_states(&names).await?;
+            let absent = names.iter().find(|name| !states.contains_key(*name));
+            absent.map(|name| format!("node {name} is no container of this machine's engine"))
+        }
+    };
+    match why {
+        None => Ok(names),
+        Some(why) => {
+            Err(usage(format!("context {context} needs a registry that its nodes can pull the web image from: {why}"))
+                .remedy("name it: --registry registry.example.com/team")
+                .into())
+        }
+    }
 }
 
 async fn bring(cx: &Context, own: Own, phase: PhaseId) -> Result<String> {
     let (image, reference) = own.names(cx)?.context("this image has no use")?;
-    match nodes(cx)? {
+    match nodes(cx).await? {
         None => push(cx, phase, &image, &reference).await,
         Some(nodes) => load(cx, phase, &image, &nodes).await,
     }

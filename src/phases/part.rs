@@ -22,6 +22,8 @@ pub struct Applied {
     pub refs: Vec<ObjectRef>,
     /// Those that were not there before.
     pub created: Vec<ObjectRef>,
+    /// Those that were there and were changed.
+    pub configured: Vec<ObjectRef>,
     /// Those that were as they should be and ready.
     pub ready: Vec<(ObjectRef, Readiness)>,
     /// How many were created, changed or removed.
@@ -58,11 +60,13 @@ pub async fn apply(cx: &Context, phase: PhaseId, part: Part) -> Result<Applied> 
     };
     let changes = cx.inventory().await?.apply(part.name(), &objects, options, &on_apply, &on_delete).await?;
     let applied = changes.iter().filter(|(_, change)| *change != Change::Unchanged).count();
-    let created =
-        changes.iter().filter(|(_, change)| *change == Change::Created).map(|(object, _)| object.clone()).collect();
+    let those = |wanted: Change| {
+        changes.iter().filter(|(_, change)| *change == wanted).map(|(object, _)| object.clone()).collect()
+    };
+    let (created, configured) = (those(Change::Created), those(Change::Configured));
     let refs = changes.into_iter().map(|(object, _)| object).collect();
     let ready = ready.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Applied { refs, created, ready, changed: applied + pruned.into_inner() })
+    Ok(Applied { refs, created, configured, ready, changed: applied + pruned.into_inner() })
 }
 
 /// Waits until all that was applied is ready, sending what changes and what is in the way. What was seen ready already

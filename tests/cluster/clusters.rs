@@ -38,6 +38,7 @@ pub fn suite() -> Suite {
         .without_stack(),
         Step::new("same-bucket", "a bucket that holds another database's backups is refused", same_bucket)
             .without_stack(),
+        Step::new("resized", "an up that changes the instances ends when all are changed", resized).without_stack(),
         Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))
             .without_stack(),
     ];
@@ -46,6 +47,25 @@ pub fn suite() -> Suite {
 
 fn set_up(stack: &Stack) {
     stack.stackctl.ok(&UP);
+}
+
+/// An operator replaces the instances one by one, and calls the database healthy until it has begun.
+fn resized(stack: &Stack) {
+    let (hand, stackctl) = (Hand::new(&stack.stackctl), &stack.stackctl);
+    set_up(stack);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("config.toml");
+    fs::write(&file, "[sizes]\ndatabase_cpu = \"110m\"\n").expect("a configuration file");
+    stackctl.ok(&[&UP[..], &["--config", file.to_str().expect("a plain path")]].concat());
+    let pods = hand.json(&["get", "pods", "--selector", "cnpg.io/podRole=instance"]);
+    let requests = pods["items"].as_array().into_iter().flatten().map(|pod| {
+        let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+        let postgres = containers.into_iter().find(|container| container["name"] == "postgres");
+        postgres.map(|container| container["resources"]["requests"]["cpu"].clone()).unwrap_or_default()
+    });
+    let requests: Vec<_> = requests.collect();
+    assert_eq!(requests, ["110m"; 3], "up ended before the operator had replaced them");
+    stackctl.ok(&["down", "--yes"]);
 }
 
 /// Upstream's own manifest, as somebody else has applied it: to another namespace.

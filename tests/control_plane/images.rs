@@ -6,12 +6,16 @@ use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 use stackctl::{
     assets::{Part, components},
-    cli::Global,
+    cli::{Global, StackArgs, UpArgs},
     config::{Config, ImageMirror, Options},
     context::Context,
     desired,
     kube::ObjectRef,
-    phases::part,
+    phases::{
+        Phase,
+        image::{Image, Own},
+        part,
+    },
     ui::{PhaseId, Reporter},
 };
 
@@ -139,6 +143,29 @@ async fn pods_of_other_namespaces_get_a_copy_of_the_pull_secret() {
     let deployment = ObjectRef::namespaced("apps/v1", "Deployment", "kube-system", "metrics-server");
     let deployment = kube.get(&deployment).await.unwrap().unwrap();
     assert!(deployment.data["spec"]["template"]["spec"].get("imagePullSecrets").is_none());
+}
+
+/// On a control plane of its own: every node of the cluster is looked at.
+#[tokio::test]
+async fn a_context_that_is_called_as_kinds_are_and_is_another_clusters_needs_a_registry() {
+    let plane = ControlPlane::of_its_own();
+    let kube = plane.connect().await;
+    let provider = json!({"providerID": "aws:///eu-central-1a/i-0123"});
+    create(&kube, json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": provider})).await;
+    let kubeconfig = plane.kubeconfig("admin-token", |config| config["contexts"][0]["name"] = json!("kind-test"));
+    let global = Global { kubeconfig: Some(kubeconfig), context: Some("kind-test".into()), ..Global::default() };
+    let config = Config::load(&global, &Options::default()).unwrap();
+    assert!(config.loads_nodes());
+    let cx = Context::new(config, Reporter::discard()).unwrap();
+    let told = words(&Image(Own::Web).needed(&cx).await.unwrap_err());
+    assert!(told.contains("needs a registry") && told.contains("node n1 is none of kind's"), "{told}");
+    let with_registry = Global { context: Some("kind-test".into()), ..Global::default() };
+    let up = UpArgs {
+        stack: StackArgs { registry: Some("r.example.com/x".into()), ..StackArgs::default() },
+        ..UpArgs::default()
+    };
+    let config = Config::load(&with_registry, &Options { up: Some(&up), ..Options::default() }).unwrap();
+    assert!(!config.loads_nodes(), "who names a registry has it used");
 }
 
 /// An engine that has nothing, and gets everything; what it is asked is noted.
