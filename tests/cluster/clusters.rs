@@ -55,7 +55,7 @@ fn resized(stack: &Stack) {
     set_up(stack);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("config.toml");
-    fs::write(&file, "[sizes]\ndatabase_cpu = \"110m\"\n").expect("a configuration file");
+    fs::write(&file, "[sizes]\ndatabase-cpu = \"110m\"\n").expect("a configuration file");
     stackctl.ok(&[&UP[..], &["--config", file.to_str().expect("a plain path")]].concat());
     let pods = hand.json(&["get", "pods", "--selector", "cnpg.io/podRole=instance"]);
     let requests = pods["items"].as_array().into_iter().flatten().map(|pod| {
