@@ -12,7 +12,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 pub mod context;
-mod database;
+pub mod database;
 pub mod desired;
 pub mod drills;
 pub mod error;

@@ -20,6 +20,8 @@ const ID: PhaseId = PhaseId::Switchover;
 /// How long the change itself may take: the primary's shutdown, of which the operator allows 40 s, and the promotion.
 const CHANGES_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked at anew where the operator changes the Cluster between the look and the request.
+const ATTEMPTS: usize = 5;
 
 /// Makes a standby the primary, and waits until the former one follows it.
 ///
@@ -29,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub async fn run(global: &Global, args: &SwitchoverArgs, style: Style) -> Result<u8> {
     let config = configured(global, &Options::default())?;
     let cx = Context::new(config.clone(), Reporter::discard())?;
-    let (from, to) = interruptible(plan(&cx, args.instance.as_deref())).await?;
+    let Plan { from, to, .. } = interruptible(plan(&cx, args.instance.as_deref())).await?;
     if from != to {
         prompt::confirm(
             &format!("Make {to} the primary in the place of {from}? Writes wait for some seconds."),
@@ -44,16 +46,26 @@ pub async fn run(global: &Global, args: &SwitchoverArgs, style: Style) -> Result
     Ok(0)
 }
 
-/// The primary, and the instance that is to be it. They are the same where that one is the primary already.
-async fn plan(cx: &Context, wanted: Option<&str>) -> Result<(String, String)> {
+/// What a switchover is to change.
+struct Plan {
+    /// The primary.
+    from: String,
+    /// The instance that is to be it; the same where it is already.
+    to: String,
+    /// The resourceVersion at which the Cluster was judged.
+    seen: Option<String>,
+}
+
+async fn plan(cx: &Context, wanted: Option<&str>) -> Result<Plan> {
     let (kube, namespace, cluster) = (cx.kube().await?, &cx.config.stack.namespace, cx.database().await?);
     let live = kube.get(&database::reference(namespace, &cluster)).await?;
     let status = live.as_ref().map(ClusterStatus::of).unwrap_or_default();
+    let seen = live.and_then(|live| live.metadata.resource_version);
     let Some(primary) = status.settled_primary() else {
         return Err(failed("the database has no primary that stays").remedy("stackctl status shows it").into());
     };
     if wanted == Some(primary) {
-        return Ok((primary.to_owned(), primary.to_owned()));
+        return Ok(Plan { from: primary.to_owned(), to: primary.to_owned(), seen });
     }
     if !status.is_healthy() {
         let seen = format!("{}/{} instances are ready, {}", status.ready, status.wanted, status.phase);
@@ -62,7 +74,7 @@ async fn plan(cx: &Context, wanted: Option<&str>) -> Result<(String, String)> {
     }
     let replication = Replication::read(kube, namespace, &cluster).await?;
     let to = switchover::choose(&replication.standbys, wanted)?;
-    Ok((primary.to_owned(), to.name.clone()))
+    Ok(Plan { from: primary.to_owned(), to: to.name.clone(), seen })
 }
 
 fn already(cx: &Context, primary: &str) -> Result<()> {
@@ -90,15 +102,29 @@ fn finished(cx: &Context, began: Instant, ok: bool) {
     cx.reporter.send(Event::Finished { command, ok, elapsed, requests, facts: Vec::new(), next });
 }
 
+/// Asks the operator for the change, of the Cluster as it was judged last: the operator may change it at any moment.
+async fn ask(cx: &Context, cluster: &str, from: &str, to: &str) -> Result<()> {
+    let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
+    for _ in 0..ATTEMPTS {
+        let plan = plan(cx, Some(to)).await?;
+        // Before the lock was taken it may have been another one.
+        if plan.from != from {
+            return Err(failed(format!("{from} is not the primary any more: nothing was changed")).into());
+        }
+        if switchover::ask(kube, namespace, cluster, to, FIELD_MANAGER, plan.seen.as_deref()).await? {
+            return Ok(());
+        }
+    }
+    Err(failed("the operator changes the database's state again and again: nothing was changed")
+        .remedy("stackctl status shows what it does; run the same command again when it is done")
+        .into())
+}
+
 /// Returns how long it was until the other instance was the primary.
 async fn switch(cx: &Context, from: &str, to: &str) -> Result<Duration> {
     let (kube, namespace, cluster) = (cx.kube().await?, &cx.config.stack.namespace, cx.database().await?);
-    // Before the lock was taken it may have been another one.
-    if plan(cx, Some(to)).await?.0 != from {
-        return Err(failed(format!("{from} is not the primary any more: nothing was changed")).into());
-    }
     let began = Instant::now();
-    switchover::ask(kube, namespace, &cluster, to, FIELD_MANAGER).await?;
+    ask(cx, &cluster, from, to).await?;
     cx.doing(ID, format!("{from} stops, {to} takes over"));
     let reference = database::reference(namespace, &cluster);
     let late = || {

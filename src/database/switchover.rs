@@ -52,17 +52,32 @@ fn refusal(why: String) -> Failure {
 }
 
 /// Asks the operator, for the field manager `manager`, to make an instance the primary, as `kubectl cnpg promote` does.
+/// `seen`: the resourceVersion at which the Cluster was judged. At another one nothing is asked, and the answer is false: the
+/// operator may have begun a failover, and the standby that it has chosen may have what this one lacks.
 ///
 /// # Errors
 /// The API's refusal.
-pub async fn ask(kube: &Kube, namespace: &str, cluster: &str, instance: &str, manager: &str) -> Result<()> {
+pub async fn ask(
+    kube: &Kube,
+    namespace: &str,
+    cluster: &str,
+    instance: &str,
+    manager: &str,
+    seen: Option<&str>,
+) -> Result<bool> {
     let now = jiff::Timestamp::now().to_string();
-    let patch = json!({"status": {"targetPrimary": instance, "targetPrimaryTimestamp": now,
+    let mut patch = json!({"status": {"targetPrimary": instance, "targetPrimaryTimestamp": now,
         "phase": "Switchover in progress", "phaseReason": format!("Switching over to {instance}")}});
-    let asked =
-        cnpg::clusters(kube, namespace).patch_status(cluster, &merge_params(manager), &Patch::Merge(patch)).await;
-    asked.context("cannot ask for a switchover")?;
-    Ok(())
+    if let Some(seen) = seen {
+        patch["metadata"] = json!({"resourceVersion": seen});
+    }
+    let api = cnpg::clusters(kube, namespace);
+    let asked = api.patch_status(cluster, &merge_params(manager), &Patch::Merge(patch)).await;
+    match asked {
+        Ok(_) => Ok(true),
+        Err(::kube::Error::Api(status)) if seen.is_some() && status.is_conflict() => Ok(false),
+        Err(error) => Err(error).context("cannot ask for a switchover"),
+    }
 }
 
 #[cfg(test)]

@@ -50,12 +50,13 @@ impl Phase for Monitoring {
 
     fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
-            if let Err(why) = installable(cx).await?.ours {
+            let Installable { ours, operator } = installable(cx).await?;
+            if let Err(why) = ours {
                 tell(cx, format!("only monitors and rules for the cluster's own Prometheus are installed: {why}"));
             } else if !bundle_has_image(cx, GRAFANA.0) {
                 tell(cx, "Grafana is left out: the bundle does not hold it".into());
             }
-            if installable(cx).await?.operator {
+            if operator {
                 let mut objects = desired::embedded(cx, Part::Monitoring).await?;
                 picked_up::label(cx, &mut objects).await?.into_iter().for_each(|missed| tell(cx, missed));
             }

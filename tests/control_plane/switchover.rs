@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use stackctl::kube::ObjectRef;
+use stackctl::{database::switchover, kube::ObjectRef};
 
 use crate::{
     drills::stack,
@@ -33,6 +33,27 @@ fn switchover(sandbox: &Sandbox, arguments: &[&str]) -> (Option<i32>, String) {
 
 async fn target(sandbox: &Sandbox, cluster: &ObjectRef) -> Value {
     sandbox.get(cluster).await.unwrap().data["status"]["targetPrimary"].clone()
+}
+
+/// Between a look and the request the operator may have chosen another one, which has what this one lacks.
+#[tokio::test]
+async fn nothing_is_asked_of_a_database_that_has_changed_since_it_was_looked_at() {
+    let sandbox = sandbox("switchover-late").await;
+    let folder = tempfile::tempdir().unwrap();
+    let _journal = stack(&sandbox, &folder, "node-of-switchover-late").await;
+    let cluster = sandbox.reference("postgresql.cnpg.io/v1", "Cluster", "user-db");
+    says(&sandbox, "user-db-1", "user-db-1", HEALTHY).await;
+    let version = async || sandbox.get(&cluster).await.unwrap().metadata.resource_version.unwrap();
+    let seen = version().await;
+    says(&sandbox, "user-db-1", "user-db-3", "Failing over").await;
+    let ask = async |seen: &str| {
+        let (kube, namespace) = (&sandbox.kube, &sandbox.namespace);
+        switchover::ask(kube, namespace, "user-db", "user-db-2", "test", Some(seen)).await.unwrap()
+    };
+    assert!(!ask(&seen).await);
+    assert_eq!(target(&sandbox, &cluster).await, "user-db-3", "the operator's choice was overruled");
+    assert!(ask(&version().await).await);
+    assert_eq!(target(&sandbox, &cluster).await, "user-db-2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

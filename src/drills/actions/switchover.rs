@@ -27,7 +27,7 @@ const ANSWERED: Duration = Duration::from_secs(10);
 /// The API's refusal.
 pub async fn promote(target: &DrillTarget, instance: &str) -> Result<()> {
     let (kube, namespace) = (&target.kube, &target.namespace);
-    database::switchover::ask(kube, namespace, &target.database.get(), instance, DRILL_MANAGER).await
+    database::switchover::ask(kube, namespace, &target.database.get(), instance, DRILL_MANAGER, None).await.map(drop)
 }
 
 /// Makes an instance the primary and waits until everything is well again.
