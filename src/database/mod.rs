@@ -10,7 +10,7 @@ pub mod switchover;
 mod wal;
 
 pub use overview::{Overview, archives_wal};
-pub use quorum::quorum_is_known;
+pub use quorum::{CommitRule, Quorum, quorum_is_known, told_rule};
 pub use replication::{Replication, Standby};
 pub use sql::{primary, query, query_on, size};
 pub use wal::{Fork, HISTORY, Lsn, forks};

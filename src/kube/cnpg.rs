@@ -13,6 +13,8 @@ use super::{Kube, ObjectRef};
 pub const API_VERSION: &str = "postgresql.cnpg.io/v1";
 /// The operator's word for a Cluster that is as it should be.
 pub const HEALTHY: &str = "Cluster in healthy state";
+/// The operator's word in the place of a target primary while it waits to choose one.
+const UNDECIDED: &str = "pending";
 
 /// Phases that the operator does not leave by itself.
 const STUCK: [&str; 6] = [
@@ -117,6 +119,11 @@ impl ClusterStatus {
         self.current_primary.as_deref().filter(|_| self.current_primary == self.target_primary)
     }
 
+    /// The instance that was chosen to take over from `primary`, which has not done so yet.
+    pub fn successor_of(&self, primary: &str) -> Option<&str> {
+        self.target_primary.as_deref().filter(|target| *target != primary && *target != UNDECIDED)
+    }
+
     /// Whether all instances are ready, the primary is the one that was chosen, and the operator calls it healthy.
     pub fn is_healthy(&self) -> bool {
         self.phase == HEALTHY && self.ready == self.wanted && self.settled_primary().is_some()
@@ -170,5 +177,8 @@ mod tests {
         data["status"]["targetPrimary"] = json!("db-2");
         let status = ClusterStatus::of_data(&data);
         assert!(!status.is_healthy() && status.settled_primary().is_none());
+        assert_eq!((status.successor_of("db-1"), status.successor_of("db-2")), (Some("db-2"), None));
+        data["status"]["targetPrimary"] = json!("pending");
+        assert_eq!(ClusterStatus::of_data(&data).successor_of("db-1"), None, "nobody is chosen yet");
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     database::{self, Overview},
     error::Result,
     kube::{Kube, ObjectRef, operator::CnpgOperator},
+    names::POSTGRES,
     ui::human,
 };
 
@@ -26,7 +27,12 @@ const QUERY: &str = "select json_build_object(\
     'archived', to_char(last_archived_time at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
     'failing', coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false), \
     'waiting', (select count(*) from pg_ls_archive_statusdir() where name like '%.ready'), \
-    'segment', pg_size_bytes(current_setting('wal_segment_size'))) from pg_stat_archiver";
+    'segment', pg_size_bytes(current_setting('wal_segment_size')), \
+    'history', (select json_build_object('file', f.name, 'waits', ready.name is not null) from pg_ls_waldir() f \
+        left join pg_ls_archive_statusdir() done on done.name = f.name || '.done' \
+        left join pg_ls_archive_statusdir() ready on ready.name = f.name || '.ready' \
+        where f.name = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) || '.history' \
+        and done.name is null and f.modification < now() - interval '1 min')) from pg_stat_archiver";
 
 /// From so many days before its end on, a certificate is worth a word.
 const ENDS_SOON: i64 = 365;
@@ -40,6 +46,36 @@ struct Archiver {
     waiting: u64,
     /// Bytes of one.
     segment: u64,
+    /// The history of the timeline that the primary writes, where it is not archived a minute after it was made.
+    history: Option<UnarchivedHistory>,
+}
+
+/// A timeline's history file that is not in the archive.
+#[derive(Debug, Clone, Deserialize)]
+struct UnarchivedHistory {
+    /// The file's name.
+    file: String,
+    /// Whether the archiver is to take it; otherwise nobody ever does.
+    waits: bool,
+}
+
+impl UnarchivedHistory {
+    /// What follows from it, and what to do: an instance that is made or restored from the archive cannot follow the primary
+    /// onto its timeline, and crashes again and again (<https://github.com/cloudnative-pg/cloudnative-pg/issues/11219>).
+    fn describe(&self, namespace: &str, primary: &str) -> String {
+        let UnarchivedHistory { file, waits } = self;
+        let why = match waits {
+            true => "the archiver has not taken it yet: stackctl logs database says why".to_owned(),
+            false => format!(
+                "it is not marked to be archived, and never will be; kubectl -n {namespace} exec {primary} -c {POSTGRES} -- \
+                 sh -c 'touch \"$PGDATA/pg_wal/archive_status/{file}.ready\"' has it archived"
+            ),
+        };
+        format!(
+            "{file}, the history of the timeline that {primary} writes, is not in the archive: instances made from it \
+                 could not follow, nor a restore reach what was written since the last failover; {why}"
+        )
+    }
 }
 
 /// What the plugin noted of this server.
@@ -61,11 +97,12 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> PartHealth 
     }
     let text = database::query(kube, namespace, cluster, QUERY).await?;
     let archiver: Archiver = serde_json::from_str(&text).context("the database's answer cannot be read")?;
+    let primary = match archiver.failing || archiver.history.is_some() {
+        true => Overview::read(kube, namespace, cluster).await?.primary.unwrap_or_default(),
+        false => String::new(),
+    };
     let cause = match archiver.failing {
-        true => {
-            let primary = Overview::read(kube, namespace, cluster).await?.primary.unwrap_or_default();
-            Some(cause::read(kube, namespace, &primary, &store).await?)
-        }
+        true => Some(cause::read(kube, namespace, &primary, &store).await?),
         false => None,
     };
     let noted = store.noted.get(cluster).cloned().map(serde_json::from_value::<Noted>).transpose();
@@ -77,7 +114,8 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> PartHealth 
         let end = secret.as_ref().and_then(secrets::not_after);
         days = days.into_iter().chain(end.map(|end| secrets::days(Timestamp::now(), end))).min();
     }
-    Ok(judge(&archiver, cause.as_ref(), &noted, first, days, Timestamp::now()))
+    let judged = judge(&archiver, cause.as_ref(), &noted, first, days, Timestamp::now());
+    Ok(add_history(judged, archiver.history.as_ref(), namespace, &primary))
 }
 
 /// Whether a pod of the plugin is ready. Asked first: without one there may be no primary that could be asked.
@@ -93,6 +131,17 @@ fn without_plugin(operator: &CnpgOperator) -> String {
         "no pod of the backup plugin is ready: until one is, the operator does nothing for the database, a failover \
          included; kubectl -n {namespace} describe deployment {plugin} shows why"
     )
+}
+
+fn add_history(
+    (health, mut text): (Health, String),
+    history: Option<&UnarchivedHistory>,
+    namespace: &str,
+    primary: &str,
+) -> (Health, String) {
+    let Some(history) = history else { return (health, text) };
+    text.push_str(&format!("; {}", history.describe(namespace, primary)));
+    (health.max(Health::Degraded), text)
 }
 
 fn judge(
@@ -166,7 +215,7 @@ mod tests {
     }
 
     fn archiver(failing: bool) -> Archiver {
-        Archiver { archived: Some(at("2026-11-24T11:04:48Z")), failing, waiting: 3, segment: 16 << 20 }
+        Archiver { archived: Some(at("2026-11-24T11:04:48Z")), failing, waiting: 3, segment: 16 << 20, history: None }
     }
 
     fn noted() -> Noted {
@@ -198,6 +247,23 @@ mod tests {
         assert_eq!(text, wanted);
         let (_, text) = judged(&Archiver { waiting: 1, ..archiver(true) });
         assert!(text.contains("1 segment (16.0 MiB) waits on its volume"), "{text}");
+    }
+
+    #[test]
+    fn a_timeline_whose_history_is_not_archived_degrades_an_archive_that_works() {
+        let judged = || judge(&archiver(false), None, &noted(), false, Some(1800), now());
+        assert_eq!(add_history(judged(), None, "app", "db-2"), judged());
+        let forgotten: UnarchivedHistory =
+            serde_json::from_str(r#"{"file":"00000003.history","waits":false}"#).unwrap();
+        let (health, text) = add_history(judged(), Some(&forgotten), "app", "db-2");
+        assert_eq!(health, Health::Degraded);
+        let remedy = "kubectl -n app exec db-2 -c postgres -- \
+                      sh -c 'touch \"$PGDATA/pg_wal/archive_status/00000003.history.ready\"' has it archived";
+        assert!(text.contains("00000003.history, the history of the timeline that db-2 writes"), "{text}");
+        assert!(text.ends_with(remedy), "{text}");
+        let (health, text) =
+            add_history(judged(), Some(&UnarchivedHistory { waits: true, ..forgotten }), "app", "db-2");
+        assert!(health == Health::Degraded && text.ends_with("stackctl logs database says why"), "{text}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     context::Context,
-    database::{self, Overview, Standby, settings},
+    database::{self, Overview, Quorum, Standby, settings},
     error::Result,
     kube::cnpg::HEALTHY,
     leftovers::Leftovers,
@@ -149,18 +149,18 @@ async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
         let pods = parts::instances(kube, namespace, cluster).await?;
         // Without a primary there is nobody to ask: the overview says so already.
         let primary = overview.primary.as_deref().unwrap_or_default();
-        let (replication, quorum, stale, zones) = tokio::join!(
+        let (replication, told, stale, zones) = tokio::join!(
             database::Replication::read(kube, namespace, cluster),
-            database::quorum_is_known(kube, namespace, cluster, primary),
+            database::told_rule(kube, namespace, cluster, primary),
             settings::stale(kube, namespace, cluster),
             kube.zones(),
         );
         let stale = stale.unwrap_or_default();
         // Who may not see nodes is shown no zones.
         let zones = zones.map(|zones| zones.of_nodes.clone()).unwrap_or_default();
-        Ok::<_, anyhow::Error>((overview, pods, replication, quorum?, stale, zones))
+        Ok::<_, anyhow::Error>((overview, pods, replication, told?, stale, zones))
     };
-    let (overview, pods, replication, quorum, stale, zones) = match read.await {
+    let (overview, pods, replication, told, stale, zones) = match read.await {
         Ok(read) => read,
         Err(error) => return (Err(error), Vec::new()),
     };
@@ -183,6 +183,8 @@ async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
         |error| (Health::Unhealthy, format!("{}; {}", overview.describe(), crate::error::one_line(&error))),
         |replication| {
             let apart = members.iter().filter(|member| member.is_apart()).map(|member| member.name.as_str()).collect();
+            let primary = overview.primary.as_deref().unwrap_or_default();
+            let quorum = Quorum::judge(told, &replication.rule, primary);
             judge(&overview, &InstancesSay { synchronous: replication.synchronous(), quorum, stale, apart })
         },
     );
@@ -194,7 +196,7 @@ struct InstancesSay<'a> {
     /// The number of standbys that confirm commits.
     synchronous: usize,
     /// Whether the operator knows which those are.
-    quorum: bool,
+    quorum: Quorum,
     /// The instances that have not read their configuration since it was changed.
     stale: Vec<String>,
     /// The standbys that are ready and do not stream from the primary.
@@ -204,11 +206,16 @@ struct InstancesSay<'a> {
 fn judge(overview: &Overview, seen: &InstancesSay<'_>) -> (Health, String) {
     let InstancesSay { synchronous, quorum, stale, apart } = seen;
     let mut detail = format!("{}, {synchronous} synchronous standbys, {}", overview.describe(), overview.phase);
-    if !quorum {
-        detail.push_str(
+    match quorum {
+        Quorum::Known => {}
+        Quorum::Unknown => detail.push_str(
             "; nobody would be promoted now: the operator does not know which standbys confirm commits (it does again \
              a few seconds after a change; if not, stackctl logs operator and stackctl logs database say why)",
-        );
+        ),
+        Quorum::Outdated { told, runs } => detail.push_str(&format!(
+            "; a failover now may promote the wrong standby, or none: the operator goes by commits that {told} confirm, and \
+             {runs} confirm them (it knows better a few seconds after a change; if not, stackctl up has it told again)",
+        )),
     }
     if !stale.is_empty() {
         detail.push_str("; has not read its configuration since it was changed: ");
@@ -224,7 +231,7 @@ fn judge(overview: &Overview, seen: &InstancesSay<'_>) -> (Health, String) {
     let reconciled = overview.phase == HEALTHY;
     let health = if overview.primary.is_none() || *synchronous == 0 {
         Health::Unhealthy
-    } else if overview.healthy() && reconciled && *quorum && stale.is_empty() && apart.is_empty() {
+    } else if overview.healthy() && reconciled && *quorum == Quorum::Known && stale.is_empty() && apart.is_empty() {
         Health::Healthy
     } else {
         Health::Degraded
@@ -235,6 +242,7 @@ fn judge(overview: &Overview, seen: &InstancesSay<'_>) -> (Health, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::CommitRule;
 
     #[test]
     fn a_status_is_the_json_that_8b80009_wrote() {
@@ -256,7 +264,8 @@ mod tests {
         }
     }
 
-    const WELL: InstancesSay<'_> = InstancesSay { synchronous: 2, quorum: true, stale: Vec::new(), apart: Vec::new() };
+    const WELL: InstancesSay<'_> =
+        InstancesSay { synchronous: 2, quorum: Quorum::Known, stale: Vec::new(), apart: Vec::new() };
 
     #[test]
     fn a_missing_instance_degrades_and_no_synchronous_standby_is_unhealthy() {
@@ -278,10 +287,17 @@ mod tests {
         let unread = InstancesSay { stale: vec!["user-db-2".into()], ..WELL };
         // <https://github.com/cloudnative-pg/cloudnative-pg/issues/10419>: a standby that restores again and again.
         let restoring = InstancesSay { synchronous: 1, apart: vec!["user-db-3"], ..WELL };
+        let told = r#"ANY 1 ("user-db-2")"#;
+        let told = CommitRule::of_setting(told, "user-db-1");
+        let outdated = Quorum::judge(told, r#"ANY 1 ("user-db-2","user-db-3","user-db-1")"#, "user-db-1");
         for (seen, said) in [
             (unread, "has not read its configuration since it was changed: user-db-2 (stackctl up"),
             (restoring, "ready, and yet does not stream from the primary: user-db-3 (stackctl logs database"),
-            (InstancesSay { quorum: false, ..WELL }, "nobody would be promoted now"),
+            (InstancesSay { quorum: Quorum::Unknown, ..WELL }, "nobody would be promoted now"),
+            (
+                InstancesSay { quorum: outdated, ..WELL },
+                "the operator goes by commits that any 1 of user-db-2 confirm, and any 1 of user-db-2, user-db-3 confirm",
+            ),
         ] {
             let (health, detail) = judge(&overview(3), &seen);
             assert_eq!(health, Health::Degraded);

@@ -87,6 +87,7 @@ mod tests {
                         name: "user-db-2".into(),
                         state: "streaming".into(),
                         sync_state: "quorum".into(),
+                        replayed: None,
                         lag_bytes: 2048,
                         lag_seconds: 0.0,
                     }),

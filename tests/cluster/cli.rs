@@ -133,6 +133,23 @@ impl Stackctl {
         assert_eq!(child.wait().expect("stackctl ends").code(), Some(0), "stackctl {args:?} after Ctrl-C");
     }
 
+    /// Runs it with `-o json`, interrupts it as by Ctrl-C at the first event that says `text`, and returns its exit code and
+    /// its last event.
+    pub fn interrupted_at(&self, args: &[&str], text: &str) -> (Option<i32>, serde_json::Value) {
+        let mut child =
+            self.command(args).args(["-o", "json"]).stdout(Stdio::piped()).spawn().expect("stackctl starts");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a small number")).expect("not 0");
+        let mut last = String::new();
+        for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+            last = line.expect("a line");
+            if last.contains(text) {
+                kill_process(pid, Signal::INT).expect("stackctl still runs");
+            }
+        }
+        let last = serde_json::from_str(&last).expect("a line of JSON");
+        (child.wait().expect("stackctl ends").code(), last)
+    }
+
     /// Runs it with `-o json` and returns its events.
     pub fn events(&self, args: &[&str]) -> Vec<serde_json::Value> {
         let args = [args, &["-o", "json"]].concat();

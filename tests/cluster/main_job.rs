@@ -30,6 +30,12 @@ pub fn suite() -> Suite {
         Step::new("open", "open leads to the app through a local port", open),
         Step::new("load", "a short load fails no request and leaves nothing", load),
         Step::new("switchover", "a standby is made the primary on purpose, and once more changes nothing", switchover),
+        Step::new(
+            "switchover-stalled",
+            "a standby whose WAL receiver stands still is not made the primary, and told to be behind",
+            stalled,
+        ),
+        Step::new("switchover-interrupted", "Ctrl-C during a switchover tells that it goes on", interrupted),
         Step::new("doctor", "doctor finds nothing wrong", |stack| drop(stack.stackctl.ok(&["doctor"]))),
     ];
     steps.extend(drills::steps());
@@ -132,6 +138,37 @@ fn switchover(stack: &Stack) {
     let again = stackctl.ok(&["switchover", to, "--yes"]);
     assert!(again.stderr.contains("is the primary already"), "{}", again.stderr);
     assert_eq!(stackctl.run(&["switchover", "user-db-9", "--yes"]).code, 1, "no such standby");
+}
+
+/// The operator promotes whom it is told to, whatever that one lacks:
+/// <https://github.com/cloudnative-pg/cloudnative-pg/issues/11114>.
+fn stalled(stack: &Stack) {
+    let (hand, stackctl) = (Hand::new(&stack.stackctl), &stack.stackctl);
+    let primary = hand.primary();
+    let to = standby(&primary);
+    // It goes on by itself soon, whatever becomes of this test.
+    let receiver = "for at in /proc/[0-9]*; do tr '\\0' ' ' <$at/cmdline | grep -q '^postgres: .*walreceiver' && p=${at#/proc/}; \
+                    done; setsid sh -c \"sleep 20; kill -CONT $p\" >/dev/null 2>&1 </dev/null & kill -STOP $p";
+    hand.kubectl(&["exec", to, "-c", "postgres", "--", "sh", "-c", receiver]);
+    let refused = stackctl.run(&["switchover", to, "--yes"]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    let told = refused.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains(&format!("{to} could not take over at once")) && told.contains("behind, and"), "{told}");
+    assert_eq!(hand.primary(), primary);
+    within(MINUTE, "a healthy database", || backups::part(stackctl, "database")["health"] == "healthy");
+}
+
+fn interrupted(stack: &Stack) {
+    let (hand, stackctl) = (Hand::new(&stack.stackctl), &stack.stackctl);
+    let to = standby(&hand.primary());
+    let (code, told) = stackctl.interrupted_at(&["switchover", to, "--yes"], &format!("{to} takes over"));
+    assert_eq!(code, Some(130), "{told:#}");
+    assert_eq!(told["event"], "error", "{told:#}");
+    let message = told["message"].as_str().unwrap_or_default();
+    assert!(message.ends_with("goes on with it by itself: interrupted (SIGINT)"), "{told:#}");
+    assert!(told["remedies"][0].as_str().is_some_and(|remedy| remedy.starts_with("stackctl status")), "{told:#}");
+    within(MINUTE, "the switchover that was asked for", || hand.primary() == to);
+    within(MINUTE, "a healthy database", || backups::part(stackctl, "database")["health"] == "healthy");
 }
 
 /// One of the standbys of a database of three.

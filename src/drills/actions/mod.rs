@@ -6,7 +6,7 @@ pub mod operator;
 pub(crate) mod pods;
 pub mod postgres;
 pub(crate) mod restore;
-pub(crate) mod switchover;
+pub mod switchover;
 pub mod volumes;
 
 use std::time::Duration;

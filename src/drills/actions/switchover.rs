@@ -13,7 +13,8 @@ use super::{
 use crate::{
     database::{self, Lsn},
     drills::{preconditions::wait_until_drillable, target::DrillTarget},
-    error::Result,
+    error::{Result, failed},
+    kube::cnpg::ClusterStatus,
     names::DRILL_MANAGER,
 };
 
@@ -21,20 +22,40 @@ use crate::{
 /// ready, as for a moment after the standbys were stopped; so it is asked again.
 const ANSWERED: Duration = Duration::from_secs(10);
 
-/// Asks the operator to make an instance the primary: see [`database::switchover::ask`].
+/// Asks the operator to make an instance the primary: see [`database::switchover::ask`]. Nothing is asked where it is.
 ///
 /// # Errors
-/// The API's refusal.
+/// The API's refusal; a failover or switchover that is under way.
 pub async fn promote(target: &DrillTarget, instance: &str) -> Result<()> {
-    let (kube, namespace) = (&target.kube, &target.namespace);
-    database::switchover::ask(kube, namespace, &target.database.get(), instance, DRILL_MANAGER, None).await.map(drop)
+    let judge = async |status: &ClusterStatus| match status.settled_primary() {
+        Some(primary) => Ok((primary != instance).then(|| instance.to_owned())),
+        None => {
+            let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".into());
+            let (from, to) = (name(&status.current_primary), name(&status.target_primary));
+            let under_way = format!("{instance} is not made the primary: a change from {from} to {to} is under way");
+            Err(failed(under_way).into())
+        }
+    };
+    ask(target, judge).await.map(drop)
 }
 
-/// Makes an instance the primary and waits until everything is well again.
+async fn ask(
+    target: &DrillTarget,
+    judge: impl AsyncFnMut(&ClusterStatus) -> Result<Option<String>>,
+) -> Result<Option<String>> {
+    let (kube, namespace) = (&target.kube, &target.namespace);
+    database::switchover::ask(kube, namespace, &target.database.get(), DRILL_MANAGER, judge).await
+}
+
+/// Makes an instance the primary, after a change of primary that is under way, and waits until everything is well again.
 ///
 /// # Errors
 /// The API's refusal, or a change that does not end.
 pub async fn make_primary(target: &DrillTarget, instance: &str) -> Result<()> {
+    wait_until(INSTANCE_CHANGE, "the change of primary that is under way does not end", || async {
+        Ok(target.status().await?.settled_primary().is_some())
+    })
+    .await?;
     promote(target, instance).await?;
     let late = format!("{instance} does not become the primary");
     wait_until(INSTANCE_CHANGE, &late, || async {
@@ -76,18 +97,45 @@ pub async fn force_failover(target: &DrillTarget, lost: &LostPrimary<'_>) -> Res
         return Ok(());
     }
     unfence(target).await?;
-    // One that has more than the new primary could not follow it.
-    let mut most: Option<(Lsn, String)> = None;
-    for standby in target.standbys(primary).await? {
-        let replayed = target.psql(&standby, "SELECT coalesce(pg_last_wal_replay_lsn()::text, '')").await?;
-        let lsn: Lsn = replayed.trim().parse().ok().with_context(|| format!("{standby} has replayed nothing yet"))?;
-        if most.as_ref().is_none_or(|(most, _)| lsn > *most) {
-            most = Some((lsn, standby));
+    take_over(target, primary, async |standby| {
+        let replayed = target.psql(standby, "SELECT coalesce(pg_last_wal_replay_lsn()::text, '')").await?;
+        replayed.trim().parse().ok().with_context(|| format!("{standby} has replayed nothing yet"))
+    })
+    .await
+}
+
+/// Has the standby that has most, by what `replayed` says of each, take over from `primary`. One that the operator has
+/// chosen already takes over in its place: it may be promoted by now, and a second one would be a second primary.
+///
+/// # Errors
+/// Those of `replayed`; the API's refusal; nobody has taken over within 10 s.
+pub async fn take_over(
+    target: &DrillTarget,
+    primary: &str,
+    mut replayed: impl AsyncFnMut(&str) -> Result<Lsn>,
+) -> Result<()> {
+    let mut chosen = None;
+    ask(target, async |status| {
+        if status.current_primary.as_deref() != Some(primary) {
+            return Ok(None);
         }
-    }
-    let (_, chosen) = most.context("there is no standby")?;
-    promote(target, &chosen).await?;
-    let late = format!("{chosen} does not become the primary");
+        if let Some(successor) = status.successor_of(primary) {
+            chosen = Some(successor.to_owned());
+            return Ok(None);
+        }
+        // One that has more than the new primary could not follow it.
+        let mut most: Option<(Lsn, &String)> = None;
+        for standby in status.instance_names.iter().filter(|name| *name != primary) {
+            let lsn = replayed(standby).await?;
+            if most.is_none_or(|(most, _)| lsn > most) {
+                most = Some((lsn, standby));
+            }
+        }
+        chosen = most.map(|(_, standby)| standby.clone());
+        Ok(Some(chosen.clone().context("there is no standby")?))
+    })
+    .await?;
+    let late = format!("{} does not become the primary", chosen.as_deref().unwrap_or("another instance"));
     wait_until(ANSWERED, &late, || async { has_moved(target, primary).await }).await
 }
 
