@@ -18,8 +18,9 @@
 //! | `IDEMPOTENCY_KEYS` | `500000` | keys that are kept at most, some 400 bytes each; the oldest go first |
 //! | `IDEMPOTENCY_KEYS_PER_CLIENT` | `100000` | keys of one client that are kept at most |
 //! | `SWEEP_SECONDS` | `60` | from one removal of aged keys and counts to the next |
-//! | `TRUSTED_PROXIES` | `0` | how many proxies in front set `X-Forwarded-For` |
-//! | `SECURE_COOKIES` | `false` | `true` where the app is served over TLS |
+//! | `PROXY_LISTEN` | none | address for the proxies in front; what they tell of a client is believed there alone |
+//! | `PUBLIC_URL` | none | what users type, with `PROXY_LISTEN`; with https cookies are `Secure` there, and http is led to it |
+//! | `TRUSTED_PROXIES` | any one | the proxies' networks, e.g. `10.1.0.0/16`, with commas between them |
 //! | `POD_NAME` | host name | shown on the pages |
 //! | `LOG` | `info` | `error`, `warn`, `info`, `debug` or `trace` |
 
@@ -28,6 +29,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use crate::front::Front;
 
 /// The process's settings.
 #[derive(Debug, Clone)]
@@ -50,10 +53,8 @@ pub struct Config {
     pub keys: Keys,
     /// The time from one removal of aged keys and counts to the next.
     pub sweep_every: Duration,
-    /// The number of entries at the end of `X-Forwarded-For` that are trustworthy.
-    pub trusted_proxies: usize,
-    /// Whether cookies have `__Host-` and `Secure`.
-    pub secure_cookies: bool,
+    /// Where the proxies in front come to, if there are any.
+    pub front: Option<Front>,
     /// This pod's name.
     pub pod: String,
 }
@@ -144,8 +145,9 @@ impl Config {
                 per_client: at_least_one("IDEMPOTENCY_KEYS_PER_CLIENT", 100_000)?,
             },
             sweep_every: Duration::from_secs(number("SWEEP_SECONDS", 60)?),
-            trusted_proxies: number("TRUSTED_PROXIES", 0)?,
-            secure_cookies: number("SECURE_COOKIES", false)?,
+            front: optional("PROXY_LISTEN")
+                .map(|listen| Front::parse(listen, &text("PUBLIC_URL", ""), &text("TRUSTED_PROXIES", "")))
+                .transpose()?,
             pod: optional("POD_NAME").or_else(|| optional("HOSTNAME")).unwrap_or_else(|| "local".into()),
         })
     }

@@ -4,6 +4,7 @@
 //! - [`models`]: what comes in, parsed into types, with [`address`] and [`text`]
 //! - [`store`]: the queries
 //! - [`db`]: retries, deadlines, pools, and the watch over the primary
+//! - [`front`]: what proxies tell of clients, and where that is believed
 //! - [`gather`]: equal questions asked together
 //! - [`probe`]: the writes of a failover drill, from inside the cluster
 //! - [`load`]: requests at a fixed rate, from inside the cluster
@@ -17,6 +18,7 @@ pub mod app;
 pub mod chores;
 pub mod config;
 pub mod db;
+pub mod front;
 pub mod gather;
 pub mod listen;
 pub mod load;

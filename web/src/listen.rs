@@ -17,7 +17,9 @@ const BACKLOG: i32 = 2048;
 pub fn listen(address: &str) -> Result<Vec<TcpListener>> {
     let addresses = address.to_socket_addrs().with_context(|| format!("{address} is no address to listen on"))?;
     let listeners: io::Result<Vec<_>> = addresses.map(|address| listen_with(address, open)).collect();
-    listeners.with_context(|| format!("cannot listen on {address}: give another one in LISTEN or METRICS_LISTEN"))
+    listeners.with_context(|| {
+        format!("cannot listen on {address}: give another one in LISTEN, PROXY_LISTEN or METRICS_LISTEN")
+    })
 }
 
 fn listen_with(address: SocketAddr, open: fn(SocketAddr) -> io::Result<TcpListener>) -> io::Result<TcpListener> {

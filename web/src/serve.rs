@@ -62,11 +62,14 @@ pub fn serve(config: Config) -> Result<()> {
             .max_connections(MAX_CONNECTIONS)
             .disable_signals()
             .shutdown_timeout(SHUTDOWN_SECONDS);
-        for listener in listen(&config.listen)? {
-            server = server.listen(listener)?;
+        let front = config.front.as_ref().map(|front| front.listen.as_str());
+        for address in [config.listen.as_str()].into_iter().chain(front) {
+            for listener in listen(address)? {
+                server = server.listen(listener)?;
+            }
         }
         let server = server.run();
-        tracing::info!(version = VERSION, listen = config.listen, workers = config.workers, "serving");
+        tracing::info!(version = VERSION, listen = config.listen, front, workers = config.workers, "serving");
 
         let (handle, metrics_handle) = (server.handle(), metrics_server.handle());
         let serving = rt::spawn(server);

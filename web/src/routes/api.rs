@@ -10,6 +10,7 @@ use super::guard::client_name;
 use super::{conditions, failed, listing, media, position};
 use crate::app::{App, Shared};
 use crate::db::{DbError, Read};
+use crate::front;
 use crate::models::{RawUser, User, ValidUser};
 use crate::problem::Problem;
 use crate::security::{random_id, same_origin};
@@ -184,7 +185,7 @@ async fn write(app: &App, req: &HttpRequest, change: Change) -> HttpResponse {
             if created {
                 response.insert_header((header::LOCATION, format!("/api/v1/users/{}", user.id)));
             }
-            position::tell_program(&mut response, position, &app.shared);
+            position::tell_program(&mut response, position, front::is_secure(req, &app.shared.config));
             if removed { response.finish() } else { user_response(response, &user) }
         }
         WriteOutcome::EmailTaken => Problem::email_taken().response(),

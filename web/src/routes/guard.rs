@@ -1,6 +1,5 @@
 //! The guard that every request passes through: bounds, rate limit, time limit, headers, log, counts.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -15,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::media;
 use crate::app::{App, Shared};
+use crate::front;
 use crate::problem::Problem;
 use crate::rate::network;
 use crate::security::{self, MAX_URI, random_id};
@@ -110,8 +110,8 @@ fn refuse(shared: &Shared, req: &ServiceRequest) -> Option<HttpResponse> {
         return None;
     }
     let writes = !req.method().is_safe();
-    if let Some(wait) = client(req.request(), shared.config.trusted_proxies)
-        .and_then(|client| shared.limiter.admit(client, writes).err())
+    if let Some(wait) =
+        front::client(req.request(), &shared.config).and_then(|client| shared.limiter.admit(client, writes).err())
     {
         shared.metrics.rate_limited.inc();
         if super::is_api(path) {
@@ -121,6 +121,10 @@ fn refuse(shared: &Shared, req: &ServiceRequest) -> Option<HttpResponse> {
         let mut page = super::error(shared, path, StatusCode::TOO_MANY_REQUESTS, text);
         page.headers_mut().insert(header::RETRY_AFTER, wait.into());
         return Some(page);
+    }
+    if let Some(place) = front::by_https(req.request(), &shared.config) {
+        // With its method and body, and not kept by the browser: the app may lose its certificate again.
+        return Some(HttpResponse::PermanentRedirect().insert_header((header::LOCATION, place)).finish());
     }
     let kind = content_of(req)?;
     if media::is_acceptable(req.headers(), kind) {
@@ -143,23 +147,8 @@ fn content_of(req: &ServiceRequest) -> Option<&'static str> {
 
 /// The client's name beside its idempotency keys: a digest, as nobody needs to read the address there.
 pub fn client_name(req: &HttpRequest, shared: &Shared) -> String {
-    let Some(address) = client(req, shared.config.trusted_proxies) else { return "unknown".into() };
+    let Some(address) = front::client(req, &shared.config) else { return "unknown".into() };
     security::hex(&Sha256::digest(network(address).to_string())[..8])
-}
-
-/// The client's address: the peer's, or behind proxies the one that the outermost trusted proxy saw.
-fn client(req: &HttpRequest, proxies: usize) -> Option<IpAddr> {
-    let peer = req.peer_addr().map(|a| a.ip());
-    if proxies == 0 {
-        return peer;
-    }
-    let seen: Vec<&str> = req
-        .headers()
-        .get_all(header::X_FORWARDED_FOR)
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .collect();
-    seen.len().checked_sub(proxies).and_then(|i| seen[i].trim().parse().ok()).or(peer)
 }
 
 fn record(shared: &Shared, response: &ServiceResponse<BoxBody>, id: &str, started: Instant) {
@@ -172,10 +161,11 @@ fn record(shared: &Shared, response: &ServiceResponse<BoxBody>, id: &str, starte
     shared.metrics.answered(route, method, status, took);
     // The path holds no personal data; the query may (a search), and stays out.
     let ms = took.as_secs_f64() * 1000.0;
+    let client = front::client(req, &shared.config).map(tracing::field::display);
     match status {
         _ if is_probe(route) => tracing::debug!(id, method, route, status, ms, "probe"),
-        500.. => tracing::warn!(id, method, path = req.path(), route, status, ms, "request"),
-        _ => tracing::info!(id, method, path = req.path(), route, status, ms, "request"),
+        500.. => tracing::warn!(id, client, method, path = req.path(), route, status, ms, "request"),
+        _ => tracing::info!(id, client, method, path = req.path(), route, status, ms, "request"),
     }
 }
 
@@ -197,18 +187,6 @@ fn known_method(method: &Method) -> &'static str {
 mod tests {
     use super::*;
     use actix_web::test::TestRequest;
-
-    #[test]
-    fn only_trusted_proxies_are_believed() {
-        let req = TestRequest::get()
-            .peer_addr("10.0.0.9:1".parse().unwrap())
-            .insert_header(("x-forwarded-for", "192.0.2.66, 192.0.2.1"))
-            .append_header(("x-forwarded-for", "10.0.0.8"))
-            .to_http_request();
-        let told = |proxies| client(&req, proxies).unwrap().to_string();
-        assert_eq!([told(0), told(1), told(2)], ["10.0.0.9", "10.0.0.8", "192.0.2.1"]);
-        assert_eq!(told(9), "10.0.0.9");
-    }
 
     #[test]
     fn an_id_that_could_forge_a_log_line_is_replaced() {

@@ -11,6 +11,7 @@ mod api;
 mod browser;
 mod encryption;
 mod failover;
+mod front;
 mod http;
 mod keys;
 mod languages;

@@ -108,17 +108,6 @@ fn forms_of_other_sites_are_refused() {
 }
 
 #[test]
-fn served_over_tls_the_cookie_is_bound_to_the_host() {
-    let port = crate::support::postgres::Postgres::shared().port;
-    let app = App::with(port, &App::database(), &[("SECURE_COOKIES", "true")]);
-    let cookie = app.get("/users/new").header("set-cookie").to_owned();
-    assert!(
-        cookie.starts_with("__Host-csrf=") && cookie.contains("; Secure") && cookie.contains("Path=/;"),
-        "{cookie}"
-    );
-}
-
-#[test]
 fn the_list_searches_pages_and_escapes() {
     let app = App::start();
     for n in 1..=30 {

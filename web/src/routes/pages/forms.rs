@@ -9,6 +9,7 @@ use super::views::{Chrome, FormPage, csrf, html, with_form};
 use super::{message, missing, redirect_after};
 use crate::app::App;
 use crate::db::DbError;
+use crate::front;
 use crate::models::{FieldError, RawUser, ValidUser};
 use crate::problem::EMAIL_TAKEN;
 use crate::routes::api::{can_be_key, fingerprint};
@@ -61,7 +62,7 @@ impl Sent {
 
     /// Tells whether the form was given to the browser that sends it.
     pub fn is_ours(&self, app: &App, req: &HttpRequest) -> bool {
-        Csrf::holds(req, app.shared.config.secure_cookies, &self.csrf)
+        Csrf::holds(req, front::is_secure(req, &app.shared.config), &self.csrf)
     }
 
     /// The form's idempotency key; a new one where it has none that can be one.
@@ -136,7 +137,7 @@ impl Form {
                     app.shared.metrics.replays.inc();
                 }
                 let done = if self.id.is_none() { "registered" } else { "saved" };
-                return redirect_after(app, position, &format!("/users/{}?done={done}", user.id));
+                return redirect_after(app, req, position, &format!("/users/{}?done={done}", user.id));
             }
             Ok((WriteOutcome::Missing, _)) => return missing(app),
             Ok((WriteOutcome::EmailTaken, _)) => {

@@ -18,6 +18,7 @@ use super::{failed, listing, position};
 use crate::app::{App, Shared};
 use crate::db::position::Position;
 use crate::db::{DbError, Read};
+use crate::front;
 use crate::problem::RETRY_AFTER;
 use crate::store::{AskStandby, Find, List, Page};
 use views::{Chrome, InfoPage, ListPage, MessagePage, Standby, ViewPage, html, words};
@@ -43,9 +44,9 @@ fn redirect(to: &str) -> HttpResponse {
 }
 
 /// Redirects after a write, whose position the browser is to bring along.
-fn redirect_after(app: &App, position: Option<Position>, to: &str) -> HttpResponse {
+fn redirect_after(app: &App, req: &HttpRequest, position: Option<Position>, to: &str) -> HttpResponse {
     let mut response = HttpResponse::SeeOther();
-    position::tell_browser(&mut response, position, &app.shared);
+    position::tell_browser(&mut response, position, front::is_secure(req, &app.shared.config));
     response.insert_header((header::LOCATION, to)).finish()
 }
 

@@ -55,7 +55,7 @@ pub async fn delete(app: Data<App>, req: HttpRequest, id: Path<String>, body: Re
     let client = client_name(&req, &app.shared);
     let write = Write { key: Key { key: key.clone(), fingerprint: fingerprint(&change), client }, change };
     match app.db.write_noted(write).await {
-        Ok((WriteOutcome::Done { .. }, position)) => redirect_after(&app, position, "/users"),
+        Ok((WriteOutcome::Done { .. }, position)) => redirect_after(&app, &req, position, "/users"),
         Err(DbError::Unavailable) => {
             ask(&app, &req, id, &key, Some((StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE))).await
         }

@@ -10,6 +10,7 @@ use time::macros::format_description;
 
 use crate::app::{Shared, VERSION};
 use crate::db::watch::PrimaryState;
+use crate::front;
 use crate::models::{FieldError, RawUser, User};
 use crate::problem::RETRY_AFTER;
 use crate::routes::assets::stylesheet;
@@ -136,7 +137,7 @@ pub fn with_form(status: actix_web::http::StatusCode, csrf: &Csrf) -> HttpRespon
 
 /// The token of this browser's forms.
 pub fn csrf(shared: &Shared, req: &HttpRequest) -> Csrf {
-    Csrf::of(req, shared.config.secure_cookies)
+    Csrf::of(req, front::is_secure(req, &shared.config))
 }
 
 /// Writes day and minute, UTC.
