@@ -4,6 +4,7 @@
 //! `docs/architecture.md` has the map of the modules, and a test holds which way their imports go. What is public here is
 //! what the binary and the test crates use.
 
+mod address;
 pub mod assets;
 pub mod backup;
 mod bundle;

@@ -21,6 +21,8 @@ pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// The web app: its Deployment, Service, HorizontalPodAutoscaler, PodDisruptionBudget, container and image, and the
 /// default namespace of a stack.
 pub const WEB: &str = "user-app";
+/// The annotation of the Ingress or HTTPRoute of ours with the app's address for the outside.
+pub const PUBLIC_URL: &str = "stackctl/url";
 /// The failover helper: its part, Deployment, PodDisruptionBudget, container and service account.
 pub const FAILOVER_HELPER: &str = "failover-helper";
 /// The copies of the stack's pull Secret, beside pods that run in another namespace than the stack's.

@@ -5,9 +5,9 @@ use futures::{FutureExt, future::try_join_all};
 use super::{Before, Category, Check, CheckOutcome, check};
 use crate::{
     assets::monitoring::NAMESPACE,
-    config::Target,
+    config::{Entrance, Target},
     context::Context,
-    desired::{pull_secret, room::lack_of_room},
+    desired::{address, pull_secret, room::lack_of_room},
     error::{Result, one_line},
     kube::{DeadWebhook, ObjectRef, Readiness, Right, readiness},
     leftovers::Leftovers,
@@ -49,6 +49,7 @@ pub const CHECKS: &[Check] = &[
     check(CLUSTER, "room", "room on the nodes", Before::Never, API, |cx| room(cx).boxed()),
     check(CLUSTER, "permissions", "permissions", Before::Foreign, API, |cx| permissions(cx).boxed()),
     check(CLUSTER, "pull-secret", "pull secret", Before::Foreign, API, |cx| pull_secret(cx).boxed()),
+    check(CLUSTER, "address", "address", Before::Always, API, |cx| address(cx).boxed()),
     check(CLUSTER, "storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
     check(CLUSTER, "metrics", "metrics API", Before::Never, API, |cx| metrics(cx).boxed()),
     check(CLUSTER, "monitoring", "monitoring", Before::Never, API, |cx| monitoring(cx).boxed()),
@@ -152,6 +153,13 @@ async fn permissions(cx: &Context) -> Result<CheckOutcome> {
         right("patch", "barmancloud.cnpg.io", "objectstores", namespace),
         right("create", "batch", "jobs", namespace),
     ];
+    match cx.config.address.as_ref().map(|address| &address.entrance) {
+        Some(Entrance::Ingress { .. }) => rights.push(right("patch", "networking.k8s.io", "ingresses", namespace)),
+        Some(Entrance::Gateway { .. }) => {
+            rights.push(right("patch", "gateway.networking.k8s.io", "httproutes", namespace));
+        }
+        None => {}
+    }
     if cx.config.stack.pull_secret.is_some() {
         let others = [OPERATOR_NAMESPACE, NAMESPACE, "kube-system"];
         rights.extend(others.map(|namespace| right("patch", "", "secrets", Some(namespace))));
@@ -181,6 +189,21 @@ async fn pull_secret(cx: &Context) -> Result<CheckOutcome> {
         Some(lack) => CheckOutcome::from(anyhow::Error::from(lack)),
         None => CheckOutcome::ok(name),
     })
+}
+
+async fn address(cx: &Context) -> Result<CheckOutcome> {
+    if cx.config.address.is_none() {
+        return Ok(CheckOutcome::skipped("none is asked for"));
+    }
+    if not_yet(cx)?.is_some() {
+        return Ok(CheckOutcome::failed("--host needs an ingress controller, and the cluster is still to be made")
+            .remedy("stackctl up without --host makes it; install an ingress controller there, then use --host"));
+    }
+    // A cluster of minikube's may have been stopped: then it is asked once it runs, and nothing was changed until then.
+    if matches!(cx.config.target, Target::Minikube(_)) && cx.kube().await.is_err() {
+        return Ok(CheckOutcome::skipped("told as soon as the cluster answers"));
+    }
+    Ok(address::check(cx).await?.map_or_else(|| CheckOutcome::skipped("none is asked for"), CheckOutcome::ok))
 }
 
 async fn storage(cx: &Context) -> Result<CheckOutcome> {

@@ -53,6 +53,25 @@ pub struct StackArgs {
     /// When base backups are taken, as cron with seconds in front, UTC [default: "0 0 3 * * *"].
     #[arg(long, value_name = "CRON", env = "STACKCTL_BACKUP_SCHEDULE")]
     pub backup_schedule: Option<String>,
+    /// Serve the app to the outside under this name, by an Ingress or by a route of a Gateway.
+    #[arg(long, value_name = "NAME", env = "STACKCTL_HOST")]
+    pub host: Option<String>,
+    /// The class of the Ingress [default: the cluster's default IngressClass, or the only one].
+    #[arg(long, value_name = "NAME", env = "STACKCTL_INGRESS_CLASS", conflicts_with = "gateway")]
+    pub ingress_class: Option<String>,
+    /// Have the Gateway of this name lead to the app, by an HTTPRoute in place of an Ingress; TLS is the Gateway's.
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "STACKCTL_GATEWAY", conflicts_with_all = ["tls_secret", "tls_issuer"])]
+    pub gateway: Option<String>,
+    /// A Secret of type kubernetes.io/tls in the stack's namespace with the certificate for --host [default: no TLS].
+    #[arg(long, value_name = "SECRET", env = "STACKCTL_TLS_SECRET", conflicts_with = "tls_issuer")]
+    pub tls_secret: Option<String>,
+    /// Have cert-manager's ClusterIssuer of this name issue the certificate; Issuer/NAME for one in the stack's namespace.
+    #[arg(long, value_name = "[KIND/]NAME", env = "STACKCTL_TLS_ISSUER")]
+    pub tls_issuer: Option<String>,
+    /// The networks that the proxies in front of the app are in, e.g. 10.1.0.0/16, with commas between them: others are not
+    /// believed who the client is [default: whoever comes to the port for proxies].
+    #[arg(long, value_name = "NETWORK", env = "STACKCTL_TRUSTED_PROXIES")]
+    pub trusted_proxies: Option<String>,
     /// Leave this part out; may be given several times.
     #[arg(long, value_enum, value_name = "PART", value_delimiter = ',', env = "STACKCTL_WITHOUT")]
     pub without: Vec<Optional>,
@@ -130,7 +149,7 @@ pub struct UpArgs {
 }
 
 /// The options of `up` that are remembered, and all of them.
-pub const FORGETTABLE: [&str; 20] = [
+pub const FORGETTABLE: [&str; 26] = [
     "all",
     "bundle",
     "registry",
@@ -146,6 +165,12 @@ pub const FORGETTABLE: [&str; 20] = [
     "backup-storage",
     "backup-keep",
     "backup-schedule",
+    "host",
+    "ingress-class",
+    "gateway",
+    "tls-secret",
+    "tls-issuer",
+    "trusted-proxies",
     "without",
     "with",
     "nodes",

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::{interruptible, leftovers};
 use crate::{
+    address::PublicAddress,
     assets::Part,
     backup::STORE,
     cli::{Global, Optional, UpArgs},
@@ -153,6 +154,9 @@ async fn facts_of(cx: &Context) -> Vec<(String, String)> {
     if let Ok(kube) = cx.kube().await {
         facts.push(("cluster".to_owned(), format!("{}, {}", cx.config.target.describe(), kube.server())));
     }
+    if cx.config.address.is_some() {
+        facts.push(("address".into(), address(cx).await));
+    }
     facts.push(("app".into(), format!("Service {namespace}/user-app, port 80")));
     facts.push((
         "database".into(),
@@ -164,6 +168,19 @@ async fn facts_of(cx: &Context) -> Vec<(String, String)> {
         facts.push(("kubectl".into(), format!("kubectl --context {} -n {namespace} get pods", minikube.profile)));
     }
     facts
+}
+
+/// The app's address for the outside.
+async fn address(cx: &Context) -> String {
+    let read = async { PublicAddress::read(cx.kube().await?, &cx.config.stack.namespace).await };
+    match read.await {
+        Ok(Some(address)) if address.url.starts_with("http://") => {
+            format!("{} (--tls-secret or --tls-issuer)", address.describe())
+        }
+        Ok(Some(address)) => address.describe(),
+        Ok(None) => "not there (stackctl up puts it back)".into(),
+        Err(error) => one_line(&error),
+    }
 }
 
 /// How far monitoring is, which nobody has waited for.

@@ -31,6 +31,12 @@ pub(super) struct Choices {
     pub backup_storage: Option<String>,
     pub backup_keep: Option<String>,
     pub backup_schedule: Option<String>,
+    pub host: Option<String>,
+    pub ingress_class: Option<String>,
+    pub gateway: Option<String>,
+    pub tls_secret: Option<String>,
+    pub tls_issuer: Option<String>,
+    pub trusted_proxies: Option<String>,
     pub nodes: Option<u32>,
     pub cpus: Option<u32>,
     pub memory: Option<String>,
@@ -39,7 +45,16 @@ pub(super) struct Choices {
 }
 
 /// The choice of a bucket; those that are about it begin with its name.
-pub(super) const BUCKET: &str = "backup-s3";
+const BUCKET: &str = "backup-s3";
+/// The choices that are about the address of the app, and of the choice of a host.
+const OF_HOST: [&str; 5] = ["ingress-class", "gateway", "tls-secret", "tls-issuer", "trusted-proxies"];
+/// Choices of which one takes the place of the others.
+const INSTEAD: [(&str, &[&str]); 4] = [
+    ("gateway", &["ingress-class", "tls-secret", "tls-issuer"]),
+    ("ingress-class", &["gateway"]),
+    ("tls-secret", &["gateway", "tls-issuer"]),
+    ("tls-issuer", &["gateway", "tls-secret"]),
+];
 
 /// Choices by their names.
 pub(super) type Named = Map<String, Value>;
@@ -76,6 +91,12 @@ impl Choices {
             choices.backup_storage = stack.backup_storage;
             choices.backup_keep = stack.backup_keep;
             choices.backup_schedule = stack.backup_schedule;
+            choices.host = stack.host;
+            choices.ingress_class = stack.ingress_class;
+            choices.gateway = stack.gateway;
+            choices.tls_secret = stack.tls_secret;
+            choices.tls_issuer = stack.tls_issuer;
+            choices.trusted_proxies = stack.trusted_proxies;
             choices.without = Some(stack.without).filter(|parts| !parts.is_empty());
             choices.with = Some(stack.with).filter(|extras| !extras.is_empty());
         }
@@ -115,8 +136,22 @@ pub(super) fn below(upper: &Named, lower: &Named) -> Named {
         Some(asked) => lower.get(BUCKET) != Some(asked),
         None => upper.contains_key("backup-storage"),
     };
-    let is_overruled = |name: &String| upper.contains_key(name) || another && name.starts_with(BUCKET);
+    let replaces = |(choice, others): &(&str, &[&str]), name: &String| {
+        upper.contains_key(*choice) && others.contains(&name.as_str())
+    };
+    let is_overruled = |name: &String| {
+        upper.contains_key(name)
+            || another && name.starts_with(BUCKET)
+            || INSTEAD.iter().any(|choice| replaces(choice, name))
+    };
     lower.iter().filter(|(name, _)| !is_overruled(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Whether a choice goes where these are forgotten: it is one of them, or is about one.
+pub(super) fn is_forgotten(forgotten: &[String], name: &str) -> bool {
+    forgotten.iter().any(|choice| {
+        choice == name || choice == BUCKET && name.starts_with(BUCKET) || choice == "host" && OF_HOST.contains(&name)
+    })
 }
 
 /// Both together; where both chose, the upper one counts.
@@ -167,6 +202,21 @@ mod tests {
         assert_eq!(below(&named(json!({"backup-s3": "http://d,e,f"})), &lower), keep);
         let same = below(&named(json!({"backup-s3": "http://a,b,c"})), &lower);
         assert_eq!(same, named(json!({"backup-s3-region": "eu-1", "backup-keep": "2w"})));
+    }
+
+    #[test]
+    fn a_way_to_the_app_replaces_the_other_and_goes_with_the_host() {
+        let lower = named(json!({"host": "a.example.com", "ingress-class": "x", "tls-secret": "s"}));
+        assert_eq!(below(&named(json!({"gateway": "n/g"})), &lower), named(json!({"host": "a.example.com"})));
+        let issued = below(&named(json!({"tls-issuer": "i"})), &lower);
+        assert_eq!(issued, named(json!({"host": "a.example.com", "ingress-class": "x"})));
+        assert_eq!(below(&named(json!({"ingress-class": "y"})), &named(json!({"gateway": "n/g"}))), Named::new());
+        let left = |forgotten: &str| {
+            let forgotten = [forgotten.to_owned()];
+            lower.keys().filter(|name| !is_forgotten(&forgotten, name)).cloned().collect::<Vec<_>>()
+        };
+        assert!(left("host").is_empty());
+        assert_eq!(left("tls-secret"), ["host", "ingress-class"]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    choices::{BUCKET, Choices, Named, below, stacked},
+    choices::{Choices, Named, below, is_forgotten, stacked},
     place::StackPlace,
 };
 use crate::{error::Result, kube, ui};
@@ -77,10 +77,7 @@ impl LastUp {
                 Err(complaint) => last.complaint = Some(complaint),
             }
         }
-        // With a bucket goes what was said of it.
-        let is_bucket_forgotten = forget.iter().any(|name| name == BUCKET);
-        let is_forgotten = |name: &String| forget.contains(name) || is_bucket_forgotten && name.starts_with(BUCKET);
-        last.used.retain(|name, _| !is_forgotten(name));
+        last.used.retain(|name, _| !is_forgotten(forget, name));
         last
     }
 

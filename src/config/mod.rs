@@ -1,6 +1,7 @@
 //! One typed configuration: flags, then environment (both by clap), then the file, then what the last `up` of the stack was
 //! told, then defaults.
 
+mod address;
 mod backup;
 mod choices;
 mod file;
@@ -12,6 +13,7 @@ mod sizes;
 
 use std::{path::PathBuf, time::Duration};
 
+pub use address::{Address, Entrance, Issuer, Tls};
 pub use backup::{Backup, BackupStore};
 pub use last_up::LastUp;
 pub use mirror::{FLAG as IMAGE_MIRROR_FLAG, ImageMirror};
@@ -84,6 +86,8 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// What the stack looks like.
     pub stack: Stack,
+    /// The address of the app for the outside; `None`: it is reached from inside the cluster, and by `open`.
+    pub address: Option<Address>,
     /// Backups of the database; `None`: none are taken.
     pub backup: Option<Backup>,
     /// Tools, manifests and images come from here.
@@ -148,6 +152,7 @@ impl Config {
         let size = chosen.size.unwrap_or_default();
         let of_size = sizes::defaults(size);
         let backup = backup::parse(&chosen, &of_size)?;
+        let address = address::parse(&chosen)?;
         let memory = chosen.memory.unwrap_or_else(|| "4Gi".into());
         let nodes = chosen.nodes.unwrap_or(1);
         let instances = chosen.instances.unwrap_or(3);
@@ -192,6 +197,7 @@ impl Config {
                 pull_secret: chosen.pull_secret,
                 sizes,
             },
+            address,
             backup: (!without.contains(&Optional::Backup)).then_some(backup),
             bundle: chosen.bundle,
             registry,

@@ -1,6 +1,7 @@
 //! What should be in the cluster: the embedded and upstream's own manifests with the user's settings, completed by what
 //! the cluster has already.
 
+pub mod address;
 pub mod backup;
 mod current;
 pub mod major;
@@ -77,6 +78,7 @@ pub async fn embedded(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     let mut ours = part.embedded()?;
     of_cluster(&mut ours, &cx.known_database());
     objects.extend(ours);
+    address::add(part, &mut objects, cx.config.address.as_ref())?;
     let stack = &cx.config.stack;
     let mut objects = render(part, objects, stack, &images(cx)?);
     backup::finish(part, &mut objects, wanted, stack.storage_class.as_deref());
@@ -102,6 +104,7 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
         Part::Restored => restored_clusters(cx).await?,
         _ => embedded(cx, part).await?,
     };
+    address::complete(cx, part, &mut objects).await?;
     pull_secret::add_copies(cx, part, &mut objects).await?;
     if part != Part::Restored {
         rules::fit(cx, &mut objects).await?;

@@ -9,6 +9,7 @@ use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
     core::v1::Node,
     discovery::v1::EndpointSlice,
+    networking::v1::IngressClass,
     storage::v1::StorageClass,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -22,6 +23,7 @@ use super::{ClusterRef, Kube, ObjectRef, kubeconfig};
 use crate::error::{self, Kind, Result};
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+const DEFAULT_INGRESS_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// A right that a subject may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +94,18 @@ impl Kube {
         let classes = self.call("list the storage classes", || api.list(&all)).await?;
         let is_default = |class: &StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|is| is == "true");
         Ok(classes.items.iter().find(|class| is_default(class)).map(ResourceExt::name_any))
+    }
+
+    /// The IngressClasses by name, each with whether it is a default.
+    ///
+    /// # Errors
+    /// The API's refusal.
+    pub async fn ingress_classes(&self) -> Result<Vec<(String, bool)>> {
+        let (api, all) = (Api::<IngressClass>::all(self.client()), ListParams::default());
+        let classes = self.call("list the classes of Ingresses", || api.list(&all)).await?;
+        let is_default =
+            |class: &IngressClass| class.annotations().get(DEFAULT_INGRESS_CLASS).is_some_and(|is| is == "true");
+        Ok(classes.items.iter().map(|class| (class.name_any(), is_default(class))).collect())
     }
 
     /// The ports that the API server listens on, by its own endpoints.

@@ -90,8 +90,8 @@ impl Selection {
     }
 }
 
-/// A selector that cannot be read selects nothing.
-fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
+/// Whether a selector selects these labels. One that cannot be read selects nothing.
+pub fn matches(selector: &LabelSelector, labels: &Labels) -> bool {
     Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }
 

@@ -8,7 +8,7 @@ use crate::{
     assets::{self, Part},
     config::Target,
     context::Context,
-    desired::{origin::Origin, pull_secret, room::lack_of_room, rules, volumes::unfit_volume},
+    desired::{address, origin::Origin, pull_secret, room::lack_of_room, rules, volumes::unfit_volume},
     error::{Failure, Result, one_line},
     kube::operator::Version,
     ui::{Event, PhaseId},
@@ -42,6 +42,7 @@ impl Phase for Claim {
             if let Some(lack) = pull_secret::lack(cx).await? {
                 return Err(lack.into());
             }
+            address::check(cx).await?;
             refuse_downgrade(cx).await?;
             tell_changed_origin(cx).await?;
             refuse(unfit_volume(cx).await)?;

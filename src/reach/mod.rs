@@ -14,6 +14,7 @@ use serde_json::json;
 pub use site::Site;
 
 use crate::{
+    address::PublicAddress,
     cli::OpenArgs,
     context::Context,
     error::{Failure, Result, failed},
@@ -62,13 +63,28 @@ pub async fn reach(cx: &Context, site: &Site, options: OpenOptions<'_>, style: S
     };
     let forwarder = forward::forward(target, listener, teller(cx.reporter.clone(), site.phase))?;
     let address = format!("http://{}{}", forwarder.address(), site.path);
-    tell(site, &address, login.as_ref(), style);
+    let public = public(cx, site).await;
+    tell(site, &address, public.as_deref(), login.as_ref(), style);
     if style.mode != ui::Mode::Json && !options.open.no_browser && browser::possible() {
         open_browser(&cx.reporter, site, &address).await;
     }
     let title = format!("{} at {address}, Ctrl-C ends it", site.title);
     cx.reporter.send(Event::PhaseStarted { phase: site.phase, title });
     Ok(OpenSession { forwarder, began: Instant::now() })
+}
+
+/// The address of the web app for the outside, if it has one. Nobody needs it here.
+async fn public(cx: &Context, site: &Site) -> Option<String> {
+    if site.phase != PhaseId::Open {
+        return None;
+    }
+    match PublicAddress::read(cx.kube().await.ok()?, &site.namespace).await {
+        Ok(address) => Some(address?.url),
+        Err(error) => {
+            tracing::debug!("the app's address for the outside cannot be told: {}", crate::error::one_line(&error));
+            None
+        }
+    }
 }
 
 /// Shows how many connections there are, for as long as it is polled.
@@ -134,11 +150,14 @@ async fn wait(cx: &Context, site: &Site) -> Result<()> {
     outcome.with_context(|| format!("{} is not ready", site.title))
 }
 
-fn tell(site: &Site, address: &str, login: Option<&login::Login>, style: Style) {
+fn tell(site: &Site, address: &str, public: Option<&str>, login: Option<&login::Login>, style: Style) {
     let (user, password) = (login.map(|login| &login.user), login.and_then(|login| login.password.as_ref()));
     if style.mode == ui::Mode::Json {
         let service = format!("{}/{}", site.namespace, site.service);
         let mut line = json!({"event": "opened", "site": site.phase, "address": address, "service": service});
+        if let Some(public) = public {
+            line["public"] = json!(public);
+        }
         for (name, value) in [("user", user), ("password", password)] {
             if let Some(value) = value {
                 line[name] = json!(value);
@@ -148,6 +167,9 @@ fn tell(site: &Site, address: &str, login: Option<&login::Login>, style: Style) 
         return;
     }
     let mut rows = vec![("address".to_owned(), address.to_owned())];
+    if let Some(public) = public {
+        rows.push(("public".to_owned(), public.to_owned()));
+    }
     if let Some(user) = user {
         let shown = password.cloned().unwrap_or_else(|| format!("stackctl {} --show-password", site.phase));
         rows.extend([("user".to_owned(), user.clone()), ("password".to_owned(), shown)]);

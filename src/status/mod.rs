@@ -99,13 +99,14 @@ impl Report {
 pub async fn read(cx: &Context) -> Result<Report> {
     let kube = cx.kube().await?;
     let (namespace, name) = (&cx.config.stack.namespace, cx.database().await?);
-    let (cluster, operator, database, helper, metrics, web, volumes, backups, monitoring, left) = tokio::join!(
+    let (cluster, operator, database, helper, metrics, web, address, volumes, backups, monitoring, left) = tokio::join!(
         parts::cluster(kube),
         parts::operator(kube),
         database(cx, &name),
         parts::failover_helper(kube, namespace),
         parts::metrics(kube),
         parts::web(kube, namespace),
+        parts::address(kube, namespace),
         parts::volumes(kube, namespace, &name),
         backups::backups(kube, namespace, &name),
         parts::monitoring(kube),
@@ -128,8 +129,10 @@ pub async fn read(cx: &Context) -> Result<Report> {
         Ok(None) => None,
         Err(error) => Some(("drill", Err(error))),
     };
+    let address = address.transpose().map(|address| ("address", address));
     let parts = lines
         .into_iter()
+        .chain(address)
         .chain(left)
         .map(|(part, outcome)| {
             let (health, detail) = outcome.unwrap_or_else(|error| (Health::Unhealthy, crate::error::one_line(&error)));

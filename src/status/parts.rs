@@ -9,6 +9,7 @@ use kube::{Api, api::ListParams};
 
 use super::{Health, PartHealth};
 use crate::{
+    address::PublicAddress,
     database,
     error::Result,
     kube::{Kube, Readiness, cpu_percent, metrics::api_service, readiness},
@@ -79,6 +80,15 @@ pub async fn web(kube: &Kube, namespace: &str) -> PartHealth {
         None => detail.push_str(", no autoscaler"),
     }
     Ok((health, detail))
+}
+
+/// The app's address for the outside; `None` where it has none.
+pub async fn address(kube: &Kube, namespace: &str) -> Result<Option<(Health, String)>> {
+    let address = PublicAddress::read(kube, namespace).await?;
+    Ok(address.map(|address| {
+        let health = if address.lack.is_none() { Health::Healthy } else { Health::Degraded };
+        (health, address.describe())
+    }))
 }
 
 pub async fn volumes(kube: &Kube, namespace: &str, cluster: &str) -> PartHealth {

@@ -32,6 +32,7 @@ pub const ORDER: &[&str] = &[
     "monitoring",
     "leftovers",
     "desired",
+    "address",
     "backup",
     "database",
     // what a command works with
