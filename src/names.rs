@@ -25,6 +25,8 @@ pub const WEB: &str = "user-app";
 pub const PUBLIC_URL: &str = "stackctl/url";
 /// The failover helper: its part, Deployment, PodDisruptionBudget, container and service account.
 pub const FAILOVER_HELPER: &str = "failover-helper";
+/// The PriorityClass of the database and of what its failover needs, unless another one is asked for.
+pub const PRIORITY_CLASS: &str = "stackctl-failover";
 /// The copies of the stack's pull Secret, beside pods that run in another namespace than the stack's.
 pub const PULL_SECRET_COPY: &str = "stackctl-pull";
 /// The CloudNativePG Cluster in the manifests; one that was restored and took its place has another name.

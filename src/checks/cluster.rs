@@ -12,7 +12,7 @@ use crate::{
     kube::{DeadWebhook, ObjectRef, Readiness, Right, readiness},
     leftovers::Leftovers,
     monitoring::{FULL_REMEDY, MonitoringOverview},
-    names::{FAILOVER_HELPER, MONITORING_NAMESPACE, OPERATOR_NAMESPACE},
+    names::{FAILOVER_HELPER, MONITORING_NAMESPACE, OPERATOR_NAMESPACE, PRIORITY_CLASS},
     tools::profile::{self, Found},
 };
 
@@ -159,6 +159,9 @@ async fn permissions(cx: &Context) -> Result<CheckOutcome> {
             rights.push(right("patch", "gateway.networking.k8s.io", "httproutes", namespace));
         }
         None => {}
+    }
+    if cx.config.stack.priority_class.as_deref() == Some(PRIORITY_CLASS) {
+        rights.push(right("patch", "scheduling.k8s.io", "priorityclasses", None));
     }
     if cx.config.stack.pull_secret.is_some() {
         let others = [OPERATOR_NAMESPACE, NAMESPACE, "kube-system"];

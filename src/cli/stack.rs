@@ -22,6 +22,10 @@ pub struct StackArgs {
     /// copied to the other namespaces where pods of the stack run.
     #[arg(long, value_name = "SECRET", env = "STACKCTL_PULL_SECRET")]
     pub pull_secret: Option<String>,
+    /// The PriorityClass of the database and of what its failover needs (operator, backup plugin, failover helper): one that is
+    /// there, or none [default: stackctl-failover, which is made].
+    #[arg(long, value_name = "CLASS", env = "STACKCTL_PRIORITY_CLASS")]
+    pub priority_class: Option<String>,
     /// How large the stack is; the configuration file's table [sizes] sets single values [default: small].
     #[arg(long, value_enum, value_name = "SIZE", env = "STACKCTL_SIZE")]
     pub size: Option<Size>,
@@ -149,12 +153,13 @@ pub struct UpArgs {
 }
 
 /// The options of `up` that are remembered, and all of them.
-pub const FORGETTABLE: [&str; 26] = [
+pub const FORGETTABLE: [&str; 27] = [
     "all",
     "bundle",
     "registry",
     "image-mirror",
     "pull-secret",
+    "priority-class",
     "size",
     "instances",
     "storage",

@@ -21,6 +21,7 @@ pub(super) struct Choices {
     pub registry: Option<String>,
     pub image_mirror: Option<String>,
     pub pull_secret: Option<String>,
+    pub priority_class: Option<String>,
     pub size: Option<Size>,
     pub instances: Option<u32>,
     pub storage: Option<String>,
@@ -81,6 +82,7 @@ impl Choices {
             choices.registry = stack.registry;
             choices.image_mirror = stack.image_mirror;
             choices.pull_secret = stack.pull_secret;
+            choices.priority_class = stack.priority_class;
             choices.size = stack.size;
             choices.instances = stack.instances;
             choices.storage = stack.storage;

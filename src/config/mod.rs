@@ -25,7 +25,11 @@ use self::{choices::Choices, file::File, place::StackPlace};
 use crate::{
     cli::{Extra, Global, Optional, SourceArgs, StackArgs, UpArgs},
     error::{Result, one_line, usage},
+    names::PRIORITY_CLASS,
 };
+
+/// The value of `--priority-class` by which pods have no PriorityClass.
+const NO_PRIORITY_CLASS: &str = "none";
 
 /// Where the stack runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct Stack {
     pub storage_class: Option<String>,
     /// The Secret in the namespace by which pods may pull images.
     pub pull_secret: Option<String>,
+    /// The PriorityClass of the database and of what its failover needs; `None`: they have none.
+    pub priority_class: Option<String>,
     /// What the size of the stack sets beside that.
     pub sizes: Sizes,
 }
@@ -184,6 +190,8 @@ impl Config {
         if let Some(secret) = &chosen.pull_secret {
             names::check_subdomain("Secret of --pull-secret", secret)?;
         }
+        let priority_class = chosen.priority_class.unwrap_or_else(|| PRIORITY_CLASS.into());
+        names::check_subdomain("PriorityClass of --priority-class", &priority_class)?;
         let timeout = global.timeout.clone().or_else(|| file.timeout.clone()).unwrap_or_else(|| "15m".into());
 
         Ok(Config {
@@ -195,6 +203,7 @@ impl Config {
                 storage,
                 storage_class: chosen.storage_class,
                 pull_secret: chosen.pull_secret,
+                priority_class: Some(priority_class).filter(|class| class != NO_PRIORITY_CLASS),
                 sizes,
             },
             address,

@@ -10,6 +10,7 @@ mod network;
 mod operator;
 pub mod origin;
 pub mod picked_up;
+pub mod priority;
 pub mod pull_secret;
 pub mod render;
 pub mod room;

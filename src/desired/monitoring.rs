@@ -263,6 +263,7 @@ mod tests {
             storage: "1Gi".into(),
             storage_class: Some("fast".into()),
             pull_secret: None,
+            priority_class: None,
             sizes: Sizes::default(),
         };
         let images = Images::new(&components().unwrap(), |_| None, "user-app:abc".into());

@@ -156,6 +156,7 @@ mod tests {
             instances: 3,
             storage: "1Gi".into(),
             storage_class: None,
+            priority_class: None,
             pull_secret: secret.map(str::to_owned),
             sizes: crate::config::Sizes::default(),
         };

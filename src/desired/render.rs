@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::{monitoring, pull_secret, sizes};
+use super::{monitoring, priority, pull_secret, sizes};
 use crate::{
     assets::{Components, Part, WRITTEN_FOR, kind},
     config::Stack,
@@ -67,6 +67,7 @@ pub fn render(part: Part, objects: Vec<DynamicObject>, stack: &Stack, images: &I
         })
         .collect();
     sizes::apply(part, &mut objects, stack);
+    priority::apply(part, &mut objects, stack);
     if part == Part::Monitoring {
         monitoring::finish(&mut objects, stack);
     }
@@ -185,6 +186,7 @@ mod tests {
             storage: "2Gi".into(),
             storage_class: Some("fast".into()),
             pull_secret: None,
+            priority_class: None,
             sizes: Sizes::default(),
         }
     }

@@ -8,7 +8,14 @@ use super::{
     model::{report::Environment, requirement::ClusterCapabilities},
     target::DrillTarget,
 };
-use crate::{backup::Store, config::Target, error::Result, kube::cnpg::ClusterStatus, names::WEB, tools::docker};
+use crate::{
+    backup::Store,
+    config::Target,
+    error::Result,
+    kube::{cnpg::ClusterStatus, zones::ZONE},
+    names::WEB,
+    tools::docker,
+};
 
 /// The label of the control plane's nodes.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
@@ -71,5 +78,7 @@ pub async fn capabilities(target: &DrillTarget, cluster: &Target) -> Result<Clus
     };
     let has_backups = Store::read(&target.kube, &target.namespace).await?.is_some();
     let operator_is_foreign = target.kube.operator().await?.is_foreign;
-    Ok(ClusterCapabilities { nodes, control_plane, nodes_are_containers, has_backups, operator_is_foreign })
+    let zone = |node: &Node| Some((node.name_any(), node.labels().get(ZONE)?.clone()));
+    let zones = all.iter().filter_map(zone).collect();
+    Ok(ClusterCapabilities { nodes, control_plane, zones, nodes_are_containers, has_backups, operator_is_foreign })
 }

@@ -112,7 +112,9 @@ impl Runner<'_> {
         context.record_plan(changes).await?;
         final_state::create_table(target, &primary).await?;
         self.doing("starting the prober");
-        pod::start(target, scenario.requires.loses_a_node().then_some(context.node.as_str())).await?;
+        // It stays, whether the fault takes the node or its whole zone.
+        let lost = if scenario.requires.loses_a_node() { context.cluster.zone_of(&context.node) } else { Vec::new() };
+        pod::start(target, &lost).await?;
 
         let prober =
             ProberPod { kube: target.kube.clone(), namespace: target.namespace.clone(), name: pod::NAME.into() };

@@ -8,7 +8,7 @@ use crate::{
     assets::{self, Part},
     config::Target,
     context::Context,
-    desired::{address, origin::Origin, pull_secret, room::lack_of_room, rules, volumes::unfit_volume},
+    desired::{address, origin::Origin, priority, pull_secret, room::lack_of_room, rules, volumes::unfit_volume},
     error::{Failure, Result, one_line},
     kube::operator::Version,
     ui::{Event, PhaseId},
@@ -43,6 +43,9 @@ impl Phase for Claim {
                 return Err(lack.into());
             }
             address::check(cx).await?;
+            if let Some(lack) = priority::lack(cx).await? {
+                return Err(lack.into());
+            }
             refuse_downgrade(cx).await?;
             tell_changed_origin(cx).await?;
             refuse(unfit_volume(cx).await)?;

@@ -239,8 +239,8 @@ pub fn exec<'a>(container: &str, command: impl IntoIterator<Item = &'a str>) -> 
 ///
 /// # Errors
 /// The engine's failure.
-pub async fn kill(container: &str) -> Result<()> {
-    docker().args(["kill", container]).timeout(QUESTION).run().await.map(drop)
+pub async fn kill(containers: &[String]) -> Result<()> {
+    docker().arg("kill").args(containers).timeout(QUESTION).run().await.map(drop)
 }
 
 /// Starts a container that is there; one that runs already is left alone.

@@ -21,6 +21,7 @@ mod lease;
 mod manifests;
 mod monitoring;
 mod operator;
+mod priority;
 mod reach;
 mod rules;
 mod sizes;

@@ -69,7 +69,7 @@ pub async fn install_operators_kinds(kube: &Kube) {
 
 fn is_basis(object: &DynamicObject) -> bool {
     let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
-    matches!(kind, "Namespace" | "CustomResourceDefinition")
+    matches!(kind, "Namespace" | "CustomResourceDefinition" | "PriorityClass")
 }
 
 /// Whether the namespace's Pod Security level lets the pods of a Deployment or StatefulSet in.
@@ -181,11 +181,11 @@ async fn small_changes_nothing_of_a_stack_that_is_there() {
     }
 }
 
-/// Removes the names of images and storage classes.
+/// Removes the names of images and of classes.
 fn blank(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::Object(map) => {
-            ["image", "imageName", "storageClass"].iter().for_each(|key| drop(map.remove(*key)));
+            ["image", "imageName", "storageClass", "priorityClassName"].iter().for_each(|key| drop(map.remove(*key)));
             map.values_mut().for_each(blank);
         }
         serde_json::Value::Array(items) => items.iter_mut().for_each(blank),

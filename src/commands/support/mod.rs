@@ -141,7 +141,8 @@ async fn collect(cx: &Context, archive: &mut Archive) -> Result<()> {
         "sizes": format!("{:?}", config.stack.sizes),
         "storage": config.stack.storage, "storage_class": config.stack.storage_class, "bundle": config.bundle,
         "registry": config.registry, "image_mirror": config.image_mirror.as_ref().map(ToString::to_string),
-        "pull_secret": config.stack.pull_secret, "without": config.without.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),
+        "pull_secret": config.stack.pull_secret, "priority_class": config.stack.priority_class,
+        "without": config.without.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>(),
         "backup": config.backup.as_ref().map(crate::desired::backup::describe),
         "remembered": config.last_up.flags(),
     }))?;

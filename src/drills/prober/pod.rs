@@ -29,11 +29,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The seconds after which the pod ends by itself, if nothing else ends it.
 const LIFETIME: i64 = 3600;
 
-/// Starts the prober, not on the node `avoid`, and waits until it runs.
+/// Starts the prober, not on the nodes of `avoid`, and waits until it runs.
 ///
 /// # Errors
 /// There is no web app to take the image from, or the pod does not run within a minute.
-pub async fn start(target: &DrillTarget, avoid: Option<&str>) -> Result<()> {
+pub async fn start(target: &DrillTarget, avoid: &[String]) -> Result<()> {
     let web = target.api::<Deployment>().get_opt(WEB).await?;
     let template = web.and_then(|web| web.spec?.template.spec);
     let template = template.ok_or_else(|| failed("there is no web app in the stack").remedy("stackctl up"))?;
@@ -59,7 +59,7 @@ pub async fn start(target: &DrillTarget, avoid: Option<&str>) -> Result<()> {
 }
 
 /// The prober's pod, from the one of the web app: its first container with another command.
-fn spec(mut spec: PodSpec, avoid: Option<&str>) -> Result<PodSpec> {
+fn spec(mut spec: PodSpec, avoid: &[String]) -> Result<PodSpec> {
     let mut container = spec.containers.into_iter().next().context("the web app has no container")?;
     container.name = "prober".into();
     container.args = Some(vec![probe::COMMAND.into()]);
@@ -71,19 +71,19 @@ fn spec(mut spec: PodSpec, avoid: Option<&str>) -> Result<PodSpec> {
     container.resources = None;
     spec.containers = vec![container];
     (spec.init_containers, spec.topology_spread_constraints) = (None, None);
-    spec.affinity = avoid.map(other_nodes_than);
+    spec.affinity = (!avoid.is_empty()).then(|| other_nodes_than(avoid));
     spec.restart_policy = Some("Never".into());
     spec.active_deadline_seconds = Some(LIFETIME);
     spec.termination_grace_period_seconds = Some(1);
     Ok(spec)
 }
 
-/// The affinity to every node but `node`.
-fn other_nodes_than(node: &str) -> Affinity {
+/// The affinity to every node but `nodes`.
+fn other_nodes_than(nodes: &[String]) -> Affinity {
     let not = NodeSelectorRequirement {
         key: "kubernetes.io/hostname".into(),
         operator: "NotIn".into(),
-        values: Some(vec![node.into()]),
+        values: Some(nodes.to_vec()),
     };
     let term = NodeSelectorTerm { match_expressions: Some(vec![not]), ..NodeSelectorTerm::default() };
     let selector = NodeSelector { node_selector_terms: vec![term] };

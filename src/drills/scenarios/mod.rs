@@ -63,7 +63,7 @@ const UNDONE_BY_OPERATOR: &str = "by the operator, which makes the pod again";
 
 /// Every scenario; the first is the default, the control is last. Two that kill a container have one between them that
 /// moves the primary: the kubelet restarts a container that is killed again only after a pause.
-pub static ALL: [&Scenario; 18] = [
+pub static ALL: [&Scenario; 19] = [
     &pods::PRIMARY_DELETE,
     &processes::PRIMARY_KILL,
     &pods::STANDBY_LOSS,
@@ -78,6 +78,7 @@ pub static ALL: [&Scenario; 18] = [
     &pods::WEB_PODS,
     &api_server::API_SERVER_DOWN,
     &nodes::NODE_KILL,
+    &nodes::ZONE_LOSS,
     &nodes::NODE_DRAIN,
     &nodes::PARTITION,
     &disaster::DISASTER,

@@ -76,9 +76,29 @@ pub static PARTITION: Scenario = Scenario {
     fault: &Partition,
 };
 
-/// Moves the primary to a node that may go away. The control plane stays, with the name service, and so does an operator
-/// that is the only one: what is measured is the loss of a database's node, not of what watches it.
+pub static ZONE_LOSS: Scenario = Scenario {
+    id: "zone-loss",
+    text: Text {
+        title: "The primary's zone is lost",
+        does: "kills every node of the primary's zone at once (not the control plane's, nor that of the only operator)",
+        must: "a standby in another zone is promoted, writes resume without the zone",
+        undone: "the zone's nodes are started again",
+    },
+    requires: Requirement::ZonesInContainers,
+    workload: Workload::DEFAULT,
+    expect: Expectation { primary: PrimaryRole::Moves, ..Expectation::DEFAULT },
+    fault: &ZoneLoss,
+};
+
+/// Moves the primary to a node that may go away: see [`kept_nodes`].
 async fn move_primary_to_worker(setup: &Setup<'_>) -> Result<()> {
+    let kept = kept_nodes(setup).await?;
+    move_primary_off(setup, &kept).await
+}
+
+/// The nodes that stay: the control plane's, with the name service, and that of an operator that is the only one. What is
+/// measured is the loss of a database's node, not of what watches it.
+async fn kept_nodes(setup: &Setup<'_>) -> Result<Vec<String>> {
     let target = setup.target;
     let mut kept = setup.cluster.control_plane.clone();
     let namespace = &target.kube.operator().await?.namespace;
@@ -86,6 +106,12 @@ async fn move_primary_to_worker(setup: &Setup<'_>) -> Result<()> {
     if operators.len() == 1 {
         kept.extend(operators);
     }
+    Ok(kept)
+}
+
+/// Moves the primary to a node that is none of `kept`, if it is on one of them.
+async fn move_primary_off(setup: &Setup<'_>, kept: &[String]) -> Result<()> {
+    let target = setup.target;
     let primary = ensure_drillable(target).await?;
     if !kept.contains(&node_of(target, &primary).await?) {
         return Ok(());
@@ -116,7 +142,7 @@ impl Fault for NodeKill {
     fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
         Box::pin(async move {
             run.mark_injection(format!("the node {} is killed", run.node));
-            docker::kill(&run.node).await
+            docker::kill(std::slice::from_ref(&run.node)).await
         })
     }
 
@@ -127,6 +153,62 @@ impl Fault for NodeKill {
             Ok(())
         })
     }
+}
+
+struct ZoneLoss;
+
+impl Fault for ZoneLoss {
+    fn prepare<'a>(&'a self, setup: &'a mut Setup<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            let kept = kept_nodes(setup).await?;
+            let kept: Vec<String> = kept.iter().flat_map(|node| setup.cluster.zone_of(node)).collect();
+            move_primary_off(setup, &kept).await?;
+            ensure_spread(setup).await
+        })
+    }
+
+    fn undo_plan<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a, Vec<Undo>> {
+        Box::pin(async move {
+            let mut changes = Vec::new();
+            for node in run.cluster.zone_of(&run.node) {
+                changes.push(Undo::StartNode { hosts: faults::hosts(&node).await?, node });
+            }
+            Ok(changes)
+        })
+    }
+
+    fn inject<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        Box::pin(async move {
+            let lost = run.cluster.zone_of(&run.node);
+            run.mark_injection(format!("the zone of {} is lost: {}", run.primary, lost.join(", ")));
+            docker::kill(&lost).await
+        })
+    }
+
+    fn hold<'a>(&'a self, run: &'a RunContext<'_>) -> FaultStep<'a> {
+        NodeKill.hold(run)
+    }
+}
+
+/// Refuses a database of which more than one instance is in the primary's zone: the others might not be enough to tell which
+/// commits were acknowledged, and nobody would be promoted.
+async fn ensure_spread(setup: &Setup<'_>) -> Result<()> {
+    let target = setup.target;
+    let primary = target.primary().await?;
+    let lost = setup.cluster.zone_of(&node_of(target, &primary).await?);
+    let mut beside = Vec::new();
+    for standby in target.standbys(&primary).await? {
+        if lost.contains(&node_of(target, &standby).await?) {
+            beside.push(standby);
+        }
+    }
+    if beside.is_empty() {
+        return Ok(());
+    }
+    Err(failed(format!("the instances are not spread over the zones: {} in that of {primary}", beside.join(", ")))
+        .remedy("an instance moves when its node is drained, or its volume and pod are deleted: kubectl cnpg destroy")
+        .remedy("stackctl status shows each instance's zone")
+        .into())
 }
 
 struct NodeDrain;
