@@ -28,6 +28,7 @@ fn a_machine_without_docker() {
       · room on the nodes   no cluster yet: stackctl up makes it
       · permissions         no cluster yet: stackctl up makes it
       · pull secret         none is asked for
+      · address             none is asked for
       · storage class       no cluster yet: stackctl up makes it
       · metrics API         no cluster yet: stackctl up makes it
       · monitoring          no cluster yet: stackctl up makes it
