@@ -60,12 +60,14 @@ pub struct Failure {
     pub message: String,
     /// What to do about it, one line each; commands ready to paste where there are any.
     pub remedies: Vec<String>,
+    /// Whether it is the API server's word that the user may not do this.
+    pub is_forbidden: bool,
 }
 
 impl Failure {
     /// A failure of `kind`.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Failure { kind, message: message.into(), remedies: Vec::new() }
+        Failure { kind, message: message.into(), remedies: Vec::new(), is_forbidden: false }
     }
 
     /// Adds a remedy.
@@ -122,6 +124,15 @@ pub fn remedies_of(error: &anyhow::Error) -> Vec<String> {
         }
     }
     all
+}
+
+/// Whether the API server does not let the user do what the error is about.
+pub fn is_forbidden(error: &anyhow::Error) -> bool {
+    let refused = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<Failure>().is_some_and(|failure| failure.is_forbidden)
+            || matches!(cause.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 403)
+    };
+    outermost(error).is_some_and(|failure| failure.is_forbidden) || error.chain().any(refused)
 }
 
 /// The chain as one line, `outer: inner: innermost`; a link that repeats its cause is left out.

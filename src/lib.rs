@@ -8,7 +8,7 @@ mod address;
 pub mod assets;
 pub mod backup;
 mod bundle;
-mod checks;
+pub mod checks;
 pub mod cli;
 mod commands;
 pub mod config;
@@ -31,7 +31,7 @@ mod random;
 pub mod reach;
 mod restore;
 mod stats;
-mod status;
+pub mod status;
 mod tools;
 pub mod ui;
 

@@ -33,6 +33,15 @@ pub enum Part {
     Restored,
 }
 
+/// What an object is of, and so who may apply it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    /// The whole cluster, other namespaces included: its administrators.
+    Cluster,
+    /// The stack's namespace: whoever administers that.
+    Namespace,
+}
+
 impl Part {
     /// In the order in which they are applied; removed in the opposite one.
     pub const ALL: [Part; 9] = [

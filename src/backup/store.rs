@@ -15,7 +15,9 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{CA_KEY, KEY_ID, OBJECT_STORE, PULL_SECRET, REGION, SECRET_KEY, SIDECAR_IMAGE, STORE, catalog::Catalog};
+use super::{
+    CA_KEY, KEY_ID, OBJECT_STORE, PULL_SECRET, REGION, SECRET_KEY, SIDECAR, SIDECAR_IMAGE, STORE, catalog::Catalog,
+};
 use crate::{
     error::{Result, failed, timed_out},
     kube::{Kube, ObjectRef, request_failure},
@@ -106,7 +108,7 @@ impl Store {
     pub async fn catalog(&self, kube: &Kube, namespace: &str, deadline: Instant) -> Result<Catalog> {
         let jobs: Api<Job> = Api::namespaced(kube.client(), namespace);
         let name = format!("{READER}-{}", Timestamp::now().as_millisecond());
-        let mut job = self.job(&name, &sidecar_image(kube).await?)?;
+        let mut job = self.job(&name, &sidecar_image(kube, namespace).await?)?;
         if let Some(spec) = &mut job.spec
             && let Some(pod) = spec.template.spec.take()
         {
@@ -176,12 +178,17 @@ impl Store {
     }
 }
 
-/// The image that the plugin puts beside each instance.
+/// The image that the plugin puts beside each instance of a database in `namespace`.
 ///
 /// # Errors
-/// The API server does not answer, or there is no plugin that tells it.
-pub async fn sidecar_image(kube: &Kube) -> Result<String> {
-    let plugin = kube.operator().await?.plugin_reference();
+/// The API server does not answer, or there is no plugin that tells it; where the user may not look at the plugin: no
+/// instance that has such a container.
+pub async fn sidecar_image(kube: &Kube, namespace: &str) -> Result<String> {
+    let operator = kube.operator().await?;
+    if operator.is_hidden {
+        return sidecar_of_instance(kube, namespace).await;
+    }
+    let plugin = operator.plugin_reference();
     let deployment = kube.get(&plugin).await?;
     let env = deployment.as_ref().and_then(|found| found.data.pointer("/spec/template/spec/containers/0/env"));
     let variable = env.and_then(|env| env.as_array()?.iter().find(|one| one["name"] == SIDECAR_IMAGE));
@@ -190,6 +197,22 @@ pub async fn sidecar_image(kube: &Kube) -> Result<String> {
         failed(format!("{plugin} does not tell the sidecar's image"))
             .remedy("stackctl up brings the plugin up to date")
             .into()
+    })
+}
+
+async fn sidecar_of_instance(kube: &Kube, namespace: &str) -> Result<String> {
+    let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
+    let instances = ListParams::default().labels("cnpg.io/podRole=instance");
+    let found = pods.list(&instances).await.context("cannot list the instances")?;
+    let containers = found.items.into_iter().filter_map(|pod| pod.spec);
+    let mut containers = containers.flat_map(|spec| spec.init_containers.into_iter().flatten().chain(spec.containers));
+    let sidecar = containers.find(|container| container.name == SIDECAR);
+    sidecar.and_then(|sidecar| sidecar.image).ok_or_else(|| {
+        failed(format!(
+            "no instance in {namespace} has the plugin's container {SIDECAR}, and you may not look at the plugin"
+        ))
+        .remedy("run it again once the database is up")
+        .into()
     })
 }
 

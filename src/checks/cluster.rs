@@ -1,18 +1,17 @@
 //! What the cluster has to have.
 
-use futures::{FutureExt, future::try_join_all};
+use futures::FutureExt;
 
-use super::{Before, Category, Check, CheckOutcome, check};
+use super::{Before, Category, Check, CheckOutcome, check, permissions};
 use crate::{
-    assets::monitoring::NAMESPACE,
-    config::{Entrance, Target},
+    config::Target,
     context::Context,
     desired::{address, pull_secret, room::lack_of_room},
     error::{Result, one_line},
-    kube::{DeadWebhook, ObjectRef, Readiness, Right, readiness},
+    kube::{DeadWebhook, ObjectRef, Readiness, readiness},
     leftovers::Leftovers,
     monitoring::{FULL_REMEDY, MonitoringOverview},
-    names::{FAILOVER_HELPER, MONITORING_NAMESPACE, OPERATOR_NAMESPACE, PRIORITY_CLASS},
+    names::{FAILOVER_HELPER, MONITORING_NAMESPACE},
     tools::profile::{self, Found},
 };
 
@@ -47,7 +46,7 @@ pub const CHECKS: &[Check] = &[
     check(CLUSTER, "api", "Kubernetes API", Before::Foreign, None, |cx| api(cx).boxed()),
     check(CLUSTER, "nodes", "nodes", Before::Never, API, |cx| nodes(cx).boxed()),
     check(CLUSTER, "room", "room on the nodes", Before::Never, API, |cx| room(cx).boxed()),
-    check(CLUSTER, "permissions", "permissions", Before::Foreign, API, |cx| permissions(cx).boxed()),
+    check(CLUSTER, "permissions", "permissions", Before::Foreign, API, |cx| permissions::permissions(cx).boxed()),
     check(CLUSTER, "pull-secret", "pull secret", Before::Foreign, API, |cx| pull_secret(cx).boxed()),
     check(CLUSTER, "address", "address", Before::Always, API, |cx| address(cx).boxed()),
     check(CLUSTER, "storage", "storage class", Before::Foreign, API, |cx| storage(cx).boxed()),
@@ -70,7 +69,7 @@ async fn leftovers(cx: &Context) -> Result<CheckOutcome> {
 }
 
 /// Of a cluster that is still to be made nothing can be told.
-fn not_yet(cx: &Context) -> Result<Option<CheckOutcome>> {
+pub(super) fn not_yet(cx: &Context) -> Result<Option<CheckOutcome>> {
     let Target::Minikube(wanted) = &cx.config.target else { return Ok(None) };
     let there = profile::read(&profile::minikube_home()?, &wanted.profile)?;
     Ok((!matches!(there, Found::Profile(_))).then(|| CheckOutcome::skipped("no cluster yet: stackctl up makes it")))
@@ -126,61 +125,6 @@ async fn room(cx: &Context) -> Result<CheckOutcome> {
         // It cannot be told.
         Err(error) => CheckOutcome::skipped(one_line(&error)),
     })
-}
-
-async fn permissions(cx: &Context) -> Result<CheckOutcome> {
-    if let Some(skipped) = not_yet(cx)? {
-        return Ok(skipped);
-    }
-    let kube = cx.kube().await?;
-    let namespace = Some(cx.config.stack.namespace.as_str());
-    let right = |verb, group, resource, namespace| Right { verb, group, resource, namespace };
-    let mut rights = vec![
-        right("patch", "", "namespaces", None),
-        right("patch", "apiextensions.k8s.io", "customresourcedefinitions", None),
-        right("patch", "rbac.authorization.k8s.io", "clusterroles", None),
-        right("patch", "rbac.authorization.k8s.io", "clusterrolebindings", None),
-        right("patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", None),
-        right("patch", "apps", "deployments", namespace),
-        right("patch", "", "services", namespace),
-        right("patch", "", "configmaps", namespace),
-        right("get", "", "secrets", namespace),
-        right("patch", "rbac.authorization.k8s.io", "roles", namespace),
-        right("patch", "apps", "statefulsets", Some(NAMESPACE)),
-        right("patch", "autoscaling", "horizontalpodautoscalers", namespace),
-        right("patch", "postgresql.cnpg.io", "clusters", namespace),
-        right("patch", "", "secrets", namespace),
-        right("patch", "barmancloud.cnpg.io", "objectstores", namespace),
-        right("create", "batch", "jobs", namespace),
-    ];
-    match cx.config.address.as_ref().map(|address| &address.entrance) {
-        Some(Entrance::Ingress { .. }) => rights.push(right("patch", "networking.k8s.io", "ingresses", namespace)),
-        Some(Entrance::Gateway { .. }) => {
-            rights.push(right("patch", "gateway.networking.k8s.io", "httproutes", namespace));
-        }
-        None => {}
-    }
-    if cx.config.stack.priority_class.as_deref() == Some(PRIORITY_CLASS) {
-        rights.push(right("patch", "scheduling.k8s.io", "priorityclasses", None));
-    }
-    if cx.config.stack.pull_secret.is_some() {
-        let others = [OPERATOR_NAMESPACE, NAMESPACE, "kube-system"];
-        rights.extend(others.map(|namespace| right("patch", "", "secrets", Some(namespace))));
-    }
-    let allowed = try_join_all(rights.iter().map(|right| kube.may(*right))).await?;
-    let lacking: Vec<String> =
-        rights.iter().zip(allowed).filter(|(_, allowed)| !allowed).map(|(r, _)| shown(r)).collect();
-    if lacking.is_empty() {
-        return Ok(CheckOutcome::ok("all that are needed"));
-    }
-    Ok(CheckOutcome::failed(format!("you may not {}", lacking.join(", ")))
-        .remedy("use credentials that may (cluster-admin has every right), or let an administrator run stackctl up"))
-}
-
-fn shown(right: &Right) -> String {
-    let group = if right.group.is_empty() { String::new() } else { format!(".{}", right.group) };
-    let place = right.namespace.map(|name| format!(" in {name}")).unwrap_or_default();
-    format!("{} {}{group}{place}", right.verb, right.resource)
 }
 
 async fn pull_secret(cx: &Context) -> Result<CheckOutcome> {
@@ -327,12 +271,5 @@ mod tests {
         ] {
             assert_eq!(judge_version(version, "https://x").status, status, "{version}");
         }
-    }
-
-    #[test]
-    fn rights_read_well() {
-        let right = Right { verb: "patch", group: "apps", resource: "deployments", namespace: Some("user-app") };
-        assert_eq!(shown(&right), "patch deployments.apps in user-app");
-        assert_eq!(shown(&Right { group: "", namespace: None, ..right }), "patch deployments");
     }
 }

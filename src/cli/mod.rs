@@ -15,7 +15,10 @@ pub use database::{BackupArgs, BackupCommand, RestoreArgs, SwitchoverArgs};
 pub use logs::LogPart;
 pub use stack::{Extra, FORGETTABLE, Optional, Size, StackArgs, UpArgs};
 
-use crate::{part::Part, ui::log};
+use crate::{
+    part::{Part, Scope},
+    ui::log,
+};
 
 /// Brings up a highly available web and PostgreSQL stack on Kubernetes, and proves that it survives.
 #[derive(Debug, Parser)]
@@ -209,6 +212,9 @@ pub struct RenderArgs {
     /// Only these parts.
     #[arg(long = "part", value_enum, value_name = "PART")]
     pub parts: Vec<Part>,
+    /// Only what is of the whole cluster, complete, for its administrators to apply; or only what is of the stack's namespace.
+    #[arg(long, value_enum, value_name = "SCOPE")]
+    pub scope: Option<Scope>,
     /// Write the web image's build context into this folder and print the image's name instead.
     #[arg(long, value_name = "DIR")]
     pub build_context: Option<PathBuf>,

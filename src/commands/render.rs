@@ -8,7 +8,7 @@ use crate::{
     commands::configured::configured,
     config::Options,
     context::Context,
-    desired,
+    desired::{self, scope},
     error::Result,
     ui::{self, Reporter, Style},
 };
@@ -28,8 +28,13 @@ pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8>
     let cx = Context::new(config, Reporter::discard())?;
     let mut objects = Vec::new();
     let parts = if args.parts.is_empty() { Part::ALL.to_vec() } else { args.parts.clone() };
-    for part in parts {
-        objects.extend(desired::embedded(&cx, part).await?);
+    match args.scope {
+        Some(scope) => objects = scope::objects(&cx, &parts, scope).await?,
+        None => {
+            for part in parts {
+                objects.extend(desired::embedded(&cx, part).await?);
+            }
+        }
     }
     let text = if style.mode == ui::Mode::Json {
         serde_json::to_string_pretty(&serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects}))?

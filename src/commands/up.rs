@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     database,
     desired::backup,
-    error::{Result, failed, kind_of, one_line},
+    error::{Result, failed, is_forbidden, kind_of, one_line},
     monitoring::MonitoringOverview,
     phases::{
         self, Phase,
@@ -199,6 +199,7 @@ async fn monitoring(cx: &Context) -> String {
             }
         }
         Ok(None) => "not installed".into(),
+        Err(error) if is_forbidden(&error) => "the cluster's own, at which you may not look".into(),
         Err(error) => one_line(&error),
     }
 }

@@ -12,7 +12,7 @@ use super::{bundle_has_image, embedded, labelled};
 use crate::{
     assets::{self, Part, kind},
     backup::{
-        CA_KEY, KEY_ID, REGION, SECRET_KEY, STORE, Store,
+        CA_KEY, KEY_ID, PLUGIN_DEPLOYMENT, REGION, SECRET_KEY, STORE, Store,
         secrets::{self, Side},
     },
     config::{Backup, BackupStore},
@@ -155,17 +155,11 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
     let Some(backup) = wanted(cx) else { return Ok(objects) };
     let kube = cx.kube().await?;
     let operator = kube.operator().await?;
-    let mut digest = Sha256::new();
     // A plugin of somebody else's has its own.
-    for side in Side::ALL.into_iter().filter(|_| !operator.plugin_is_foreign) {
-        let there = kube.get(&side.reference(&operator.namespace)).await?;
-        let secret = secrets::certificate(side, there.as_ref(), Timestamp::now())?;
-        digest.update(secret.data["data"]["tls.crt"].as_str().unwrap_or_default());
-        objects.extend(labelled(cx, Part::Backup, secret)?);
-    }
-    let digest = assets::short_digest(digest);
-    for plugin in objects.iter_mut().filter(|object| assets::kind(object) == "Deployment") {
-        plugin.data["spec"]["template"]["metadata"]["annotations"][CERTIFICATES] = digest.clone().into();
+    if !operator.plugin_is_foreign {
+        let [server, client] = Side::ALL.map(|side| side.reference(&operator.namespace));
+        let there = [kube.get(&server).await?, kube.get(&client).await?];
+        add_certificates(cx, &mut objects, &there)?;
     }
     match backup.store {
         BackupStore::InCluster { .. } => {
@@ -177,6 +171,32 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
         BackupStore::Bucket { .. } => objects.extend(former(cx).await?),
     }
     Ok(objects)
+}
+
+/// Adds the Secrets with the certificates of operator and plugin, in the order of [`Side::ALL`]; those that are `there` are
+/// kept.
+///
+/// # Errors
+/// This machine gives no random numbers.
+pub fn add_certificates(
+    cx: &Context,
+    objects: &mut Vec<DynamicObject>,
+    there: &[Option<DynamicObject>; 2],
+) -> Result<()> {
+    let mut digest = Sha256::new();
+    for (side, there) in Side::ALL.into_iter().zip(there) {
+        let secret = secrets::certificate(side, there.as_ref(), Timestamp::now())?;
+        digest.update(secret.data["data"]["tls.crt"].as_str().unwrap_or_default());
+        objects.extend(labelled(cx, Part::Backup, secret)?);
+    }
+    let digest = assets::short_digest(digest);
+    let is_plugin = |object: &&mut DynamicObject| {
+        kind(object) == "Deployment" && object.metadata.name.as_deref() == Some(PLUGIN_DEPLOYMENT)
+    };
+    for plugin in objects.iter_mut().filter(is_plugin) {
+        plugin.data["spec"]["template"]["metadata"]["annotations"][CERTIFICATES] = digest.clone().into();
+    }
+    Ok(())
 }
 
 /// The volume and the keys of a store in the cluster that was used before a bucket, as they are: they hold the only

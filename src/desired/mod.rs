@@ -15,6 +15,7 @@ pub mod pull_secret;
 pub mod render;
 pub mod room;
 pub mod rules;
+pub mod scope;
 pub mod sidecar_image;
 mod sizes;
 pub mod volumes;
@@ -38,6 +39,7 @@ use crate::{
     fetch,
     kube::ObjectRef,
     names::DATABASE,
+    part::Scope,
 };
 
 /// The images by the names that manifests use: pinned or the bundle's, by the names that the mirror has them under, or made
@@ -106,6 +108,9 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
         _ => embedded(cx, part).await?,
     };
     address::complete(cx, part, &mut objects).await?;
+    if cx.kube().await?.is_confined().await? {
+        scope::retain(&mut objects, Scope::Namespace, &cx.config.stack.namespace);
+    }
     pull_secret::add_copies(cx, part, &mut objects).await?;
     if part != Part::Restored {
         rules::fit(cx, &mut objects).await?;

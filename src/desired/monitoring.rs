@@ -58,6 +58,9 @@ pub async fn installable(cx: &Context) -> Result<Installable> {
     if let Some(component) = missing {
         return Ok(Installable { ours: Err(format!("the bundle does not hold {component}")), operator });
     }
+    if kube.is_confined().await? {
+        return Ok(Installable { ours: Err("you may install none for the whole cluster".into()), operator });
+    }
     // Its Pod Security level and its labels are its owner's: what runs there might not start again under ours.
     let there = kube.get(&ObjectRef::cluster("v1", "Namespace", NAMESPACE)).await?;
     let labels = there.map(|namespace| namespace.metadata.labels.unwrap_or_default());
@@ -88,12 +91,15 @@ pub async fn objects(cx: &Context) -> Result<Vec<DynamicObject>> {
     }
     // The phase tells what nobody picks up.
     picked_up::label(cx, &mut objects).await?;
+    if ours.is_err() {
+        return Ok(objects);
+    }
     keep_volume(cx, &mut objects).await?;
     watch_others(cx, &mut objects).await?;
-    if ours.is_ok() && bundle_has_image(cx, GRAFANA.0) {
-        let login = ObjectRef::namespaced("v1", "Secret", NAMESPACE, GRAFANA_LOGIN);
-        let there = cx.kube().await?.get(&login).await?;
-        objects.extend(labelled(cx, Part::Monitoring, grafana_login(there.as_ref(), password)?)?);
+    if bundle_has_image(cx, GRAFANA.0) {
+        let secret = ObjectRef::namespaced("v1", "Secret", NAMESPACE, GRAFANA_LOGIN);
+        let there = cx.kube().await?.get(&secret).await?;
+        objects.extend(login(cx, there.as_ref())?);
     }
     Ok(objects)
 }
@@ -213,6 +219,14 @@ fn watch(value: &mut Value, from: &str, to: &[&str]) {
 
 fn digest(data: &Value) -> String {
     short_digest(Sha256::new_with_prefix(data.to_string()))
+}
+
+/// Grafana's login, ready to apply: what is `there` is kept.
+///
+/// # Errors
+/// This machine gives no random numbers.
+pub fn login(cx: &Context, there: Option<&DynamicObject>) -> Result<Vec<DynamicObject>> {
+    labelled(cx, Part::Monitoring, grafana_login(there, password)?)
 }
 
 /// The Secret with Grafana's login, as it is to be: what is `there` is kept, what is not is `admin` and `password`.

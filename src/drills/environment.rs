@@ -34,10 +34,10 @@ const FIELDS: [&str; 5] = ["primaryLease", "failoverDelay", "smartShutdownTimeou
 /// The API's.
 pub async fn describe(target: &DrillTarget, cluster: String, primary: &str) -> Result<Environment> {
     let database = target.cluster().await?;
-    let nodes = Api::<Node>::all(target.kube.client()).list(&ListParams::default()).await?.items.len();
+    let nodes = nodes(target).await?.len();
     let there = target.kube.operator().await?;
     let operators: Api<Deployment> = Api::namespaced(target.kube.client(), &there.namespace);
-    let operator = operators.get_opt(&there.deployment).await?;
+    let operator = if there.is_hidden { None } else { operators.get_opt(&there.deployment).await? };
     let operator = operator.and_then(|found| found.spec?.template.spec?.containers.first()?.image.clone());
     let web = target.api::<Deployment>().get(WEB).await?.status.and_then(|status| status.ready_replicas);
     let settings = target.psql(primary, SETTINGS).await?;
@@ -66,8 +66,7 @@ pub async fn describe(target: &DrillTarget, cluster: String, primary: &str) -> R
 /// # Errors
 /// The API's, or the container engine's.
 pub async fn capabilities(target: &DrillTarget, cluster: &Target) -> Result<ClusterCapabilities> {
-    let all = Api::<Node>::all(target.kube.client()).list(&ListParams::default()).await;
-    let all = all.context("cannot list the nodes")?.items;
+    let all = nodes(target).await?;
     let nodes: Vec<String> = all.iter().map(ResourceExt::name_any).collect();
     let control_plane = all.iter().filter(|node| node.labels().contains_key(CONTROL_PLANE));
     let control_plane = control_plane.map(ResourceExt::name_any).collect();
@@ -81,4 +80,13 @@ pub async fn capabilities(target: &DrillTarget, cluster: &Target) -> Result<Clus
     let zone = |node: &Node| Some((node.name_any(), node.labels().get(ZONE)?.clone()));
     let zones = all.iter().filter_map(zone).collect();
     Ok(ClusterCapabilities { nodes, control_plane, zones, nodes_are_containers, has_backups, operator_is_foreign })
+}
+
+/// The nodes, as far as the user may see them.
+async fn nodes(target: &DrillTarget) -> Result<Vec<Node>> {
+    match Api::<Node>::all(target.kube.client()).list(&ListParams::default()).await {
+        Ok(nodes) => Ok(nodes.items),
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Vec::new()),
+        Err(error) => Err(error).context("cannot list the nodes"),
+    }
 }

@@ -125,9 +125,12 @@ pub(super) fn status_failure(status: &Status, doing: &str) -> Failure {
     match status.code {
         401 => failed(format!("cannot {doing}: the API server does not accept the credentials (401 Unauthorized)"))
             .remedy("log in again, or renew the user's certificate or token in the kubeconfig"),
-        403 => failed(format!("cannot {doing}: the user may not: {message}"))
-            .remedy("ask for these permissions, or use a context whose user has them")
-            .remedy("kubectl auth can-i --list shows what the user may do"),
+        403 => Failure {
+            is_forbidden: true,
+            ..failed(format!("cannot {doing}: the user may not: {message}"))
+                .remedy("ask for these permissions, or use a context whose user has them")
+                .remedy("kubectl auth can-i --list shows what the user may do")
+        },
         500 if webhook_down(status) => {
             failed(format!("cannot {doing}: an admission webhook does not answer: {message}"))
                 .remedy("look at the webhook's pods and their logs; the message names its Service")

@@ -64,8 +64,8 @@ pub type OnApply<'a> = &'a (dyn Fn(ApplyEvent) + Send + Sync);
 
 /// Applies all objects and returns what that did to each, in the order given.
 ///
-/// Namespaces and CRDs go first and CRDs are waited for; then what others refer to; then workloads and
-/// custom resources. An admission webhook that does not answer is tried again until the deadline.
+/// Namespaces and CRDs go first and CRDs are waited for; then what others refer to; then who has which role; then workloads
+/// and custom resources. An admission webhook that does not answer is tried again until the deadline.
 ///
 /// # Errors
 /// The first refusal: a conflict (names the other manager and the fields), a field or kind that the
@@ -93,7 +93,7 @@ pub async fn apply(
     Ok(done.into_iter().map(|(_, reference, change)| (reference, change)).collect())
 }
 
-pub(super) const WAVES: usize = 3;
+pub(super) const WAVES: usize = 4;
 
 /// In which wave an object goes; each wave is applied at once.
 pub(super) fn wave_of(object: &ObjectRef) -> usize {
@@ -102,9 +102,11 @@ pub(super) fn wave_of(object: &ObjectRef) -> usize {
         | ("apiextensions.k8s.io", "CustomResourceDefinition")
         | ("scheduling.k8s.io", "PriorityClass")
         | ("storage.k8s.io", "StorageClass") => 0,
-        ("apps" | "batch", _) | ("", "Pod") | ("admissionregistration.k8s.io", _) => 2,
+        // Whoever does not have every right himself can give only a role that is there.
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => 2,
+        ("apps" | "batch", _) | ("", "Pod") | ("admissionregistration.k8s.io", _) => 3,
         // Built-in groups have no dot or end in k8s.io; whatever else is a custom resource.
-        (group, _) if group.contains('.') && !group.ends_with(".k8s.io") => 2,
+        (group, _) if group.contains('.') && !group.ends_with(".k8s.io") => 3,
         _ => 1,
     }
 }
@@ -354,9 +356,10 @@ mod tests {
             ("v1", "ConfigMap", 1),
             ("rbac.authorization.k8s.io/v1", "ClusterRole", 1),
             ("autoscaling/v2", "HorizontalPodAutoscaler", 1),
-            ("apps/v1", "Deployment", 2),
-            ("postgresql.cnpg.io/v1", "Cluster", 2),
-            ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", 2),
+            ("rbac.authorization.k8s.io/v1", "RoleBinding", 2),
+            ("apps/v1", "Deployment", 3),
+            ("postgresql.cnpg.io/v1", "Cluster", 3),
+            ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", 3),
         ] {
             assert_eq!(wave_of(&ObjectRef::cluster(api_version, kind, "x")), wave, "{kind}");
         }

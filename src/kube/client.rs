@@ -53,6 +53,8 @@ pub struct Kube {
     kinds: Arc<Kinds>,
     server: Arc<str>,
     pub(super) operator: Arc<OnceCell<CnpgOperator>>,
+    /// Whether the user may change nothing of the whole cluster.
+    pub(super) confined: Arc<OnceCell<bool>>,
     pub(super) zones: Arc<OnceCell<Zones>>,
     pub(super) rules: Arc<Mutex<BTreeMap<String, ContainerRules>>>,
 }
@@ -79,8 +81,8 @@ impl Kube {
             .with_layer(&Count(Arc::clone(&requests)))
             .build();
         let kinds = Arc::new(Kinds::default());
-        let (operator, zones, rules) = (Arc::default(), Arc::default(), Arc::default());
-        let kube = Kube { client, requests, kinds, server, operator, zones, rules };
+        let (operator, zones, rules, confined) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        let kube = Kube { client, requests, kinds, server, operator, confined, zones, rules };
         match tokio::time::timeout(CONNECT_TIMEOUT, kube.kinds.load(&kube.client)).await {
             Ok(Ok(())) => Ok(kube),
             Ok(Err(error)) => Err(unreachable(&error, exec.as_ref(), &kube.server).into()),

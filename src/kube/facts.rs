@@ -6,7 +6,6 @@ use k8s_openapi::api::{
     admissionregistration::v1::{
         MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration, WebhookClientConfig,
     },
-    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
     core::v1::Node,
     discovery::v1::EndpointSlice,
     networking::v1::IngressClass,
@@ -15,7 +14,7 @@ use k8s_openapi::api::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
     Api, ResourceExt,
-    api::{DynamicObject, ListParams, PostParams},
+    api::{DynamicObject, ListParams},
 };
 use serde_json::Value;
 
@@ -24,19 +23,6 @@ use crate::error::{self, Kind, Result};
 
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 const DEFAULT_INGRESS_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
-
-/// A right that a subject may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Right<'a> {
-    /// E.g. `create`.
-    pub verb: &'a str,
-    /// API group; empty for the core one.
-    pub group: &'a str,
-    /// Plural, e.g. `deployments`.
-    pub resource: &'a str,
-    /// `None`: in the whole cluster.
-    pub namespace: Option<&'a str>,
-}
 
 /// An admission webhook that nobody answers for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,28 +144,6 @@ impl Kube {
             client.request(request).await
         };
         self.bounded(&format!("read the configuration of {node}'s kubelet"), read).await
-    }
-
-    /// Whether the API server lets us do that.
-    ///
-    /// # Errors
-    /// The API's refusal to answer.
-    pub async fn may(&self, right: Right<'_>) -> Result<bool> {
-        let attributes = ResourceAttributes {
-            verb: Some(right.verb.into()),
-            group: Some(right.group.into()),
-            resource: Some(right.resource.into()),
-            namespace: right.namespace.map(Into::into),
-            ..ResourceAttributes::default()
-        };
-        let spec = SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(attributes),
-            ..SelfSubjectAccessReviewSpec::default()
-        };
-        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-        let (api, once) = (Api::all(self.client()), PostParams::default());
-        let answer = self.call("ask for our permissions", || api.create(&once, &review)).await?;
-        Ok(answer.status.is_some_and(|status| status.allowed))
     }
 
     /// Whether the aggregated API `name` (e.g. `v1beta1.metrics.k8s.io`) answers; `None`: it is not there.

@@ -13,6 +13,11 @@ use crate::{error::Result, names::FIELD_MANAGER};
 /// The annotation of an object that existed before stackctl came: it is never deleted, whatever the inventory says.
 pub(super) const ADOPTED: &str = "stackctl/adopted";
 
+/// Marks an object as one that no `down` deletes.
+pub fn adopt(object: &mut DynamicObject) {
+    object.metadata.annotations.get_or_insert_default().insert(ADOPTED.into(), "true".into());
+}
+
 /// What the annotation of a shared object begins with that names a stack, by its namespace, that uses it.
 pub(super) const USED_BY: &str = "stackctl-used-by/";
 

@@ -18,6 +18,16 @@ pub fn api_service() -> ObjectRef {
     ObjectRef::cluster("apiregistration.k8s.io/v1", "APIService", METRICS_API)
 }
 
+impl Kube {
+    /// Whether somebody serves the metrics API, as far as whoever may not see its APIService can tell.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn serves_metrics(&self) -> Result<bool> {
+        self.knows("metrics.k8s.io/v1beta1", "PodMetrics").await
+    }
+}
+
 /// The CPU that each pod of a selector uses, in thousandths of a processor. Pods that are younger than a scrape
 /// or two are missing.
 ///

@@ -64,6 +64,8 @@ pub struct CnpgOperator {
     pub plugin: String,
     /// Whether somebody else has installed the plugin.
     pub plugin_is_foreign: bool,
+    /// Whether the user may see neither: that the cluster has the operator's kinds is all that is known.
+    pub is_hidden: bool,
 }
 
 impl Default for CnpgOperator {
@@ -77,6 +79,7 @@ impl Default for CnpgOperator {
             watched: Vec::new(),
             plugin: PLUGIN_DEPLOYMENT.into(),
             plugin_is_foreign: false,
+            is_hidden: false,
         }
     }
 }
@@ -98,6 +101,11 @@ impl CnpgOperator {
         }
     }
 
+    /// The operator and the plugin that the cluster's administrators are taken to have installed where the user may not look.
+    pub(super) fn hidden() -> CnpgOperator {
+        CnpgOperator { is_foreign: true, plugin_is_foreign: true, is_hidden: true, ..CnpgOperator::default() }
+    }
+
     /// The operator's Deployment.
     pub fn reference(&self) -> ObjectRef {
         ObjectRef::namespaced("apps/v1", "Deployment", &self.namespace, &self.deployment)
@@ -110,6 +118,9 @@ impl CnpgOperator {
 
     /// The operator in words, e.g. `CloudNativePG 1.30.0 (Deployment cnpg/cnpg-controller-manager)`.
     pub fn describe(&self) -> String {
+        if self.is_hidden {
+            return "CloudNativePG, at which you may not look".into();
+        }
         let version =
             self.version.map_or_else(|| "of a version that cannot be told".into(), |version| version.to_string());
         format!("CloudNativePG {version} (Deployment {}/{})", self.namespace, self.deployment)
@@ -118,7 +129,8 @@ impl CnpgOperator {
     /// Why a foreign operator cannot serve a stack in `namespace` whose manifests are written for `wanted`; `None`: it can,
     /// or is none.
     pub fn unfit(&self, namespace: &str, wanted: Version) -> Option<Failure> {
-        if !self.is_foreign {
+        // Of one that nobody may look at the administrators have to know.
+        if !self.is_foreign || self.is_hidden {
             return None;
         }
         let there = format!("the cluster has {} of somebody else's, which stackctl leaves alone", self.describe());

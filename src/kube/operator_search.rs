@@ -20,6 +20,8 @@ const PLUGIN_LABEL: &str = "cnpg.io/pluginName";
 /// The variable, or key of the operator's ConfigMap, with the namespaces that the operator watches; none: all.
 const WATCHED: &str = "WATCH_NAMESPACE";
 /// The CustomResourceDefinition of databases.
+const DATABASE_API: &str = "postgresql.cnpg.io/v1";
+const DATABASE_KIND: &str = "Cluster";
 const CLUSTERS: &str = "clusters.postgresql.cnpg.io";
 
 impl Kube {
@@ -36,8 +38,8 @@ impl CnpgOperator {
     /// The operator that there is, or as stackctl would install it.
     ///
     /// # Errors
-    /// The API server does not answer. A refusal is none: who may not look into other namespaces can have installed
-    /// nothing for the whole cluster either, and is told so when that is asked for.
+    /// The API server does not answer. A refusal is none: where the cluster has the operator's kinds, and the user may
+    /// change nothing of the whole cluster, its administrators have seen to an operator.
     async fn find(kube: &Kube) -> Result<CnpgOperator> {
         let deployments: Api<Deployment> = Api::all(kube.client());
         let labelled = ListParams::default().labels(&selector(OPERATOR));
@@ -47,25 +49,31 @@ impl CnpgOperator {
             kube.attempt(doing, || deployments.list(&labelled)),
             kube.attempt(doing, || deployments.list(&named)),
         )?;
-        let (Ok(labelled), Ok(named)) = (labelled, named) else { return Ok(CnpgOperator::default()) };
+        let (Ok(labelled), Ok(named)) = (labelled, named) else {
+            let is_there = kube.is_confined().await? && kube.knows(DATABASE_API, DATABASE_KIND).await?;
+            return Ok(if is_there { CnpgOperator::hidden() } else { CnpgOperator::default() });
+        };
         let mut all: Vec<Deployment> = labelled.items;
         all.extend(named.items);
         let found = all.iter().find(|one| is_ours(one.labels())).or_else(|| all.first());
         let Some(found) = found else { return Ok(CnpgOperator::default()) };
         let mut operator = CnpgOperator::of(found);
+        // Whoever may change nothing of the whole cluster cannot call its operator his own.
+        let is_confined = kube.is_confined().await?;
+        operator.is_foreign |= is_confined;
         if operator.is_foreign {
             operator.watched = watched(kube, found, &operator.namespace).await?;
-            operator.find_plugin(kube).await?;
+            operator.find_plugin(kube, is_confined).await?;
         }
         Ok(operator)
     }
 
-    /// Looks for a plugin beside a foreign operator.
-    async fn find_plugin(&mut self, kube: &Kube) -> Result<()> {
+    /// Looks for a plugin beside a foreign operator; `any`: by whomever.
+    async fn find_plugin(&mut self, kube: &Kube, any: bool) -> Result<()> {
         let services: Api<Service> = Api::namespaced(kube.client(), &self.namespace);
         let ours = ListParams::default().labels(&format!("{PLUGIN_LABEL}={PLUGIN}"));
         let found = kube.attempt("look for the barman-cloud plugin", || services.list(&ours)).await?;
-        if !found.is_ok_and(|found| found.items.iter().any(|service| !is_ours(service.labels()))) {
+        if !found.is_ok_and(|found| found.items.iter().any(|service| any || !is_ours(service.labels()))) {
             return Ok(());
         }
         self.plugin_is_foreign = true;

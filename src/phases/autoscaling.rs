@@ -23,7 +23,11 @@ impl Phase for Autoscaling {
 
     fn needed<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Need>> {
         Box::pin(async {
-            let Some(service) = cx.kube().await?.get(&api_service()).await? else { return Ok(Need::Run) };
+            let kube = cx.kube().await?;
+            if kube.is_confined().await? {
+                return Ok(Need::Skip(of_administrators(kube.serves_metrics().await?).into()));
+            }
+            let Some(service) = kube.get(&api_service()).await? else { return Ok(Need::Run) };
             let labels = service.metadata.labels.unwrap_or_default();
             let ours = labels.get("app.kubernetes.io/managed-by").is_some_and(|manager| manager == "stackctl");
             Ok(if ours { Need::Run } else { Need::Skip("the cluster has its own".into()) })
@@ -41,4 +45,9 @@ impl Phase for Autoscaling {
     fn plan<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<Vec<String>>> {
         Box::pin(part::plan(cx, Part::Autoscaling))
     }
+}
+
+/// What is said to whoever cannot install it.
+const fn of_administrators(is_served: bool) -> &'static str {
+    if is_served { "the cluster has its own" } else { "none, and you may not install it: the app is not scaled" }
 }

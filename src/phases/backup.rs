@@ -52,11 +52,14 @@ impl Phase for Backups {
             };
             bucket::check_secret(cx, backup).await?;
             let moved = bucket::is_new(cx).await?;
-            namespace(cx).await?;
+            let operator = cx.kube().await?.operator().await?;
+            if !operator.is_hidden {
+                namespace(cx).await?;
+            }
             let mut applied = part::apply(cx, ID, Part::Backup).await?;
             // The store need not be ready by then; a plugin of somebody else's is waited for all the same.
-            let plugin = cx.kube().await?.operator().await?.plugin_reference();
-            applied.refs = vec![plugin.clone()];
+            let plugin = operator.plugin_reference();
+            applied.refs = if operator.is_hidden { Vec::new() } else { vec![plugin.clone()] };
             applied.ready.retain(|(object, _)| *object == plugin);
             part::wait(cx, ID, &applied).await?;
             bucket::check_for_another(cx).await?;

@@ -20,7 +20,7 @@ use crate::{
     error::{Failure, Result, failed},
     kube::{ObjectRef, cnpg::ClusterStatus, merge_params},
     names::FIELD_MANAGER,
-    ui::{PhaseId, human},
+    ui::{Event, PhaseId, human},
 };
 
 /// For so long an instance may go by what it read of the ObjectStore: the plugin's `DefaultTTLSeconds`, and one more.
@@ -66,10 +66,10 @@ pub async fn is_new(cx: &Context) -> Result<bool> {
         return Ok(false);
     };
     let moved = used.describe() != wanted.describe();
-    let plugin = kube.operator().await?.plugin_reference();
+    let operator = kube.operator().await?;
     let is_asked_otherwise = (&used.secret, &used.region, &used.ca) != (&wanted.secret, &wanted.region, &wanted.ca);
     if (moved || is_asked_otherwise)
-        && kube.get(&plugin).await?.is_some()
+        && (operator.is_hidden || kube.get(&operator.plugin_reference()).await?.is_some())
         && let Some(held) = ask(cx, &wanted).await?
     {
         let cluster = cx.database().await?;
@@ -94,6 +94,14 @@ pub async fn check_for_another(cx: &Context) -> Result<()> {
     let is_there = kube.get(&database::reference(namespace, &cluster)).await?.is_some()
         || !volumes.list(&of_database).await.context("cannot list the database's volumes")?.items.is_empty();
     if is_there {
+        return Ok(());
+    }
+    if kube.operator().await?.is_hidden {
+        let text = format!(
+            "whether {} has another database's backups is not asked beforehand: you may not look at the plugin",
+            wanted.describe()
+        );
+        cx.reporter.send(Event::Warning { phase: PhaseId::Backup, text });
         return Ok(());
     }
     let held = ask(cx, &wanted).await?.unwrap_or_default();

@@ -51,7 +51,7 @@ impl Phase for Monitoring {
     fn run<'a>(&'a self, cx: &'a Context) -> LocalBoxFuture<'a, Result<String>> {
         Box::pin(async {
             let Installable { ours, operator } = installable(cx).await?;
-            if let Err(why) = ours {
+            if let Err(why) = &ours {
                 tell(cx, format!("only monitors and rules for the cluster's own Prometheus are installed: {why}"));
             } else if !bundle_has_image(cx, GRAFANA.0) {
                 tell(cx, "Grafana is left out: the bundle does not hold it".into());
@@ -60,7 +60,9 @@ impl Phase for Monitoring {
                 let mut objects = desired::embedded(cx, Part::Monitoring).await?;
                 picked_up::label(cx, &mut objects).await?.into_iter().for_each(|missed| tell(cx, missed));
             }
-            desired::volumes::grow_prometheus(cx).await?;
+            if ours.is_ok() {
+                desired::volumes::grow_prometheus(cx).await?;
+            }
             let applied = part::apply(cx, ID, Part::Monitoring).await?;
             Ok(part::describe_changes(applied.changed))
         })

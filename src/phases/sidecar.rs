@@ -50,6 +50,10 @@ impl Wanted {
 /// # Errors
 /// The API server refuses or does not answer.
 pub async fn settle(cx: &Context, phase: PhaseId, cluster: &str) -> Result<bool> {
+    // Which one the plugin puts there cannot be told then, and is the administrators' to choose.
+    if cx.kube().await?.operator().await?.is_hidden {
+        return Ok(false);
+    }
     let wanted = wanted(cx).await?;
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
@@ -95,7 +99,7 @@ async fn wanted(cx: &Context) -> Result<Option<Wanted>> {
     let kube = cx.kube().await?;
     // A plugin of somebody else's chooses the image.
     let image = if kube.operator().await?.plugin_is_foreign {
-        json!(store::sidecar_image(kube).await?)
+        json!(store::sidecar_image(kube, &cx.config.stack.namespace).await?)
     } else {
         let env = of("Deployment", "/spec/template/spec/containers/0/env")?;
         let image = env.as_array().into_iter().flatten().find(|variable| variable["name"] == SIDECAR_IMAGE);

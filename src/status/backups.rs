@@ -92,7 +92,7 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> PartHealth 
         return Ok((Health::Healthy, "none are taken".into()));
     };
     let operator = kube.operator().await?;
-    if !plugin_answers(kube, operator).await? {
+    if !operator.is_hidden && !plugin_answers(kube, operator).await? {
         return Ok((Health::Unhealthy, without_plugin(operator)));
     }
     let text = database::query(kube, namespace, cluster, QUERY).await?;
@@ -109,7 +109,7 @@ pub async fn backups(kube: &Kube, namespace: &str, cluster: &str) -> PartHealth 
     let noted = noted.context("the ObjectStore's status cannot be read")?.unwrap_or_default();
     let first = noted.last_successful_backup_time.is_none() && under_way(kube, namespace).await?;
     let mut days = None;
-    for side in Side::ALL {
+    for side in Side::ALL.into_iter().filter(|_| !operator.plugin_is_foreign) {
         let secret = kube.get(&side.reference(&operator.namespace)).await?;
         let end = secret.as_ref().and_then(secrets::not_after);
         days = days.into_iter().chain(end.map(|end| secrets::days(Timestamp::now(), end))).min();

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -15,8 +16,12 @@ const DEADLINE: Duration = Duration::from_secs(16 * 60);
 const EVIDENCE_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The binary, with the options of this test.
+#[derive(Clone)]
 pub struct Stackctl {
     profile: &'static str,
+    /// Whether it works on a context of a kubeconfig, as on a cluster that was there before.
+    is_foreign: bool,
+    kubeconfig: Option<PathBuf>,
 }
 
 /// What a run printed, and its exit code.
@@ -28,7 +33,13 @@ pub struct Output {
 
 impl Stackctl {
     pub fn new(profile: &'static str) -> Self {
-        Stackctl { profile }
+        Stackctl { profile, is_foreign: false, kubeconfig: None }
+    }
+
+    /// The same cluster as one that stackctl did not make: by the current context of a kubeconfig, or by the one that the
+    /// arguments name.
+    pub fn on_context(&self, kubeconfig: Option<&Path>) -> Self {
+        Stackctl { is_foreign: true, kubeconfig: kubeconfig.map(Path::to_owned), ..self.clone() }
     }
 
     pub fn profile(&self) -> &'static str {
@@ -38,7 +49,15 @@ impl Stackctl {
     /// The command, on this test's profile and with nothing to read.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stackctl"));
-        command.args(args).env("STACKCTL_PROFILE", self.profile).stdin(Stdio::null());
+        command.args(args).stdin(Stdio::null());
+        if self.is_foreign {
+            command.env_remove("STACKCTL_PROFILE");
+        } else {
+            command.env("STACKCTL_PROFILE", self.profile);
+        }
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
         command
     }
 

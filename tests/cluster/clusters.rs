@@ -9,6 +9,7 @@ use crate::{
     faults::{Hand, second_store},
     machine,
     suite::{Stack, Step, Suite, tell},
+    tenant,
 };
 
 const PROFILE: &str = "stackctl-shared";
@@ -37,6 +38,8 @@ pub fn suite() -> Suite {
         })
         .without_stack(),
         Step::new("same-bucket", "a bucket that holds another database's backups is refused", same_bucket)
+            .without_stack(),
+        Step::new("tenant", "whoever administers one namespace brings a stack up in it", tenant::brings_a_stack_up)
             .without_stack(),
         Step::new("resized", "an up that changes the instances ends when all are changed", resized).without_stack(),
         Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))

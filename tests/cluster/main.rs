@@ -18,6 +18,7 @@ mod main_job;
 mod monitoring;
 mod objects;
 mod suite;
+mod tenant;
 
 #[test]
 #[ignore = "needs a Docker engine and minutes: cargo xtask test runs it"]

@@ -27,4 +27,5 @@ mod rules;
 mod sizes;
 mod support;
 mod switchover;
+mod tenant;
 mod wait;

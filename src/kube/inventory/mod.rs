@@ -75,17 +75,25 @@ impl Inventory {
         self.notes().origin.clone()
     }
 
-    /// InventoryNotes what made the stack; writes nothing when that is noted already.
+    /// Notes what made the stack; writes nothing when that is noted already.
     ///
     /// # Errors
-    /// The server does not answer or forbids it, or there is no inventory.
+    /// The server does not answer or forbids it.
     pub async fn note_origin(&self, origin: &str) -> Result<()> {
         if self.notes().origin.as_deref() == Some(origin) {
             return Ok(());
         }
         let patch = Patch::Merge(json!({"metadata": {"annotations": {ORIGIN: origin}}}));
-        let (params, api) = (merge_params(FIELD_MANAGER), self.api());
-        self.kube.call(&self.doing(), || api.patch(INVENTORY, &params, &patch)).await?;
+        let (params, api, doing) = (merge_params(FIELD_MANAGER), self.api(), self.doing());
+        match self.kube.attempt(&doing, || api.patch(INVENTORY, &params, &patch)).await? {
+            Ok(_) => {}
+            // Nothing of a part is on record yet: the namespace is somebody else's.
+            Err(status) if status.is_not_found() => {
+                self.create(&doing).await?;
+                self.kube.call(&doing, || api.patch(INVENTORY, &params, &patch)).await?;
+            }
+            Err(status) => return Err(api_error::status_failure(&status, &doing).into()),
+        }
         self.notes().origin = Some(origin.to_owned());
         Ok(())
     }
@@ -166,7 +174,7 @@ impl Inventory {
         for object in &mut objects {
             let Ok(reference) = ObjectRef::of(object) else { continue };
             if adopted.iter().any(|entry| entry.object.same_object(&reference)) {
-                object.metadata.annotations.get_or_insert_default().insert(live::ADOPTED.into(), "true".into());
+                live::adopt(object);
                 if reference.is("", "Namespace") {
                     object.metadata.labels = None;
                 }
@@ -234,7 +242,8 @@ impl Inventory {
 
     /// Deletes a part's objects except those that `keep` holds on to, in the reverse of the order in which
     /// they were applied, waits until they are gone, and strikes them off. The inventory goes with its last part.
-    /// What another stack uses is struck off and stays; what another may use stays on record too.
+    /// What another stack uses is struck off and stays; what another may use stays on record too, and so does what is not in
+    /// the stack's namespace where the user may change nothing else.
     ///
     /// # Errors
     /// See [`Inventory::prune`].
@@ -247,6 +256,15 @@ impl Inventory {
     ) -> Result<Vec<ObjectRef>> {
         let (mut kept, mut leaving): (Vec<Entry>, Vec<Entry>) =
             self.entries(part).into_iter().partition(|entry| keep(&entry.object));
+        let is_inside = |entry: &Entry| entry.object.namespace.as_ref() == Some(&self.namespace);
+        if !leaving.iter().all(is_inside) && self.kube.is_confined().await? {
+            let (inside, outside) = leaving.into_iter().partition(is_inside);
+            leaving = inside;
+            kept.extend(outside.into_iter().inspect(|entry| {
+                let why = format!("you may change namespace {} alone", self.namespace);
+                on(DeleteEvent::Kept(entry.object.clone(), why));
+            }));
+        }
         if leaving.is_empty() {
             return Ok(Vec::new());
         }

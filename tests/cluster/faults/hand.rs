@@ -29,13 +29,19 @@ impl Hand {
         run(&mut command)
     }
 
-    /// Runs kubectl with something to read.
-    pub fn kubectl_with(&self, args: &[&str], input: &str) {
+    /// Runs kubectl with something to read, and returns what it printed.
+    pub fn kubectl_with(&self, args: &[&str], input: &str) -> String {
         let mut command = Command::new("kubectl");
-        command.args(["--context", self.profile]).args(args).stdin(Stdio::piped()).stdout(Stdio::null());
+        command.args(["--context", self.profile]).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("kubectl starts");
-        child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("it reads");
-        assert!(child.wait().expect("kubectl ends").success(), "{command:?}");
+        // It prints before it has read everything.
+        let mut stdin = child.stdin.take().expect("piped");
+        let input = input.to_owned();
+        let written = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output().expect("kubectl ends");
+        written.join().expect("it is written").expect("it reads");
+        assert!(output.status.success(), "{command:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     pub fn json(&self, args: &[&str]) -> Value {

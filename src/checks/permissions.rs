@@ -1,0 +1,122 @@
+//! What the user may do, and what a user of one namespace needs to find in the cluster.
+
+use super::{CheckOutcome, cluster::not_yet};
+use crate::{
+    assets::monitoring::NAMESPACE, config::Entrance, context::Context, desired::backup::wanted, error::Result,
+    kube::Right, names::OPERATOR_NAMESPACE,
+};
+
+/// Whether the user may do what `up` does. Who may install nothing of the whole cluster has to find it there.
+///
+/// # Errors
+/// The API server does not answer.
+pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
+    if let Some(skipped) = not_yet(cx)? {
+        return Ok(skipped);
+    }
+    let kube = cx.kube().await?;
+    let namespace = cx.config.stack.namespace.as_str();
+    let is_confined = kube.is_confined().await?;
+    let mut lacking = kube
+        .lacking(&IN_NAMESPACE.map(|(verb, group, resource)| in_namespace(verb, group, resource, namespace)))
+        .await?;
+    let entrance = match cx.config.address.as_ref().map(|address| &address.entrance) {
+        Some(Entrance::Ingress { .. }) => Some(("networking.k8s.io", "ingresses")),
+        Some(Entrance::Gateway { .. }) => Some(("gateway.networking.k8s.io", "httproutes")),
+        None => None,
+    };
+    if let Some((group, resource)) = entrance {
+        lacking.extend(kube.lacking(&[in_namespace("patch", group, resource, namespace)]).await?);
+    }
+    if !is_confined {
+        let mut rights = vec![in_namespace("patch", "apps", "statefulsets", NAMESPACE)];
+        if cx.config.stack.pull_secret.is_some() {
+            rights.extend(
+                [OPERATOR_NAMESPACE, NAMESPACE, "kube-system"].map(|other| in_namespace("patch", "", "secrets", other)),
+            );
+        }
+        if cx.config.stack.priority_class.as_deref() == Some(PRIORITY_CLASS) {
+            let (group, resource) = ("scheduling.k8s.io", "priorityclasses");
+            rights.push(Right { verb: "patch", group, resource, namespace: None });
+        }
+        lacking.extend(kube.lacking(&rights).await?);
+    }
+    let administrator =
+        format!("stackctl --namespace {namespace} render --scope cluster | kubectl apply --server-side -f -");
+    let mut lacks = Vec::new();
+    if !lacking.is_empty() {
+        lacks.push(format!("you may not {}", lacking.iter().map(shown).collect::<Vec<_>>().join(", ")));
+    }
+    if is_confined {
+        lacks.extend(unprepared(cx).await?);
+    }
+    Ok(match (lacks.as_slice(), is_confined) {
+        ([], false) => CheckOutcome::ok("all that are needed"),
+        ([], true) => CheckOutcome::ok(format!(
+            "all that are needed in namespace {namespace}; what is of the whole cluster is its administrators'"
+        )),
+        (_, false) => CheckOutcome::failed(lacks.join("; "))
+            .remedy("use credentials that may (cluster-admin has every right), or let an administrator run stackctl up"),
+        (_, true) => CheckOutcome::failed(format!("you may change nothing of the whole cluster, and {}", lacks.join("; ")))
+            .remedy(format!("have an administrator of the cluster prepare it: {administrator}"))
+            .remedy(format!(
+                "and have him give you the role: kubectl -n {namespace} create rolebinding stackctl --clusterrole admin --user YOU"
+            )),
+    })
+}
+
+/// What has to be in the cluster for a stack of whoever may install nothing there, and is not.
+async fn unprepared(cx: &Context) -> Result<Option<String>> {
+    let kube = cx.kube().await?;
+    let database = ("databases of CloudNativePG", "postgresql.cnpg.io/v1", "Cluster");
+    let backups = ("places for backups of its barman-cloud plugin", "barmancloud.cnpg.io/v1", "ObjectStore");
+    let metrics = ("the metrics of pods", "metrics.k8s.io/v1beta1", "PodMetrics");
+    let mut missing = Vec::new();
+    for (what, api_version, kind) in [Some(database), wanted(cx).map(|_| backups), Some(metrics)].into_iter().flatten()
+    {
+        if !kube.knows(api_version, kind).await? {
+            missing.push(what);
+        }
+    }
+    Ok((!missing.is_empty()).then(|| format!("the cluster has no {}", missing.join(", no "))))
+}
+
+/// What `up` does in the stack's namespace.
+const IN_NAMESPACE: [(&str, &str, &str); 14] = [
+    ("patch", "apps", "deployments"),
+    ("patch", "", "services"),
+    ("patch", "", "configmaps"),
+    ("get", "", "secrets"),
+    ("patch", "", "secrets"),
+    ("patch", "rbac.authorization.k8s.io", "roles"),
+    ("patch", "autoscaling", "horizontalpodautoscalers"),
+    ("patch", "policy", "poddisruptionbudgets"),
+    ("patch", "coordination.k8s.io", "leases"),
+    ("create", "", "pods/exec"),
+    ("patch", "postgresql.cnpg.io", "clusters"),
+    ("patch", "barmancloud.cnpg.io", "objectstores"),
+    ("patch", "", "persistentvolumeclaims"),
+    ("create", "batch", "jobs"),
+];
+
+const fn in_namespace<'a>(verb: &'a str, group: &'a str, resource: &'a str, namespace: &'a str) -> Right<'a> {
+    Right { verb, group, resource, namespace: Some(namespace) }
+}
+
+fn shown(right: &Right) -> String {
+    let group = if right.group.is_empty() { String::new() } else { format!(".{}", right.group) };
+    let place = right.namespace.map(|name| format!(" in {name}")).unwrap_or_default();
+    format!("{} {}{group}{place}", right.verb, right.resource)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_read_well() {
+        let right = Right { verb: "patch", group: "apps", resource: "deployments", namespace: Some("user-app") };
+        assert_eq!(shown(&right), "patch deployments.apps in user-app");
+        assert_eq!(shown(&Right { group: "", namespace: None, ..right }), "patch deployments");
+    }
+}
