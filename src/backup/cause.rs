@@ -5,11 +5,9 @@ use anyhow::Context as _;
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use kube::{Api, api::LogParams};
 
-use super::{STORE, Store};
+use super::{SIDECAR, STORE, Store};
 use crate::{error::Result, kube::Kube};
 
-/// The container in each instance that archives and takes base backups: its name in the plugin's `pkg/metadata`.
-pub const SIDECAR: &str = "plugin-barman-cloud";
 /// Lines of its log that are looked into.
 const LINES: i64 = 80;
 

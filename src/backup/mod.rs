@@ -9,7 +9,7 @@ pub mod store;
 pub mod target;
 
 pub use catalog::{BaseBackup, Catalog, Server};
-pub use cause::{Cause, SIDECAR};
+pub use cause::Cause;
 pub use store::Store;
 pub use target::RecoveryTarget;
 
@@ -17,6 +17,8 @@ use jiff::Timestamp;
 
 pub use crate::kube::operator::{PLUGIN, PLUGIN_DEPLOYMENT, SIDECAR_IMAGE};
 
+/// The container in each instance that archives and takes base backups: its name in the plugin's `pkg/metadata`.
+pub const SIDECAR: &str = "plugin-barman-cloud";
 /// The ObjectStore's name.
 pub const OBJECT_STORE: &str = "user-db";
 /// What everything of the store in the cluster is called: its Service, StatefulSet, volume and Secret.

@@ -50,7 +50,7 @@ pub enum Undo {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         begun: bool,
     },
-    /// Let the processes of every instance go on.
+    /// Let the processes of the primary go on, and end those of any other instance that stand still.
     Continue,
     /// Let pods be scheduled to a node again.
     Uncordon {
@@ -117,7 +117,7 @@ impl Undo {
             Undo::Synchronous { .. } => "synchronous replication on again".into(),
             Undo::Unfence => "PostgreSQL runs on every instance again".into(),
             Undo::ForceFailover { from, .. } => format!("a standby takes over if {from} has lost its volume"),
-            Undo::Continue => "the processes of every instance go on".into(),
+            Undo::Continue => "no process of any instance stands still".into(),
             Undo::Uncordon { node } => format!("pods may come to node {node} again"),
             Undo::ApiServer { node } => format!("the API server of node {node} runs again"),
             Undo::Rejoin { node } => format!("node {node} reaches the others again"),

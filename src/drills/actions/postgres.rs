@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use crate::{
     drills::target::DrillTarget,
     error::Result,
-    kube::{cnpg, exec},
+    kube::{
+        cnpg::{self, ClusterStatus},
+        exec,
+    },
     names::POSTGRES,
 };
 
@@ -65,30 +68,46 @@ pub async fn signal(target: &DrillTarget, instance: &str, signal: &str) -> Resul
     run_script(target, instance, &format!("{PROCESSES}; kill -{signal} $all 2>/dev/null; true")).await.map(drop)
 }
 
-/// Stops every PostgreSQL process of an instance where it is. After `limit` they go on, should nobody tell them
-/// to before: the pod itself sees to it.
+/// Stops every PostgreSQL process of an instance where it is. After `limit` they are killed, should nobody have ended it
+/// before: the pod itself sees to it, which cannot tell whether it has another primary by then (see [`thaw`]).
 ///
 /// # Errors
 /// As [`run_script`].
 pub async fn freeze(target: &DrillTarget, instance: &str, limit: Duration) -> Result<()> {
-    let go_on = format!("sleep {}; kill -CONT $0 $*", limit.as_secs());
     let script = format!(
-        "{PROCESSES}; setsid sh -c '{go_on}' $all >/dev/null 2>&1 </dev/null & kill -STOP $all 2>/dev/null; true"
+        "{PROCESSES}; setsid sh -c 'sleep {}; {END_STOPPED}' $all >/dev/null 2>&1 </dev/null & \
+         kill -STOP $all 2>/dev/null; true",
+        limit.as_secs()
     );
     run_script(target, instance, &script).await.map(drop)
 }
 
-/// Lets the processes of every instance go on.
+/// A shell script, with processes as its name and arguments, that kills those that stand still.
+const END_STOPPED: &str = "for one in $0 $*; do \
+     grep -q \"^State:[[:space:]]*T\" /proc/$one/status && kill -KILL $one; done; true";
+
+/// Ends that processes of any instance stand still: those of the primary go on. On an instance in whose place another one is
+/// to be the primary they are killed: going on, it would complete a segment of its timeline beyond the point at which the new
+/// one forks off, archive it when it starts again, and a standby that restores that segment can never follow the new
+/// primary (`docs/upstream/former-primary-archives-past-the-fork.md`).
 ///
 /// # Errors
-/// As [`run_script`]; the pods can't be listed.
+/// As [`run_script`]; the Cluster or the pods can't be read.
 pub async fn thaw(target: &DrillTarget) -> Result<()> {
+    let primary = ClusterStatus::of(&target.cluster().await?).target_primary;
     // A pod that is gone, or was made again, has nothing that stands still.
     let instances = ListParams::default().labels(&cnpg::instances(&target.database.get()));
     for pod in target.api::<Pod>().list(&instances).await.context("cannot list the instances")?.items {
         let running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
-        if running && pod.metadata.deletion_timestamp.is_none() {
-            signal(target, &pod.name_any(), "CONT").await?;
+        if !running || pod.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        let name = pod.name_any();
+        if primary.as_ref().is_none_or(|primary| *primary == name) {
+            signal(target, &name, "CONT").await?;
+        } else {
+            let script = format!("{PROCESSES}; sh -c '{END_STOPPED}' $all");
+            run_script(target, &name, &script).await?;
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ use crate::{
 
 /// How long the processes stand still.
 const FROZEN: Duration = Duration::from_secs(60);
-/// After this long they go on by themselves, whatever became of the drill.
+/// After this long they are ended by themselves, whatever became of the drill.
 const FROZEN_AT_MOST: Duration = Duration::from_secs(150);
 
 pub static PRIMARY_KILL: Scenario = Scenario {
@@ -56,7 +56,7 @@ pub static FREEZE: Scenario = Scenario {
         does: "stops the primary's PostgreSQL processes with SIGSTOP for a minute",
         must: "nothing is acknowledged meanwhile, and writes resume at the latest when it goes on: CloudNativePG 1.30 does \
                not complete this failover by itself, the failover helper ends a primary that hangs",
-        undone: "SIGCONT",
+        undone: "SIGCONT, or SIGKILL where another instance is to be the primary",
     },
     requires: Requirement::Nothing,
     workload: Workload::DEFAULT,
