@@ -120,3 +120,27 @@ pub async fn thaw(target: &DrillTarget) -> Result<()> {
 pub async fn run_script(target: &DrillTarget, instance: &str, script: &str) -> Result<String> {
     exec::run(&target.kube, &target.namespace, instance, POSTGRES, &["sh", "-c", script], COMMAND).await
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    fn sleeping() -> Child {
+        Command::new("sleep").arg("60").spawn().unwrap()
+    }
+
+    #[test]
+    fn what_stands_still_is_ended_and_what_goes_on_is_not() {
+        let (mut stopped, mut running) = (sleeping(), sleeping());
+        let ids = [stopped.id().to_string(), running.id().to_string()];
+        let run = |script: &str| Command::new("sh").args(["-c", script]).args(&ids).status().unwrap();
+        assert!(run("kill -STOP $0 && until grep -q '^State:.T' /proc/$0/status; do sleep 0.02; done").success());
+        assert!(run(END_STOPPED).success());
+        assert_eq!(stopped.wait().unwrap().code(), None, "killed");
+        assert!(running.try_wait().unwrap().is_none());
+        running.kill().unwrap();
+        running.wait().unwrap();
+    }
+}
