@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use super::{Before, Category, Check, CheckOutcome, check, permissions};
+use super::{Before, Category, Check, CheckOutcome, check, not_yet, permissions};
 use crate::{
     config::Target,
     context::Context,
@@ -12,7 +12,6 @@ use crate::{
     leftovers::Leftovers,
     monitoring::{FULL_REMEDY, MonitoringOverview},
     names::{FAILOVER_HELPER, MONITORING_NAMESPACE},
-    tools::profile::{self, Found},
 };
 
 /// The oldest Kubernetes that the stack's parts support.
@@ -66,13 +65,6 @@ async fn leftovers(cx: &Context) -> Result<CheckOutcome> {
         Some(told) => CheckOutcome::failed(told).remedy("stackctl up"),
         None => CheckOutcome::ok("none, and no instance is fenced"),
     })
-}
-
-/// Of a cluster that is still to be made nothing can be told.
-pub(super) fn not_yet(cx: &Context) -> Result<Option<CheckOutcome>> {
-    let Target::Minikube(wanted) = &cx.config.target else { return Ok(None) };
-    let there = profile::read(&profile::minikube_home()?, &wanted.profile)?;
-    Ok((!matches!(there, Found::Profile(_))).then(|| CheckOutcome::skipped("no cluster yet: stackctl up makes it")))
 }
 
 async fn api(cx: &Context) -> Result<CheckOutcome> {

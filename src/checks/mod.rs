@@ -9,8 +9,10 @@ use futures::future::{BoxFuture, join_all};
 use serde::Serialize;
 
 use crate::{
+    config::Target,
     context::Context,
     error::{Failure, Kind, Result, is_forbidden, kind_of, one_line, remedies_of},
+    tools::profile::{self, Found},
 };
 
 /// What a check is about.
@@ -161,6 +163,13 @@ pub struct Finding {
     /// What was found.
     #[serde(flatten)]
     pub outcome: CheckOutcome,
+}
+
+/// Of a cluster that is still to be made nothing can be told.
+fn not_yet(cx: &Context) -> Result<Option<CheckOutcome>> {
+    let Target::Minikube(wanted) = &cx.config.target else { return Ok(None) };
+    let there = profile::read(&profile::minikube_home()?, &wanted.profile)?;
+    Ok((!matches!(there, Found::Profile(_))).then(|| CheckOutcome::skipped("no cluster yet: stackctl up makes it")))
 }
 
 /// Every check, in the order in which they are shown.

@@ -1,9 +1,14 @@
 //! What the user may do, and what a user of one namespace needs to find in the cluster.
 
-use super::{CheckOutcome, cluster::not_yet};
+use super::{CheckOutcome, not_yet};
 use crate::{
-    assets::monitoring::NAMESPACE, config::Entrance, context::Context, desired::backup::wanted, error::Result,
-    kube::Right, names::OPERATOR_NAMESPACE,
+    assets::monitoring::NAMESPACE,
+    config::{Entrance, IMAGE_MIRROR_FLAG},
+    context::Context,
+    desired::backup::wanted,
+    error::Result,
+    kube::Right,
+    names::{OPERATOR_NAMESPACE, PRIORITY_CLASS},
 };
 
 /// Whether the user may do what `up` does. Who may install nothing of the whole cluster has to find it there.
@@ -41,8 +46,15 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
         }
         lacking.extend(kube.lacking(&rights).await?);
     }
-    let administrator =
-        format!("stackctl --namespace {namespace} render --scope cluster | kubectl apply --server-side -f -");
+    let config = &cx.config;
+    let mirror = config.image_mirror.as_ref().map(|mirror| format!(" {IMAGE_MIRROR_FLAG} {mirror}"));
+    let registry = config.registry.as_ref().map(|registry| format!(" --registry {registry}"));
+    let administrator = format!(
+        "stackctl --context {} --namespace {namespace} render --scope cluster{}{} | kubectl apply --server-side -f -",
+        config.target.context(),
+        mirror.unwrap_or_default(),
+        registry.unwrap_or_default()
+    );
     let mut lacks = Vec::new();
     if !lacking.is_empty() {
         lacks.push(format!("you may not {}", lacking.iter().map(shown).collect::<Vec<_>>().join(", ")));
@@ -68,8 +80,8 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
 /// What has to be in the cluster for a stack of whoever may install nothing there, and is not.
 async fn unprepared(cx: &Context) -> Result<Option<String>> {
     let kube = cx.kube().await?;
-    let database = ("databases of CloudNativePG", "postgresql.cnpg.io/v1", "Cluster");
-    let backups = ("places for backups of its barman-cloud plugin", "barmancloud.cnpg.io/v1", "ObjectStore");
+    let database = ("the databases of CloudNativePG", "postgresql.cnpg.io/v1", "Cluster");
+    let backups = ("the places for backups of its barman-cloud plugin", "barmancloud.cnpg.io/v1", "ObjectStore");
     let metrics = ("the metrics of pods", "metrics.k8s.io/v1beta1", "PodMetrics");
     let mut missing = Vec::new();
     for (what, api_version, kind) in [Some(database), wanted(cx).map(|_| backups), Some(metrics)].into_iter().flatten()
@@ -78,7 +90,7 @@ async fn unprepared(cx: &Context) -> Result<Option<String>> {
             missing.push(what);
         }
     }
-    Ok((!missing.is_empty()).then(|| format!("the cluster has no {}", missing.join(", no "))))
+    Ok((!missing.is_empty()).then(|| format!("the cluster lacks {}", missing.join(", "))))
 }
 
 /// What `up` does in the stack's namespace.

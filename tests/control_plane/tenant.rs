@@ -166,8 +166,8 @@ async fn who_administers_one_namespace_brings_the_stack_up_beside_what_the_admin
     for part in [
         "you may change nothing of the whole cluster",
         "you may not patch deployments.apps in user-app",
-        "the cluster has no databases of CloudNativePG",
-        "stackctl --namespace user-app render --scope cluster | kubectl apply --server-side -f -",
+        "the cluster lacks the databases of CloudNativePG",
+        "stackctl --context test --namespace user-app render --scope cluster | kubectl apply --server-side -f -",
     ] {
         assert!(refused.contains(part), "{part}: {refused}");
     }
@@ -186,7 +186,7 @@ async fn who_administers_one_namespace_brings_the_stack_up_beside_what_the_admin
     bind(&admin, &pieces).await;
     let refused = obstacle(&context(&plane, cache.path(), "tenant-token")).await.unwrap();
     assert!(refused.contains("you may not") && refused.contains("patch clusters.postgresql.cnpg.io"), "{refused}");
-    assert!(!refused.contains("the cluster has no"), "{refused}");
+    assert!(!refused.contains("the cluster lacks"), "{refused}");
     bind(&admin, &["stackctl-namespace-admin"]).await;
 
     let theirs_all: Vec<ObjectRef> = objects.iter().map(|object| ObjectRef::of(object).unwrap()).collect();

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn sleeping() -> Child {
-        Command::new("sleep").arg("60").spawn().unwrap()
+        Command::new("sleep").arg("60").spawn().expect("sleep starts")
     }
 
     #[test]
