@@ -21,7 +21,8 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
     }
     let kube = cx.kube().await?;
     let namespace = cx.config.stack.namespace.as_str();
-    let is_confined = kube.is_confined().await?;
+    let in_cluster = kube.lacking_in_cluster().await?;
+    let is_confined = !in_cluster.is_empty();
     let mut lacking = kube
         .lacking(&IN_NAMESPACE.map(|(verb, group, resource)| in_namespace(verb, group, resource, namespace)))
         .await?;
@@ -57,7 +58,7 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
     );
     let mut lacks = Vec::new();
     if !lacking.is_empty() {
-        lacks.push(format!("you may not {}", lacking.iter().map(shown).collect::<Vec<_>>().join(", ")));
+        lacks.push(format!("you may not {}", all_shown(&lacking)));
     }
     if is_confined {
         lacks.extend(unprepared(cx).await?);
@@ -69,7 +70,11 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
         )),
         (_, false) => CheckOutcome::failed(lacks.join("; "))
             .remedy("use credentials that may (cluster-admin has every right), or let an administrator run stackctl up"),
-        (_, true) => CheckOutcome::failed(format!("you may change nothing of the whole cluster, and {}", lacks.join("; ")))
+        (_, true) => CheckOutcome::failed(format!(
+            "you may not {}, and so install nothing of the whole cluster; {}",
+            all_shown(in_cluster),
+            lacks.join("; ")
+        ))
             .remedy(format!("have an administrator of the cluster prepare it: {administrator}"))
             .remedy(format!(
                 "and have him give you the role: kubectl -n {namespace} create rolebinding stackctl --clusterrole admin --user YOU"
@@ -113,6 +118,10 @@ const IN_NAMESPACE: [(&str, &str, &str); 14] = [
 
 const fn in_namespace<'a>(verb: &'a str, group: &'a str, resource: &'a str, namespace: &'a str) -> Right<'a> {
     Right { verb, group, resource, namespace: Some(namespace) }
+}
+
+fn all_shown(rights: &[Right]) -> String {
+    rights.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 fn shown(right: &Right) -> String {

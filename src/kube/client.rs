@@ -26,6 +26,7 @@ use super::{
     discovery::{Kinds, Resolved},
     kubeconfig::{self, ClusterRef},
     operator::CnpgOperator,
+    rights::Right,
     rules::ContainerRules,
     zones::Zones,
 };
@@ -53,8 +54,7 @@ pub struct Kube {
     kinds: Arc<Kinds>,
     server: Arc<str>,
     pub(super) operator: Arc<OnceCell<CnpgOperator>>,
-    /// Whether the user may change nothing of the whole cluster.
-    pub(super) confined: Arc<OnceCell<bool>>,
+    pub(super) lacking_in_cluster: Arc<OnceCell<Vec<Right<'static>>>>,
     pub(super) zones: Arc<OnceCell<Zones>>,
     pub(super) rules: Arc<Mutex<BTreeMap<String, ContainerRules>>>,
 }
@@ -81,8 +81,9 @@ impl Kube {
             .with_layer(&Count(Arc::clone(&requests)))
             .build();
         let kinds = Arc::new(Kinds::default());
-        let (operator, zones, rules, confined) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
-        let kube = Kube { client, requests, kinds, server, operator, confined, zones, rules };
+        let (operator, zones, rules, lacking_in_cluster) =
+            (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        let kube = Kube { client, requests, kinds, server, operator, lacking_in_cluster, zones, rules };
         match tokio::time::timeout(CONNECT_TIMEOUT, kube.kinds.load(&kube.client)).await {
             Ok(Ok(())) => Ok(kube),
             Ok(Err(error)) => Err(unreachable(&error, exec.as_ref(), &kube.server).into()),

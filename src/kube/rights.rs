@@ -64,21 +64,28 @@ impl Kube {
         Ok(rights.iter().zip(allowed).filter(|(_, allowed)| !allowed).map(|(right, _)| *right).collect())
     }
 
-    /// Whether the user may install nothing that is of the whole cluster, and has to make do with what its administrators
-    /// have put there. Asked once.
+    /// The rights that the user lacks of those without which nothing of the whole cluster can be installed. Asked once.
     ///
     /// # Errors
     /// The API's refusal to answer.
-    pub async fn is_confined(&self) -> Result<bool> {
+    pub async fn lacking_in_cluster(&self) -> Result<&[Right<'static>]> {
         let ask = || async {
             // Administrators mostly have every right: one question instead of five.
             if self.may(Right { verb: "*", group: "*", resource: "*", namespace: None }).await? {
-                return Ok(false);
+                return Ok(Vec::new());
             }
-            let rights =
-                IN_THE_CLUSTER.map(|(group, resource)| Right { verb: "patch", group, resource, namespace: None });
-            Ok(!self.lacking(&rights).await?.is_empty())
+            let right = |(group, resource)| Right { verb: "patch", group, resource, namespace: None };
+            self.lacking(&IN_THE_CLUSTER.map(right)).await
         };
-        self.confined.get_or_try_init(ask).await.copied()
+        self.lacking_in_cluster.get_or_try_init(ask).await.map(Vec::as_slice)
+    }
+
+    /// Whether the user may install nothing that is of the whole cluster, and has to make do with what its administrators
+    /// have put there.
+    ///
+    /// # Errors
+    /// As [`Kube::lacking_in_cluster`].
+    pub async fn is_confined(&self) -> Result<bool> {
+        Ok(!self.lacking_in_cluster().await?.is_empty())
     }
 }

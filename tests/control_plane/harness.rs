@@ -102,7 +102,10 @@ fn start() -> Result<ControlPlane, String> {
     let key = rcgen::KeyPair::generate().map_err(|error| error.to_string())?;
     write("service-account.key", &key.serialize_pem())?;
     write("service-account.pub", &key.public_key_pem())?;
-    write("tokens.csv", "admin-token,admin,1,\"system:masters\"\nweak-token,weak,2\ntenant-token,tenant,3\n")?;
+    write(
+        "tokens.csv",
+        "admin-token,admin,1,\"system:masters\"\nweak-token,weak,2\ntenant-token,tenant,3\npartial-token,partial,4\n",
+    )?;
 
     let (client, peer, port) = (free_port(), free_port(), free_port());
     let etcd = spawn(

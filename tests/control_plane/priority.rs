@@ -31,9 +31,31 @@ async fn lack(token: &str, class: Option<&str>) -> Option<String> {
 #[tokio::test]
 async fn a_class_that_cannot_be_had_is_told_with_what_to_do() {
     assert_eq!(lack("admin-token", None).await, None, "an administrator makes our own");
-    let told = lack("weak-token", None).await.unwrap();
+    // Who may do nothing in the whole cluster finds it there; who may do all else is told.
+    assert_eq!(lack("weak-token", None).await, None);
+    let kube = control_plane().connect().await;
+    let all_else = [
+        ("", "namespaces"),
+        ("apiextensions.k8s.io", "customresourcedefinitions"),
+        ("rbac.authorization.k8s.io", "clusterroles"),
+        ("rbac.authorization.k8s.io", "clusterrolebindings"),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
+    ];
+    let rules =
+        all_else.map(|(group, resource)| json!({"apiGroups": [group], "resources": [resource], "verbs": ["patch"]}));
+    let (api, name) = ("rbac.authorization.k8s.io", json!({"name": "all-but-priorities"}));
+    create(&kube, json!({"apiVersion": format!("{api}/v1"), "kind": "ClusterRole", "metadata": name, "rules": rules}))
+        .await;
+    create(
+        &kube,
+        json!({"apiVersion": format!("{api}/v1"), "kind": "ClusterRoleBinding", "metadata": name,
+            "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": "all-but-priorities"},
+            "subjects": [{"apiGroup": api, "kind": "User", "name": "partial"}]}),
+    )
+    .await;
+    let told = lack("partial-token", None).await.unwrap();
     assert!(told.contains("you may not patch priorityclasses") && told.contains("--priority-class none"), "{told}");
-    assert_eq!(lack("weak-token", Some("none")).await, None);
+    assert_eq!(lack("partial-token", Some("none")).await, None);
 
     let told = lack("admin-token", Some("databases")).await.unwrap();
     assert!(told.contains("there is no PriorityClass databases"), "{told}");

@@ -164,7 +164,8 @@ async fn who_administers_one_namespace_brings_the_stack_up_beside_what_the_admin
     // Before anything is there: the words say what an administrator does.
     let refused = obstacle(&context(&plane, cache.path(), "tenant-token")).await.unwrap();
     for part in [
-        "you may change nothing of the whole cluster",
+        "patch clusterroles.rbac.authorization.k8s.io",
+        "and so install nothing of the whole cluster",
         "you may not patch deployments.apps in user-app",
         "the cluster lacks the databases of CloudNativePG",
         "stackctl --context test --namespace user-app render --scope cluster | kubectl apply --server-side -f -",
