@@ -72,7 +72,7 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
             .remedy("use credentials that may (cluster-admin has every right), or let an administrator run stackctl up"),
         (_, true) => CheckOutcome::failed(format!(
             "you may not {}, and so install nothing of the whole cluster; {}",
-            all_shown(in_cluster),
+            all_shown(&in_cluster),
             lacks.join("; ")
         ))
             .remedy(format!("have an administrator of the cluster prepare it: {administrator}"))

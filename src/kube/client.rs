@@ -26,7 +26,6 @@ use super::{
     discovery::{Kinds, Resolved},
     kubeconfig::{self, ClusterRef},
     operator::CnpgOperator,
-    rights::Right,
     rules::ContainerRules,
     zones::Zones,
 };
@@ -54,7 +53,8 @@ pub struct Kube {
     kinds: Arc<Kinds>,
     server: Arc<str>,
     pub(super) operator: Arc<OnceCell<CnpgOperator>>,
-    pub(super) lacking_in_cluster: Arc<OnceCell<Vec<Right<'static>>>>,
+    /// Group and resource of what the user may not change in the whole cluster.
+    pub(super) lacking_in_cluster: Arc<OnceCell<Vec<(&'static str, &'static str)>>>,
     pub(super) zones: Arc<OnceCell<Zones>>,
     pub(super) rules: Arc<Mutex<BTreeMap<String, ContainerRules>>>,
 }

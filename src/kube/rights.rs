@@ -68,16 +68,18 @@ impl Kube {
     ///
     /// # Errors
     /// The API's refusal to answer.
-    pub async fn lacking_in_cluster(&self) -> Result<&[Right<'static>]> {
+    pub async fn lacking_in_cluster(&self) -> Result<Vec<Right<'static>>> {
+        let right = |(group, resource)| Right { verb: "patch", group, resource, namespace: None };
         let ask = || async {
             // Administrators mostly have every right: one question instead of five.
             if self.may(Right { verb: "*", group: "*", resource: "*", namespace: None }).await? {
-                return Ok(Vec::new());
+                return Ok::<_, anyhow::Error>(Vec::new());
             }
-            let right = |(group, resource)| Right { verb: "patch", group, resource, namespace: None };
-            self.lacking(&IN_THE_CLUSTER.map(right)).await
+            let lacking = self.lacking(&IN_THE_CLUSTER.map(right)).await?;
+            Ok(lacking.into_iter().map(|right| (right.group, right.resource)).collect())
         };
-        self.lacking_in_cluster.get_or_try_init(ask).await.map(Vec::as_slice)
+        let lacking: &Vec<_> = self.lacking_in_cluster.get_or_try_init(ask).await?;
+        Ok(lacking.iter().copied().map(right).collect())
     }
 
     /// Whether the user may install nothing that is of the whole cluster, and has to make do with what its administrators
