@@ -7,7 +7,7 @@ use crate::{
     context::Context,
     desired::backup::wanted,
     error::Result,
-    kube::Right,
+    kube::{Right, cnpg},
     names::{OPERATOR_NAMESPACE, PRIORITY_CLASS},
 };
 
@@ -23,39 +23,29 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
     let namespace = cx.config.stack.namespace.as_str();
     let in_cluster = kube.lacking_in_cluster().await?;
     let is_confined = !in_cluster.is_empty();
-    let mut lacking = kube
-        .lacking(&IN_NAMESPACE.map(|(verb, group, resource)| in_namespace(verb, group, resource, namespace)))
-        .await?;
-    let entrance = match cx.config.address.as_ref().map(|address| &address.entrance) {
-        Some(Entrance::Ingress { .. }) => Some(("networking.k8s.io", "ingresses")),
-        Some(Entrance::Gateway { .. }) => Some(("gateway.networking.k8s.io", "httproutes")),
-        None => None,
-    };
-    if let Some((group, resource)) = entrance {
-        lacking.extend(kube.lacking(&[in_namespace("patch", group, resource, namespace)]).await?);
+    let mut rights: Vec<Right> =
+        IN_NAMESPACE.map(|(verb, group, resource)| in_namespace(verb, group, resource, namespace)).into();
+    match cx.config.address.as_ref().map(|address| &address.entrance) {
+        Some(Entrance::Ingress { .. }) => {
+            rights.push(in_namespace("patch", "networking.k8s.io", "ingresses", namespace));
+        }
+        Some(Entrance::Gateway { .. }) => {
+            rights.push(in_namespace("patch", "gateway.networking.k8s.io", "httproutes", namespace));
+        }
+        None => {}
     }
     if !is_confined {
-        let mut rights = vec![in_namespace("patch", "apps", "statefulsets", NAMESPACE)];
+        rights.push(in_namespace("patch", "apps", "statefulsets", NAMESPACE));
         if cx.config.stack.pull_secret.is_some() {
-            rights.extend(
-                [OPERATOR_NAMESPACE, NAMESPACE, "kube-system"].map(|other| in_namespace("patch", "", "secrets", other)),
-            );
+            let others = [OPERATOR_NAMESPACE, NAMESPACE, "kube-system"];
+            rights.extend(others.map(|other| in_namespace("patch", "", "secrets", other)));
         }
         if cx.config.stack.priority_class.as_deref() == Some(PRIORITY_CLASS) {
             let (group, resource) = ("scheduling.k8s.io", "priorityclasses");
             rights.push(Right { verb: "patch", group, resource, namespace: None });
         }
-        lacking.extend(kube.lacking(&rights).await?);
     }
-    let config = &cx.config;
-    let mirror = config.image_mirror.as_ref().map(|mirror| format!(" {IMAGE_MIRROR_FLAG} {mirror}"));
-    let registry = config.registry.as_ref().map(|registry| format!(" --registry {registry}"));
-    let administrator = format!(
-        "stackctl --context {} --namespace {namespace} render --scope cluster{}{} | kubectl apply --server-side -f -",
-        config.target.context(),
-        mirror.unwrap_or_default(),
-        registry.unwrap_or_default()
-    );
+    let lacking = kube.lacking(&rights).await?;
     let mut lacks = Vec::new();
     if !lacking.is_empty() {
         lacks.push(format!("you may not {}", all_shown(&lacking)));
@@ -75,25 +65,39 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
             all_shown(&in_cluster),
             lacks.join("; ")
         ))
-            .remedy(format!("have an administrator of the cluster prepare it: {administrator}"))
+            .remedy(format!("have an administrator of the cluster prepare it: {}", preparation(cx)))
             .remedy(format!(
                 "and have him give you the role: kubectl -n {namespace} create rolebinding stackctl --clusterrole admin --user YOU"
             )),
     })
 }
 
+/// The command by which an administrator applies what a stack of this configuration needs of the whole cluster.
+fn preparation(cx: &Context) -> String {
+    let config = &cx.config;
+    let mirror = config.image_mirror.as_ref().map(|mirror| format!(" {IMAGE_MIRROR_FLAG} {mirror}"));
+    let registry = config.registry.as_ref().map(|registry| format!(" --registry {registry}"));
+    format!(
+        "stackctl --context {} --namespace {} render --scope cluster{}{} | kubectl apply --server-side -f -",
+        config.target.context(),
+        config.stack.namespace,
+        mirror.unwrap_or_default(),
+        registry.unwrap_or_default()
+    )
+}
+
 /// What has to be in the cluster for a stack of whoever may install nothing there, and is not.
 async fn unprepared(cx: &Context) -> Result<Option<String>> {
     let kube = cx.kube().await?;
-    let database = ("the databases of CloudNativePG", "postgresql.cnpg.io/v1", "Cluster");
-    let backups = ("the places for backups of its barman-cloud plugin", "barmancloud.cnpg.io/v1", "ObjectStore");
-    let metrics = ("the metrics of pods", "metrics.k8s.io/v1beta1", "PodMetrics");
     let mut missing = Vec::new();
-    for (what, api_version, kind) in [Some(database), wanted(cx).map(|_| backups), Some(metrics)].into_iter().flatten()
-    {
-        if !kube.knows(api_version, kind).await? {
-            missing.push(what);
-        }
+    if !kube.knows(cnpg::API_VERSION, "Cluster").await? {
+        missing.push("the databases of CloudNativePG");
+    }
+    if wanted(cx).is_some() && !kube.knows("barmancloud.cnpg.io/v1", "ObjectStore").await? {
+        missing.push("the places for backups of its barman-cloud plugin");
+    }
+    if !kube.serves_metrics().await? {
+        missing.push("the metrics of pods");
     }
     Ok((!missing.is_empty()).then(|| format!("the cluster lacks {}", missing.join(", "))))
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 use kube::{Api, ResourceExt as _, api::ListParams};
 
 use super::{
-    Kube, ObjectRef, live,
+    Kube, ObjectRef, cnpg, live,
     operator::{CnpgOperator, PLUGIN, SIDECAR_IMAGE, container, is_ours},
 };
 use crate::{
@@ -20,8 +20,6 @@ const PLUGIN_LABEL: &str = "cnpg.io/pluginName";
 /// The variable, or key of the operator's ConfigMap, with the namespaces that the operator watches; none: all.
 const WATCHED: &str = "WATCH_NAMESPACE";
 /// The CustomResourceDefinition of databases.
-const DATABASE_API: &str = "postgresql.cnpg.io/v1";
-const DATABASE_KIND: &str = "Cluster";
 const CLUSTERS: &str = "clusters.postgresql.cnpg.io";
 
 impl Kube {
@@ -50,7 +48,7 @@ impl CnpgOperator {
             kube.attempt(doing, || deployments.list(&named)),
         )?;
         let (Ok(labelled), Ok(named)) = (labelled, named) else {
-            let is_there = kube.is_confined().await? && kube.knows(DATABASE_API, DATABASE_KIND).await?;
+            let is_there = kube.is_confined().await? && kube.knows(cnpg::API_VERSION, "Cluster").await?;
             return Ok(if is_there { CnpgOperator::hidden() } else { CnpgOperator::default() });
         };
         let mut all: Vec<Deployment> = labelled.items;
