@@ -42,6 +42,8 @@ pub async fn run(cli: Cli) -> u8 {
         log::start(level);
     }
     ui::set_target_flags(&config::target_flags(&cli.global), cli::command_names());
+    let global = cli.global.clone();
+    ui::set_kubectl_flags(move || config::kubectl_flags(&global));
     let outcome = dispatch(cli, style).await.and_then(|code| match ui::write_failure() {
         Some(reason) if code == 0 => Err(error::failed(format!("the output could not be written: {reason}")).into()),
         _ => Ok(code),

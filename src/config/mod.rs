@@ -18,7 +18,7 @@ pub use backup::{Backup, BackupStore};
 pub use last_up::LastUp;
 pub use mirror::{FLAG as IMAGE_MIRROR_FLAG, ImageMirror};
 pub use names::parse_registry;
-pub use place::target_flags;
+pub use place::{kubectl_flags, target_flags};
 pub use sizes::Sizes;
 
 use self::{choices::Choices, file::File, place::StackPlace};

@@ -6,6 +6,7 @@ use super::{Target, file, file::File, names};
 use crate::{
     cli::Global,
     error::{Result, usage},
+    kube::{self, ClusterRef},
 };
 
 /// A cluster and a namespace in it.
@@ -69,6 +70,24 @@ pub fn target_flags(global: &Global) -> Vec<String> {
     }
     if asked.namespace != plain.namespace {
         add("--namespace", asked.namespace);
+    }
+    flags
+}
+
+/// The flags by which kubectl acts on the cluster that `global` names, where it would act on another by itself: it goes by
+/// the kubeconfig's current context, which need not be the stack's. Empty for a configuration that cannot be read.
+pub fn kubectl_flags(global: &Global) -> Vec<String> {
+    let Ok(place) = file::read(global.config.as_deref()).and_then(|file| StackPlace::of(global, &file)) else {
+        return Vec::new();
+    };
+    let current = kube::contexts(&ClusterRef { kubeconfig: place.kubeconfig.clone(), context: None });
+    let is_current = current.is_ok_and(|(_, current)| current.as_deref() == Some(place.name()));
+    let mut flags = Vec::new();
+    if let Some(file) = &place.kubeconfig {
+        flags.extend(["--kubeconfig".to_owned(), file.display().to_string()]);
+    }
+    if !is_current {
+        flags.extend(["--context".to_owned(), place.name().to_owned()]);
     }
     flags
 }

@@ -13,7 +13,7 @@ mod plain;
 pub mod prompt;
 mod terminal;
 mod text;
-pub use paste::{json_with_target, quoted, set_target_flags, with_target};
+pub use paste::{json_with_target, quoted, set_kubectl_flags, set_target_flags, with_target};
 pub use text::{Tone, paint, table};
 
 use std::{

@@ -107,8 +107,8 @@ fn rights_that_do_not_suffice_are_named_before_anything_is_changed() {
     -- stderr
     [preflight] Preflight checks: FAILED after [TIME]
     error: Preflight checks failed: you may not patch customresourcedefinitions.apiextensions.k8s.io, patch clusterroles.rbac.authorization.k8s.io, and so install nothing of the whole cluster; the cluster lacks the databases of CloudNativePG, the places for backups of its barman-cloud plugin, the metrics of pods
-      try: have an administrator of the cluster prepare it: stackctl --context prod --namespace user-app render --scope cluster --registry registry.example.com/team | kubectl apply --server-side -f -
-      try: and have him give you the role: kubectl -n user-app create rolebinding stackctl --clusterrole admin --user YOU
+      try: have an administrator of the cluster prepare it: stackctl --context prod --namespace user-app render --scope cluster --registry registry.example.com/team | kubectl --context prod apply --server-side -f -
+      try: and have him give you the role: kubectl --context prod -n user-app create rolebinding stackctl --clusterrole admin --user YOU
     "#);
     for request in requests.lock().unwrap().iter() {
         assert!(request.starts_with("GET ") || request.contains("selfsubjectaccessreviews"), "{request}");

@@ -59,8 +59,8 @@ fn something_else_answers_the_metrics_api() {
     exit code 1
     -- stderr
     error: the metrics API, served by Service shop/adapter, does not tell what pods use: its answer is not a list of pods: {"kind":"MetricValueList","items":[]}
-      try: repair what serves it: kubectl top pods must work
-      try: or have stackctl's metrics-server instead: kubectl delete apiservice v1beta1.metrics.k8s.io, then stackctl --context prod up
+      try: repair what serves it: kubectl --context prod top pods must work
+      try: or have stackctl's metrics-server instead: kubectl --context prod delete apiservice v1beta1.metrics.k8s.io, then stackctl --context prod up
     "#);
     nothing_was_changed(&requests);
 }
@@ -87,7 +87,7 @@ fn a_load_that_is_being_sent_is_left_alone() {
     -- stderr
     error: a load is being sent already, by pod user-app/stackctl-load
       try: wait for it: it ends by itself
-      try: or end it: kubectl -n user-app delete pod stackctl-load
+      try: or end it: kubectl --context prod -n user-app delete pod stackctl-load
     ");
     nothing_was_changed(&requests);
 }

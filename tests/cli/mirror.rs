@@ -127,8 +127,8 @@ fn a_pull_secret_that_is_not_there_is_told_before_anything_is_changed() {
     -- stderr
     [preflight] Preflight checks: FAILED after [TIME]
     error: Preflight checks failed: Secret user-app/mine, which --pull-secret names, is not there
-      try: kubectl create namespace user-app
-      try: kubectl -n user-app create secret generic mine --type=kubernetes.io/dockerconfigjson --from-file=.dockerconfigjson=$HOME/.docker/config.json
+      try: kubectl --context prod create namespace user-app
+      try: kubectl --context prod -n user-app create secret generic mine --type=kubernetes.io/dockerconfigjson --from-file=.dockerconfigjson=$HOME/.docker/config.json
     "#);
     for request in requests.lock().unwrap().iter() {
         assert!(request.starts_with("GET ") || request.contains("selfsubjectaccessreviews"), "{request}");
