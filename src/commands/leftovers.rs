@@ -42,6 +42,8 @@ async fn undo(cx: &Context) -> Result<()> {
     let local = LocalJournal::new(&cx.config.folders.state, cx.config.target.context());
     let journal = Journal { target, config: cx.config.clone(), local, reporter: cx.reporter.clone() };
     if let Some(left) = Box::pin(journal.recover()).await? {
+        // What is undone may have given the app another database: going by the former one would make an empty one of its name.
+        cx.inventory().await?.reload().await?;
         let text = format!("what the interrupted drill {} had left was undone", left.run);
         cx.reporter.send(Event::Warning { phase: PhaseId::Drill, text });
     }

@@ -1,5 +1,6 @@
 //! What the database says of itself: roles, replication, lag and timelines, read by SQL on the primary.
 
+mod diverged;
 mod overview;
 mod quorum;
 pub mod reload;
@@ -9,7 +10,8 @@ mod sql;
 pub mod switchover;
 mod wal;
 
-pub use overview::{Overview, archives_wal};
+pub use diverged::{Diverged, diverged};
+pub use overview::{Overview, archives_wal, is_there};
 pub use quorum::{CommitRule, Quorum, quorum_is_known, told_rule};
 pub use replication::{Replication, Standby};
 pub use sql::{primary, query, query_on, size};

@@ -1,5 +1,8 @@
 //! The CloudNativePG Cluster's own status.
 
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::{Api, api::ListParams};
 use serde::Serialize;
 
 use crate::{
@@ -74,6 +77,20 @@ impl Overview {
         let primary = self.primary.as_deref().unwrap_or("none");
         format!("{}/{} ready, primary {primary}", self.ready, self.instances)
     }
+}
+
+/// Whether there is anything of a database: its Cluster, or volumes from which its Cluster, made again, would go on.
+///
+/// # Errors
+/// The cluster does not answer.
+pub async fn is_there(kube: &Kube, namespace: &str, cluster: &str) -> Result<bool> {
+    if kube.get(&super::reference(namespace, cluster)).await?.is_some() {
+        return Ok(true);
+    }
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(kube.client(), namespace);
+    let of_database = ListParams::default().labels(&format!("cnpg.io/cluster={cluster}"));
+    let found = claims.list_metadata(&of_database).await.context("cannot list the database's volumes")?;
+    Ok(!found.items.is_empty())
 }
 
 /// Whether a Cluster archives its WAL; `None` before it has tried.

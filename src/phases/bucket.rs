@@ -4,11 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::{
-    Api,
-    api::{ListParams, Patch},
-};
+use kube::api::Patch;
 use serde_json::json;
 
 use crate::{
@@ -88,12 +84,8 @@ pub async fn is_new(cx: &Context) -> Result<bool> {
 pub async fn check_for_another(cx: &Context) -> Result<()> {
     let (kube, namespace, cluster) = (cx.kube().await?, &cx.config.stack.namespace, cx.database().await?);
     let Some(wanted) = wanted_store(cx).await?.filter(|wanted| !wanted.is_in_cluster()) else { return Ok(()) };
-    let volumes: Api<PersistentVolumeClaim> = Api::namespaced(kube.client(), namespace);
-    let of_database = ListParams::default().labels(&format!("cnpg.io/cluster={cluster}"));
     // A database whose volumes were kept goes on with its own archive.
-    let is_there = kube.get(&database::reference(namespace, &cluster)).await?.is_some()
-        || !volumes.list(&of_database).await.context("cannot list the database's volumes")?.items.is_empty();
-    if is_there {
+    if database::is_there(kube, namespace, &cluster).await? {
         return Ok(());
     }
     if kube.operator().await?.is_hidden {

@@ -94,6 +94,8 @@ fn kill(stack: &Stack, scenario: usize) {
         }
         healthy(stackctl);
         assert_eq!(self::record(&hand), None, "the record is there still");
+        assert_eq!(running(&hand).len(), 1, "databases that run: {:?}", running(&hand));
+        assert_eq!(stackctl.run(&["diff"]).code, 0, "the stack is not what up makes");
         let there = ask(stackctl, None, "select email from users");
         let lost: Vec<&String> = rows.iter().filter(|row| !there.lines().any(|line| line == row.as_str())).collect();
         assert!(lost.is_empty(), "rows are lost: {lost:?}");
@@ -134,6 +136,14 @@ fn volumes(hand: &Hand) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let items = claims["items"].as_array().cloned().unwrap_or_default();
     items.iter().map(|claim| (text(&claim["metadata"]["name"]), text(&claim["metadata"]["uid"]))).collect()
+}
+
+/// The databases that are not stopped: the app's, and none that was made beside it.
+fn running(hand: &Hand) -> Vec<String> {
+    let all = hand.json(&["get", "clusters.postgresql.cnpg.io"]);
+    let all = all["items"].as_array().cloned().unwrap_or_default();
+    let runs = |cluster: &&Value| cluster["metadata"]["annotations"]["cnpg.io/hibernation"] != "on";
+    all.iter().filter(runs).map(|cluster| cluster["metadata"]["name"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 fn gone(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {

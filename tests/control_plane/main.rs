@@ -18,6 +18,7 @@ mod keep_data;
 mod kubectl;
 mod last_up;
 mod lease;
+mod lost;
 mod manifests;
 mod monitoring;
 mod operator;
