@@ -182,15 +182,24 @@ async fn database(cx: &Context, cluster: &str) -> (PartHealth, Vec<Member>) {
             }
         })
         .collect();
-    let verdict = replication.map_or_else(
-        |error| (Health::Unhealthy, format!("{}; {}", overview.describe(), crate::error::one_line(&error))),
-        |replication| {
-            let apart = members.iter().filter(|member| member.is_apart()).map(|member| member.name.as_str()).collect();
-            let primary = overview.primary.as_deref().unwrap_or_default();
-            let quorum = Quorum::judge(told, &replication.rule, primary);
-            judge(&overview, &InstancesSay { synchronous: replication.synchronous(), quorum, stale, apart })
-        },
-    );
+    let replication = match replication {
+        Ok(replication) => replication,
+        Err(error) => {
+            let detail = format!("{}; {}", overview.describe(), crate::error::one_line(&error));
+            return (Ok((Health::Unhealthy, detail)), members);
+        }
+    };
+    let mut apart: Vec<&str> =
+        members.iter().filter(|member| member.is_apart()).map(|member| member.name.as_str()).collect();
+    let primary = overview.primary.as_deref().unwrap_or_default();
+    let diverged = async { database::diverged(cx.kube().await?, namespace, primary, &apart).await };
+    // One that cannot be asked for stays among those that do not stream.
+    let diverged = diverged.await.unwrap_or_default();
+    apart.retain(|name| diverged.iter().all(|one| one.name != *name));
+    let diverged = diverged.iter().map(|one| one.describe(namespace)).collect();
+    let quorum = Quorum::judge(told, &replication.rule, primary);
+    let seen = InstancesSay { synchronous: replication.synchronous(), quorum, stale, apart, diverged };
+    let verdict = judge(&overview, &seen);
     (Ok(verdict), members)
 }
 
@@ -202,12 +211,14 @@ struct InstancesSay<'a> {
     quorum: Quorum,
     /// The instances that have not read their configuration since it was changed.
     stale: Vec<String>,
-    /// The standbys that are ready and do not stream from the primary.
+    /// The standbys that are ready and do not stream from the primary, for a reason that is not known.
     apart: Vec<&'a str>,
+    /// What is said of each standby that can never stream again.
+    diverged: Vec<String>,
 }
 
 fn judge(overview: &Overview, seen: &InstancesSay<'_>) -> (Health, String) {
-    let InstancesSay { synchronous, quorum, stale, apart } = seen;
+    let InstancesSay { synchronous, quorum, stale, apart, diverged } = seen;
     let mut detail = format!("{}, {synchronous} synchronous standbys, {}", overview.describe(), overview.phase);
     match quorum {
         Quorum::Known => {}
@@ -230,11 +241,21 @@ fn judge(overview: &Overview, seen: &InstancesSay<'_>) -> (Health, String) {
         detail.push_str(&apart.join(", "));
         detail.push_str(" (stackctl logs database says why)");
     }
+    for said in diverged {
+        detail.push_str("; ");
+        detail.push_str(said);
+    }
     // Instances may serve while the operator can do nothing for them, a failover included.
     let reconciled = overview.phase == HEALTHY;
     let health = if overview.primary.is_none() || *synchronous == 0 {
         Health::Unhealthy
-    } else if overview.healthy() && reconciled && *quorum == Quorum::Known && stale.is_empty() && apart.is_empty() {
+    } else if overview.healthy()
+        && reconciled
+        && *quorum == Quorum::Known
+        && stale.is_empty()
+        && apart.is_empty()
+        && diverged.is_empty()
+    {
         Health::Healthy
     } else {
         Health::Degraded
@@ -267,8 +288,13 @@ mod tests {
         }
     }
 
-    const WELL: InstancesSay<'_> =
-        InstancesSay { synchronous: 2, quorum: Quorum::Known, stale: Vec::new(), apart: Vec::new() };
+    const WELL: InstancesSay<'_> = InstancesSay {
+        synchronous: 2,
+        quorum: Quorum::Known,
+        stale: Vec::new(),
+        apart: Vec::new(),
+        diverged: Vec::new(),
+    };
 
     #[test]
     fn a_missing_instance_degrades_and_no_synchronous_standby_is_unhealthy() {
@@ -296,6 +322,10 @@ mod tests {
         for (seen, said) in [
             (unread, "has not read its configuration since it was changed: user-db-2 (stackctl up"),
             (restoring, "ready, and yet does not stream from the primary: user-db-3 (stackctl logs database"),
+            (
+                InstancesSay { synchronous: 1, diverged: vec!["user-db-3 can never follow".into()], ..WELL },
+                "1 synchronous standbys, Cluster in healthy state; user-db-3 can never follow",
+            ),
             (InstancesSay { quorum: Quorum::Unknown, ..WELL }, "nobody would be promoted now"),
             (
                 InstancesSay { quorum: outdated, ..WELL },
