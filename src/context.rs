@@ -104,6 +104,11 @@ impl Context {
         self.kube.get().and_then(Kube::known_operator)
     }
 
+    /// What shows that NetworkPolicies are enforced, as far as it is known without asking.
+    pub fn known_policy_enforcer(&self) -> Option<&str> {
+        self.kube.get().and_then(Kube::known_policy_enforcer)
+    }
+
     /// Takes the stack's lock in the cluster, held until [`Context::unlock`].
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::{
     database,
     error::{Result, usage},
     kube::{Kube, readiness},
+    names::WEB,
 };
 
 /// The label of restored Clusters, with the server that they come from.
@@ -21,6 +22,8 @@ pub const RESTORED_FROM: &str = "stackctl/restored-from";
 pub const RESTORED_TO: &str = "stackctl/restored-to";
 /// The annotation of a Cluster that the app used, and that another took the place of: until when.
 pub const REPLACED: &str = "stackctl/replaced-at";
+/// The label that the pods of a restored database get, by which a NetworkPolicy knows them.
+const RESTORED: (&str, &str) = ("stackctl/restored", WEB);
 /// The source's name within the new Cluster.
 const ORIGIN: &str = "origin";
 
@@ -64,8 +67,8 @@ pub fn recovery_manifest(template: &DynamicObject, wanted: &RecoverySpec) -> Res
     }
     spec.insert("bootstrap".into(), json!({"recovery": recovery}));
     spec.insert("instances".into(), json!(wanted.instances));
-    // The app does not use it: it is nobody's to watch.
-    spec.remove("inheritedMetadata");
+    // The app does not use it: it is nobody's to watch, and others may come to it (assets/database/networkpolicy-restored.yaml).
+    spec.insert("inheritedMetadata".into(), json!({"labels": {RESTORED.0: RESTORED.1}}));
     if wanted.archives {
         // Under its own name: two histories in one folder would be two timelines under one number.
         let parameters = spec.get_mut("plugins").and_then(|plugins| plugins.pointer_mut("/0/parameters"));
@@ -205,7 +208,11 @@ mod tests {
         assert_eq!(spec["externalClusters"][0]["plugin"]["parameters"]["serverName"], "user-db");
         assert_eq!(spec["plugins"][0]["parameters"]["serverName"], "user-db-r1");
         assert_eq!(spec["postgresql"]["synchronous"]["number"], 1, "the rest is as it was");
-        assert!(spec.get("inheritedMetadata").is_none(), "nobody watches it");
+        assert_eq!(
+            spec["inheritedMetadata"],
+            json!({"labels": {"stackctl/restored": "user-app"}}),
+            "nobody watches it"
+        );
     }
 
     #[test]

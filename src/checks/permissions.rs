@@ -41,7 +41,7 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
             rights.extend(others.map(|other| in_namespace("patch", "", "secrets", other)));
         }
         if cx.config.stack.priority_class.as_deref() == Some(PRIORITY_CLASS) {
-            let (group, resource) = ("scheduling.k8s.io", "priorityclasses");
+            let (group, resource) = ("scheduling.k8s.io", PRIORITY_CLASSES);
             rights.push(Right { verb: "patch", group, resource, namespace: None });
         }
     }
@@ -58,8 +58,14 @@ pub async fn permissions(cx: &Context) -> Result<CheckOutcome> {
         ([], true) => CheckOutcome::ok(format!(
             "all that are needed in namespace {namespace}; what is of the whole cluster is its administrators'"
         )),
-        (_, false) => CheckOutcome::failed(lacks.join("; "))
-            .remedy("use credentials that may (cluster-admin has every right), or let an administrator run stackctl up"),
+        (_, false) => {
+            let failed = CheckOutcome::failed(lacks.join("; "))
+                .remedy("use credentials that may (cluster-admin has every right), or let an administrator run stackctl up");
+            match lacking.iter().all(|right| right.resource == PRIORITY_CLASSES) {
+                true => failed.remedy("or do without that class: stackctl up --priority-class none"),
+                false => failed,
+            }
+        }
         (_, true) => CheckOutcome::failed(format!(
             "you may not {}, and so install nothing of the whole cluster; {}",
             all_shown(&in_cluster),
@@ -102,8 +108,10 @@ async fn unprepared(cx: &Context) -> Result<Option<String>> {
     Ok((!missing.is_empty()).then(|| format!("the cluster lacks {}", missing.join(", "))))
 }
 
+const PRIORITY_CLASSES: &str = "priorityclasses";
+
 /// What `up` does in the stack's namespace.
-const IN_NAMESPACE: [(&str, &str, &str); 14] = [
+const IN_NAMESPACE: [(&str, &str, &str); 15] = [
     ("patch", "apps", "deployments"),
     ("patch", "", "services"),
     ("patch", "", "configmaps"),
@@ -118,6 +126,7 @@ const IN_NAMESPACE: [(&str, &str, &str); 14] = [
     ("patch", "barmancloud.cnpg.io", "objectstores"),
     ("patch", "", "persistentvolumeclaims"),
     ("create", "batch", "jobs"),
+    ("patch", "networking.k8s.io", "networkpolicies"),
 ];
 
 const fn in_namespace<'a>(verb: &'a str, group: &'a str, resource: &'a str, namespace: &'a str) -> Right<'a> {

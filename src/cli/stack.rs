@@ -79,7 +79,7 @@ pub struct StackArgs {
     /// Leave this part out; may be given several times.
     #[arg(long, value_enum, value_name = "PART", value_delimiter = ',', env = "STACKCTL_WITHOUT")]
     pub without: Vec<Optional>,
-    /// Add this, which no stack has unasked; may be given several times.
+    /// Add this, which a stack has unasked only where it is of use; may be given several times.
     #[arg(long, value_enum, value_name = "EXTRA", value_delimiter = ',', env = "STACKCTL_WITH")]
     pub with: Vec<Extra>,
 }
@@ -109,9 +109,11 @@ pub enum Optional {
     Backup,
     /// What spares a failover the waits that are not needed.
     FailoverHelper,
+    /// The NetworkPolicies that a stack gets where they are enforced.
+    NetworkPolicies,
 }
 
-/// What is added to the stack only where it is asked for.
+/// What is added to the stack where it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extra {

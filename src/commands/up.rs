@@ -9,7 +9,7 @@ use crate::{
     address::PublicAddress,
     assets::Part,
     backup::STORE,
-    cli::{Global, Optional, UpArgs},
+    cli::{Extra, Global, Optional, UpArgs},
     commands::configured::configured,
     config::{BackupStore, Config, Options, Target},
     context::Context,
@@ -164,10 +164,19 @@ async fn facts_of(cx: &Context) -> Vec<(String, String)> {
     ));
     facts.push(("backups".into(), backups(cx).await));
     facts.push(("monitoring".into(), monitoring(cx).await));
+    facts.extend(policies(cx).map(|text| ("policies".to_owned(), text)));
     if let Target::Minikube(minikube) = &cx.config.target {
         facts.push(("kubectl".into(), format!("kubectl --context {} -n {namespace} get pods", minikube.profile)));
     }
     facts
+}
+
+/// Why the stack has NetworkPolicies that nobody asked for.
+fn policies(cx: &Context) -> Option<String> {
+    let unasked = !cx.config.with.contains(&Extra::NetworkPolicies);
+    let left_out = cx.config.without.contains(&Optional::NetworkPolicies);
+    let why = cx.known_policy_enforcer().filter(|_| unasked && !left_out)?;
+    Some(format!("NetworkPolicies of its own, as {why} (--without network-policies leaves them out)"))
 }
 
 /// The app's address for the outside.

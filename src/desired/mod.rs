@@ -35,7 +35,8 @@ use crate::{
     backup::restored,
     cli::Optional,
     context::Context,
-    error::Result,
+    database,
+    error::{Result, failed},
     fetch,
     kube::ObjectRef,
     names::DATABASE,
@@ -85,7 +86,7 @@ pub async fn embedded(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     let stack = &cx.config.stack;
     let mut objects = render(part, objects, stack, &images(cx)?);
     backup::finish(part, &mut objects, wanted, stack.storage_class.as_deref());
-    network::finish(&cx.config.with, wanted, &mut objects);
+    network::finish(network::are_wanted(cx), wanted, &mut objects);
     place(cx, part, &mut objects);
     Ok(objects)
 }
@@ -98,10 +99,12 @@ pub async fn embedded(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
 pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     // Which database the manifests are about, and which operator.
     cx.inventory().await?;
-    cx.kube().await?.operator().await?;
+    let kube = cx.kube().await?;
+    kube.operator().await?;
+    kube.policy_enforcer(&cx.config.stack.namespace).await?;
     let mut objects = match part {
         Part::FailoverHelper if cx.config.without.contains(&Optional::FailoverHelper) => Vec::new(),
-        Part::Database => database(cx).await?,
+        Part::Database => database_objects(cx).await?,
         Part::Backup => backup::objects(cx).await?,
         Part::Monitoring => monitoring::objects(cx).await?,
         Part::Restored => restored_clusters(cx).await?,
@@ -121,7 +124,8 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     Ok(objects)
 }
 
-async fn database(cx: &Context) -> Result<Vec<DynamicObject>> {
+async fn database_objects(cx: &Context) -> Result<Vec<DynamicObject>> {
+    refuse_lost(cx).await?;
     let mut objects = embedded(cx, Part::Database).await?;
     for object in &mut objects {
         let reference = ObjectRef::of(object)?;
@@ -137,6 +141,20 @@ async fn database(cx: &Context) -> Result<Vec<DynamicObject>> {
         }
     }
     Ok(objects)
+}
+
+/// Refuses to make a database anew that took the place of a former one: under its name there would be an empty one.
+async fn refuse_lost(cx: &Context) -> Result<()> {
+    let (kube, namespace, name) = (cx.kube().await?, &cx.config.stack.namespace, cx.database().await?);
+    if name == DATABASE || database::is_there(kube, namespace, &name).await? {
+        return Ok(());
+    }
+    Err(failed(format!(
+        "the database {name}, which the app uses, is gone with its volumes: it is not made anew, empty"
+    ))
+    .remedy("stackctl restore brings back what its backups hold (stackctl backup list shows them)")
+    .remedy("or begin with an empty one: stackctl down, then stackctl up")
+    .into())
 }
 
 /// The restored Clusters of the inventory, which are wanted as they are.

@@ -1,5 +1,5 @@
-//! The stack's own NetworkPolicies, which are applied where they are asked for: what of them depends on where backups go
-//! and on where the API server listens.
+//! The stack's own NetworkPolicies, which are applied where they are enforced or asked for: what of them depends on where
+//! backups go and on where the API server listens.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     assets::{Part, kind},
     backup::STORE,
-    cli::Extra,
+    cli::{Extra, Optional},
     config::{Backup, BackupStore},
     context::Context,
     error::one_line,
@@ -18,12 +18,19 @@ use crate::{
 /// The ports by which policies know the API server without asking: its Service's, and those that it usually listens on.
 const API_PORTS: [u16; 3] = [443, 6443, 8443];
 
+/// Whether the stack gets policies, as far as that is known without asking the cluster: where they are asked for, and where
+/// they are enforced or others' are there already, which would leave the stack cut off without some of its own.
+pub(super) fn are_wanted(cx: &Context) -> bool {
+    let config = &cx.config;
+    !config.without.contains(&Optional::NetworkPolicies)
+        && (config.with.contains(&Extra::NetworkPolicies) || cx.known_policy_enforcer().is_some())
+}
+
 /// Leaves the policies out of the rendered `objects` that were not asked for, and has the others name the store for backups
 /// that there is. The policy of a store in the cluster belongs to the store.
-pub(super) fn finish(extras: &[Extra], backup: Option<&Backup>, objects: &mut Vec<DynamicObject>) {
-    let is_wanted = extras.contains(&Extra::NetworkPolicies);
+pub(super) fn finish(are_wanted: bool, backup: Option<&Backup>, objects: &mut Vec<DynamicObject>) {
     objects.retain(|object| {
-        kind(object) != "NetworkPolicy" || is_wanted || object.metadata.name.as_deref() == Some(STORE)
+        kind(object) != "NetworkPolicy" || are_wanted || object.metadata.name.as_deref() == Some(STORE)
     });
     let Some(Backup { store: BackupStore::Bucket { endpoint, .. }, .. }) = backup else { return };
     for egress in policies(objects).filter_map(|policy| policy.pointer_mut("/spec/egress")?.as_array_mut()) {
@@ -76,14 +83,14 @@ fn add_api_ports(objects: &mut [DynamicObject], found: &BTreeSet<u16>) {
 mod tests {
     use super::*;
 
-    const PARTS: [Part; 4] = [Part::Backup, Part::Database, Part::FailoverHelper, Part::Web];
+    const PARTS: [Part; 5] = [Part::Base, Part::Backup, Part::Database, Part::FailoverHelper, Part::Web];
 
     /// Everything of ours in the stack's namespace, with the policies.
     fn stack() -> Vec<DynamicObject> {
         let all = PARTS.into_iter().flat_map(|part| part.embedded().unwrap());
         let mut objects: Vec<_> =
             all.filter(|object| object.metadata.namespace.as_deref() == Some("user-app")).collect();
-        finish(&[Extra::NetworkPolicies], None, &mut objects);
+        finish(true, None, &mut objects);
         objects
     }
 
@@ -173,6 +180,33 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_for_a_while_reaches_what_it_is_for_and_nobody_reaches_it() {
+        let objects = stack();
+        for (name, needed) in [
+            ("stackctl-drill-prober", &["53", "5353", "5432", "8080"][..]),
+            ("stackctl-load", &["53", "5353", "8080"]),
+            ("backup-reader", &["53", "5353", "7070"]),
+        ] {
+            let policy = policy(&objects, name);
+            assert_eq!(ports(policy, "egress"), needed.iter().map(|port| (*port).to_owned()).collect(), "{name}");
+            assert!(ports(policy, "ingress").is_empty(), "{name}");
+            // As its pods are called (src/drills/prober/pod.rs, src/load/sender.rs, src/backup/store.rs).
+            assert_eq!(policy["podSelector"]["matchLabels"]["app.kubernetes.io/name"], name);
+            assert_eq!(policy["policyTypes"], json!(["Ingress", "Egress"]));
+        }
+    }
+
+    #[test]
+    fn a_restored_database_reaches_what_the_apps_does_and_the_app_does_not_reach_it() {
+        let objects = stack();
+        let (apps, restored) = (policy(&objects, "user-db"), policy(&objects, "user-db-restored"));
+        assert_eq!(ports(restored, "egress"), ports(apps, "egress"));
+        assert_eq!(restored["podSelector"]["matchLabels"]["stackctl/restored"], "user-app");
+        let text = restored["ingress"].to_string();
+        assert!(text.contains("cnpg-system") && !text.contains("app.kubernetes.io/name"), "{text}");
+    }
+
+    #[test]
     fn who_is_let_in_is_called_as_its_pods_are() {
         let objects = stack();
         let text = serde_json::to_string(policy(&objects, "user-db")).unwrap();
@@ -191,7 +225,7 @@ mod tests {
     #[test]
     fn without_the_option_only_the_stores_own_policy_is_there() {
         let mut objects: Vec<_> = PARTS.into_iter().flat_map(|part| part.embedded().unwrap()).collect();
-        finish(&[], None, &mut objects);
+        finish(false, None, &mut objects);
         let names: Vec<_> = objects.iter().filter(|object| kind(object) == "NetworkPolicy").collect();
         assert_eq!(names.iter().filter_map(|one| one.metadata.name.as_deref()).collect::<Vec<_>>(), [STORE]);
     }
@@ -210,7 +244,7 @@ mod tests {
         };
         let backup = Backup { store, keep: "7d".into(), schedule: "0 0 3 * * *".into() };
         let mut objects = Part::Database.embedded().unwrap();
-        finish(&[Extra::NetworkPolicies], Some(&backup), &mut objects);
+        finish(true, Some(&backup), &mut objects);
         add_api_ports(&mut objects, &[16443, 6443].into());
         let allowed = ports(policy(&objects, "user-db"), "egress");
         assert!(allowed.contains("9000") && !allowed.contains("7070"), "{allowed:?}");

@@ -55,6 +55,8 @@ pub struct Kube {
     pub(super) operator: Arc<OnceCell<CnpgOperator>>,
     /// Group and resource of what the user may not change in the whole cluster.
     pub(super) lacking_in_cluster: Arc<OnceCell<Vec<(&'static str, &'static str)>>>,
+    /// What shows that NetworkPolicies are enforced.
+    pub(super) policy_enforcer: Arc<OnceCell<Option<String>>>,
     pub(super) zones: Arc<OnceCell<Zones>>,
     pub(super) rules: Arc<Mutex<BTreeMap<String, ContainerRules>>>,
 }
@@ -81,9 +83,10 @@ impl Kube {
             .with_layer(&Count(Arc::clone(&requests)))
             .build();
         let kinds = Arc::new(Kinds::default());
-        let (operator, zones, rules, lacking_in_cluster) =
-            (Arc::default(), Arc::default(), Arc::default(), Arc::default());
-        let kube = Kube { client, requests, kinds, server, operator, lacking_in_cluster, zones, rules };
+        let (operator, zones, rules) = (Arc::default(), Arc::default(), Arc::default());
+        let (lacking_in_cluster, policy_enforcer) = (Arc::default(), Arc::default());
+        let kube =
+            Kube { client, requests, kinds, server, operator, lacking_in_cluster, policy_enforcer, zones, rules };
         match tokio::time::timeout(CONNECT_TIMEOUT, kube.kinds.load(&kube.client)).await {
             Ok(Ok(())) => Ok(kube),
             Ok(Err(error)) => Err(unreachable(&error, exec.as_ref(), &kube.server).into()),

@@ -29,6 +29,7 @@ pub mod operator;
 mod operator_search;
 mod params;
 pub mod pods;
+mod policies;
 pub mod prometheus;
 mod proxy;
 pub mod quantity;

@@ -7,14 +7,14 @@ use crate::{
     cli::Stackctl,
     drills::drill,
     faults::{Hand, second_store},
-    machine,
+    machine, policed,
     suite::{Stack, Step, Suite, tell},
     tenant,
 };
 
 const PROFILE: &str = "stackctl-shared";
 /// Two nodes have room for two stacks where one of two processors has not.
-const UP: [&str; 5] = ["up", "--nodes", "2", "--without", "monitoring"];
+pub const UP: [&str; 5] = ["up", "--nodes", "2", "--without", "monitoring"];
 /// The namespace of the operator that is somebody else's.
 const THEIRS: &str = "cnpg";
 
@@ -40,6 +40,8 @@ pub fn suite() -> Suite {
         Step::new("same-bucket", "a bucket that holds another database's backups is refused", same_bucket)
             .without_stack(),
         Step::new("tenant", "whoever administers one namespace brings a stack up in it", tenant::brings_a_stack_up)
+            .without_stack(),
+        Step::new("policed", "where nothing is let through that no policy names, everything goes on", policed::goes_on)
             .without_stack(),
         Step::new("resized", "an up that changes the instances ends when all are changed", resized).without_stack(),
         Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))

@@ -17,6 +17,7 @@ mod machine;
 mod main_job;
 mod monitoring;
 mod objects;
+mod policed;
 mod suite;
 mod tenant;
 

@@ -78,12 +78,13 @@ fn free_port() -> u16 {
 }
 
 /// Runs a program that is ended when this process ends: at once, for a kube-apiserver whose etcd is gone first would
-/// never come to the end of its own shutdown.
-fn spawn(program: &Path, arguments: &[String], log: &Path) -> Result<Child, String> {
-    let log = std::fs::File::create(log).map_err(|error| error.to_string())?;
-    let script = r#""$@" </dev/null & child=$!; read -r _; kill -KILL $child; wait $child"#;
+/// never come to the end of its own shutdown. The folder goes with it: a process that ends drops no static.
+fn spawn(program: &Path, arguments: &[String], folder: &Path, log: &str) -> Result<Child, String> {
+    let log = std::fs::File::create(folder.join(log)).map_err(|error| error.to_string())?;
+    let script = r#""$@" </dev/null & child=$!; read -r _; kill -KILL $child; wait $child; rm -rf "$0""#;
     Command::new("sh")
-        .args(["-c", script, "sh"])
+        .args(["-c", script])
+        .arg(folder)
         .arg(program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -120,7 +121,8 @@ fn start() -> Result<ControlPlane, String> {
             "--unsafe-no-fsync".into(),
             "--log-level=error".into(),
         ],
-        &folder.path().join("etcd.log"),
+        folder.path(),
+        "etcd.log",
     )?;
     let server = spawn(
         &server,
@@ -139,7 +141,8 @@ fn start() -> Result<ControlPlane, String> {
             // Without a controller there are no service accounts for pods to have.
             "--disable-admission-plugins=ServiceAccount".into(),
         ],
-        &folder.path().join("kube-apiserver.log"),
+        folder.path(),
+        "kube-apiserver.log",
     )?;
     let plane = ControlPlane {
         url: format!("https://127.0.0.1:{port}"),

@@ -92,6 +92,9 @@ impl ClusterTest {
         let plan = Plan::survey(true)?;
         plan.agree(args.yes, self.last_step(args.keep))?;
         bundle::make(&bundle::default_folder()?, &plan.packages, &DEBUG)?;
+        if matches!(self, Self::Shared) {
+            bundle::make_only(bundle::Only::Neighbours)?;
+        }
         let kept = args.keep.then(|| args.steps.join(","));
         self.on_a_cluster(&mut Tally::default(), kept.as_deref())?;
         tell("passed");

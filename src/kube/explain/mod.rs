@@ -20,6 +20,7 @@ pub(super) use watchlist::Watchlist;
 use super::{
     Kube, ObjectRef,
     cnpg::ClusterStatus,
+    policies::suspected,
     readiness::{Readiness, age_seconds, condition, is_ready, readiness},
     refusal::Refusal,
 };
@@ -161,11 +162,19 @@ async fn pods_of(kube: &Kube, namespace: &str, selector: &str) -> Result<Vec<Pod
 
 async fn pod_problems(kube: &Kube, namespace: &str, pods: &[Pod], events: &Events) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let mut policies = None;
     for pod in pods {
         let Some(found) = pods::pod_problem(namespace, pod, events) else { continue };
         let mut problem = found.problem;
         if let Some(container) = found.log_of {
             problem.last_log = last_lines(kube, namespace, &problem.object.name, &container, found.previous).await;
+            if problem.remedy.is_none() {
+                if policies.is_none() {
+                    policies = Some(kube.policies_of_others(namespace).await.unwrap_or_default());
+                }
+                let labels = pod.metadata.labels.clone().unwrap_or_default();
+                problem.remedy = policies.as_ref().and_then(|policies| suspected(policies, &labels));
+            }
         }
         problems.push(problem);
         if problems.len() == PODS {

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use self::parts::{Base, CONTROL_PLANE, GO_TOOLS, GoTool, MANIFESTS, PROMTOOL, TEST_ONLY, WAL_PROGRAMS};
+use self::parts::{Base, CONTROL_PLANE, GO_TOOLS, GoTool, MANIFESTS, NEIGHBOURS, PROMTOOL, TEST_ONLY, WAL_PROGRAMS};
 use self::store::Store;
 use crate::engine::runtime;
 use crate::run::Run;
@@ -53,6 +53,8 @@ pub enum Only {
     ControlPlane,
     /// An S3 store and barman, for tests of the WAL programs.
     WalPrograms,
+    /// What others run in a cluster: an engine of NetworkPolicies.
+    Neighbours,
 }
 
 /// Everything that the builder keeps: `$XDG_CACHE_HOME/stackctl`.
@@ -123,12 +125,14 @@ pub fn make_only(only: Only) -> Result<PathBuf> {
     let names = match only {
         Only::ControlPlane => CONTROL_PLANE,
         Only::WalPrograms => WAL_PROGRAMS,
+        Only::Neighbours => NEIGHBOURS,
     };
     let tools: Vec<&GoTool> = GO_TOOLS.iter().filter(|tool| names.contains(&tool.name)).collect();
     graph::run(tools.iter().flat_map(|tool| tasks::of_tool(&airgap, tool)).collect())?;
     match only {
         Only::ControlPlane => copy_manifests(&airgap)?,
         Only::WalPrograms => link(&airgap, barman::NAME, &barman::build(&airgap)?)?,
+        Only::Neighbours => {}
     }
     link_programs(&airgap, &tools)
 }

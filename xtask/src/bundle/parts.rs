@@ -114,6 +114,12 @@ pub const GO_TOOLS: &[GoTool] = &[
         ],
     },
     go("helm", "helm", &[("helm.sh/helm/v4/cmd/helm", "helm")], &["helm.sh/helm/v4/internal/version.version=$V"]),
+    go(
+        "kube-network-policies",
+        "kube-network-policies",
+        &[("sigs.k8s.io/kube-network-policies/cmd", "kube-network-policies")],
+        NO_SET,
+    ),
 ];
 
 /// A module that a tool is built with in a changed form: the version that it asks for is not to be had from every proxy.
@@ -134,8 +140,11 @@ pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "helm"];
 /// The store that tests of the WAL programs run.
 pub const WAL_PROGRAMS: &[&str] = &["versitygw"];
 
+/// What others run in a cluster, for tests of the stack beside it: a network that enforces NetworkPolicies.
+pub const NEIGHBOURS: &[&str] = &["kube-network-policies"];
+
 /// Tools that only tests and measurements use: no part of a bundle.
-pub const TEST_ONLY: &[&str] = &["helm"];
+pub const TEST_ONLY: &[&str] = &["helm", "kube-network-policies"];
 
 /// What an image is built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
