@@ -65,6 +65,17 @@ impl Refusal {
                 "what it says is its owner's rule: ask for an exception for the namespace",
             );
         }
+        if let Some((class, _)) =
+            after(message, "no PriorityClass with name ").and_then(|said| said.split_once(" was found"))
+        {
+            return Some(Refusal {
+                why: format!("the PriorityClass {class}, which it is to be of, is not there"),
+                remedy: "stackctl up makes the stack's own; stackctl up --priority-class NAME takes another one (kubectl get \
+                         priorityclass), none does without"
+                    .into(),
+                may_pass: true,
+            });
+        }
         if let Some(said) = after(message, "violates PodSecurity ") {
             return refusal(
                 format!("the namespace's Pod Security level forbids it: {said}"),
@@ -128,6 +139,11 @@ mod tests {
                 "admission webhook \"images.example.com\" denied the request: only registry.example.com",
                 "the admission webhook images.example.com forbids it: only registry.example.com",
                 "exception",
+            ),
+            (
+                "pods \"p\" is forbidden: no PriorityClass with name stackctl-failover was found",
+                "the PriorityClass stackctl-failover, which it is to be of, is not there",
+                "--priority-class NAME",
             ),
             (
                 "pods \"p\" is forbidden: violates PodSecurity \"restricted:latest\": runAsNonRoot != true",

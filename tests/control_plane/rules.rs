@@ -10,11 +10,11 @@ use stackctl::{
     config::{Config, Options},
     context::Context,
     desired::{self, rules},
-    kube::{Kube, ObjectRef},
+    kube::{Kube, ObjectRef, apply},
     ui::Reporter,
 };
 
-use crate::harness::{control_plane, create, words};
+use crate::harness::{control_plane, create, options, words};
 
 fn context(namespace: &str) -> Context {
     let global = Global {
@@ -122,6 +122,9 @@ async fn every_pod_gets_past_a_quota_of_limits_and_a_range() {
     range(&kube, name, &item).await;
     let cx = context(name);
     let mut objects = stack(&cx).await;
+    let class = Part::Base.embedded().unwrap().into_iter().filter(|object| object.metadata.namespace.is_none());
+    let class: Vec<_> = class.filter(|object| object.types.as_ref().unwrap().kind == "PriorityClass").collect();
+    apply(&kube, &class, options(), &|_| {}).await.unwrap();
     let as_embedded = pods(&objects, name);
     rules::fit(&cx, &mut objects).await.unwrap();
     let fitted = pods(&objects, name);
