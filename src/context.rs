@@ -11,6 +11,7 @@ use crate::{
     error::{Result, failed, timed_out},
     kube::{ClusterRef, Inventory, Kube, Lock, operator::CnpgOperator},
     names::DATABASE,
+    part::Part,
     ui::{Event, PhaseId, Reporter},
 };
 
@@ -107,6 +108,12 @@ impl Context {
     /// What shows that NetworkPolicies are enforced, as far as it is known without asking.
     pub fn known_policy_enforcer(&self) -> Option<&str> {
         self.kube.get().and_then(Kube::known_policy_enforcer)
+    }
+
+    /// Whether something of that kind is on record as applied in a part, as far as it is known without asking.
+    pub fn is_on_record(&self, part: Part, kind: &str) -> bool {
+        let entries = self.inventory.get().map(|inventory| inventory.entries(part.name())).unwrap_or_default();
+        entries.iter().any(|entry| entry.object.kind == kind)
     }
 
     /// Takes the stack's lock in the cluster, held until [`Context::unlock`].

@@ -19,11 +19,14 @@ use crate::{
 const API_PORTS: [u16; 3] = [443, 6443, 8443];
 
 /// Whether the stack gets policies, as far as that is known without asking the cluster: where they are asked for, and where
-/// they are enforced or others' are there already, which would leave the stack cut off without some of its own.
+/// they are enforced or others' are there already, which would leave the stack cut off without some of its own. Those that it
+/// has stay: who may not look, or looks while a network is being replaced, finds nobody that enforces them.
 pub(super) fn are_wanted(cx: &Context) -> bool {
     let config = &cx.config;
     !config.without.contains(&Optional::NetworkPolicies)
-        && (config.with.contains(&Extra::NetworkPolicies) || cx.known_policy_enforcer().is_some())
+        && (config.with.contains(&Extra::NetworkPolicies)
+            || cx.known_policy_enforcer().is_some()
+            || cx.is_on_record(Part::Base, "NetworkPolicy"))
 }
 
 /// Leaves the policies out of the rendered `objects` that were not asked for, and has the others name the store for backups

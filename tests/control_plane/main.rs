@@ -22,6 +22,7 @@ mod lost;
 mod manifests;
 mod monitoring;
 mod operator;
+mod policies;
 mod priority;
 mod reach;
 mod rules;

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::{
-    Api,
+    Api, ResourceExt as _,
     api::{DynamicObject, ListParams, LogParams},
 };
 use serde::Serialize;
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use watchlist::STUCK;
 pub(super) use watchlist::Watchlist;
@@ -162,18 +163,15 @@ async fn pods_of(kube: &Kube, namespace: &str, selector: &str) -> Result<Vec<Pod
 
 async fn pod_problems(kube: &Kube, namespace: &str, pods: &[Pod], events: &Events) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut policies = None;
+    let policies = OnceCell::new();
     for pod in pods {
         let Some(found) = pods::pod_problem(namespace, pod, events) else { continue };
         let mut problem = found.problem;
         if let Some(container) = found.log_of {
             problem.last_log = last_lines(kube, namespace, &problem.object.name, &container, found.previous).await;
             if problem.remedy.is_none() {
-                if policies.is_none() {
-                    policies = Some(kube.policies_of_others(namespace).await.unwrap_or_default());
-                }
-                let labels = pod.metadata.labels.clone().unwrap_or_default();
-                problem.remedy = policies.as_ref().and_then(|policies| suspected(policies, &labels));
+                let read = || async { kube.policies_of_others(namespace).await.unwrap_or_default() };
+                problem.remedy = suspected(policies.get_or_init(read).await, pod.labels());
             }
         }
         problems.push(problem);
