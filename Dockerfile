@@ -3,7 +3,7 @@
 # Its build context is what `stackctl render --build-context DIR` writes: the sources of the app, of the failover helper
 # and of the protocol that the app shares with stackctl, and manifests and a lock file that name their dependencies alone. `stackctl up` builds from it by
 # itself. Builds with any engine, also one without BuildKit: no mounts, no heredocs.
-ARG RUST_IMAGE=rust:1.95-slim-bookworm
+ARG RUST_IMAGE=rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082
 FROM ${RUST_IMAGE} AS build
 
 # Empty: this machine's own, such as x86_64-unknown-linux-musl.

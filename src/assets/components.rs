@@ -32,8 +32,10 @@ pub struct Component {
     pub name: String,
     /// The version, as upstream writes it.
     pub version: String,
-    /// The container image.
+    /// The container image, by name and tag.
     pub image: Option<String>,
+    /// The digest of the image's index for all platforms, `sha256:…`.
+    pub digest: Option<String>,
     /// Upstream's own release manifest.
     pub manifest: Option<Manifest>,
     /// Downloads by platform, e.g. `linux/amd64`.
@@ -72,6 +74,14 @@ pub fn components() -> Result<Components> {
     toml::from_str(text).context("components.toml is not valid")
 }
 
+impl Component {
+    /// The image as it is pulled, `NAME:TAG@DIGEST`: the tag is for people, the digest decides.
+    pub fn pinned_image(&self) -> Option<String> {
+        let image = self.image.as_deref()?;
+        Some(self.digest.as_ref().map_or_else(|| image.to_owned(), |digest| format!("{image}@{digest}")))
+    }
+}
+
 impl Components {
     /// A part by its name.
     pub fn get(&self, name: &str) -> Option<&Component> {
@@ -90,6 +100,8 @@ mod tests {
         for name in [
             "cnpg-operator",
             "plugin-barman-cloud",
+            "plugin-barman-cloud-sidecar",
+            "versitygw",
             "postgresql",
             "metrics-server",
             "prometheus",
@@ -97,8 +109,10 @@ mod tests {
             "grafana",
         ] {
             let component = all.get(name).unwrap_or_else(|| panic!("{name} is missing"));
-            let image = component.image.as_deref().unwrap();
-            assert!(image.contains(':') && !image.ends_with(":latest"), "{image} is not pinned");
+            let image = component.pinned_image().unwrap();
+            let (tag, digest) = image.split_once("@sha256:").unwrap_or_else(|| panic!("{image} has no digest"));
+            assert!(tag.contains(':') && !tag.ends_with(":latest"), "{image} is not pinned");
+            assert!(digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()), "{image}");
         }
         for component in &all.components {
             let hashes =

@@ -23,7 +23,7 @@ pub const RESTORED_TO: &str = "stackctl/restored-to";
 /// The annotation of a Cluster that the app used, and that another took the place of: until when.
 pub const REPLACED: &str = "stackctl/replaced-at";
 /// The label that the pods of a restored database get, by which a NetworkPolicy knows them.
-const RESTORED: (&str, &str) = ("stackctl/restored", WEB);
+pub const RESTORED: (&str, &str) = ("stackctl/restored", WEB);
 /// The source's name within the new Cluster.
 const ORIGIN: &str = "origin";
 

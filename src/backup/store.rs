@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::{Result, failed, timed_out},
-    kube::{Kube, ObjectRef, request_failure},
+    kube::{Kube, ObjectRef, pods, request_failure},
     poll,
 };
 
@@ -164,10 +164,8 @@ impl Store {
                         "automountServiceAccountToken": false,
                         "enableServiceLinks": false,
                         "imagePullSecrets": Vec::from_iter(pull_secrets),
-                        "securityContext": {
-                            "runAsNonRoot": true, "runAsUser": 26, "runAsGroup": 26,
-                            "seccompProfile": {"type": "RuntimeDefault"},
-                        },
+                        // The image's own user, or the one that the cluster gives.
+                        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
                         "containers": [container],
                         "volumes": Vec::from_iter(ca),
                     },
@@ -225,10 +223,13 @@ async fn answer(kube: &Kube, namespace: &str, jobs: &Api<Job>, name: &str, deadl
     poll::until_or(deadline.saturating_duration_since(Instant::now()), LOOK_EVERY, late, || async {
         let status = jobs.get_status(name).await.context("cannot look after the Job that asks the store")?.status;
         let status = status.unwrap_or_default();
-        if status.succeeded.unwrap_or(0) > 0 {
+        let pod = pod_of(kube, namespace, name).await?;
+        // The Job ends only with all containers of its pod, those of others included.
+        let end = pod.as_ref().and_then(|pod| Some(pods::end_of(pod, READER)?.exit_code));
+        if status.succeeded.unwrap_or(0) > 0 || end == Some(0) {
             return Ok(Some(()));
         }
-        if status.failed.unwrap_or(0) > 0 {
+        if status.failed.unwrap_or(0) > 0 || end.is_some() {
             let said = logs(kube, namespace, name).await.unwrap_or_default();
             let last = said.lines().last().unwrap_or("it left no log");
             return Err(failed(format!("the Job that asks the store of backups failed: {last}")).into());
@@ -240,10 +241,17 @@ async fn answer(kube: &Kube, namespace: &str, jobs: &Api<Job>, name: &str, deadl
 }
 
 async fn logs(kube: &Kube, namespace: &str, job: &str) -> Result<String> {
+    let pod = pod_of(kube, namespace, job).await?.context("the Job that asks the store has no pod")?;
+    let params = LogParams { container: Some(READER.into()), ..LogParams::default() };
     let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
-    let list = pods.list(&ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"))).await?;
-    let pod = list.items.first().context("the Job that asks the store has no pod")?;
-    pods.logs(&pod.name_any(), &LogParams::default()).await.context("cannot read what the store answered")
+    pods.logs(&pod.name_any(), &params).await.context("cannot read what the store answered")
+}
+
+async fn pod_of(kube: &Kube, namespace: &str, job: &str) -> Result<Option<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(kube.client(), namespace);
+    let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/job-name={job}"));
+    let found = pods.list(&of_job).await.context("cannot look for the pod that asks the store")?;
+    Ok(found.items.into_iter().next())
 }
 
 /// The region that instances are told, in the ObjectStore.

@@ -119,6 +119,8 @@ pub enum Optional {
 pub enum Extra {
     /// NetworkPolicies: app, database and failover helper get through to what they need, and to nothing else.
     NetworkPolicies,
+    /// User ids that the cluster gives, as OpenShift does, where it is found out.
+    ArbitraryUid,
 }
 
 /// Arguments of `up`.

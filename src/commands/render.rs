@@ -10,6 +10,7 @@ use crate::{
     context::Context,
     desired::{self, scope},
     error::Result,
+    kube::to_yaml,
     ui::{self, Reporter, Style},
 };
 
@@ -39,7 +40,7 @@ pub async fn run(global: &Global, args: &RenderArgs, style: Style) -> Result<u8>
     let text = if style.mode == ui::Mode::Json {
         serde_json::to_string_pretty(&serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects}))?
     } else {
-        serde_saphyr::to_string_multiple(&objects)?
+        to_yaml(&objects)?
     };
     ui::out(&text);
     Ok(0)

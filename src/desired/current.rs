@@ -25,29 +25,47 @@ pub fn of_cluster(objects: &mut [DynamicObject], name: &str) {
                 object.metadata.name = Some(name.to_owned());
                 object.data["spec"]["cluster"]["name"] = json!(name);
             }
-            "Deployment" => {
-                let template = &mut object.data["spec"]["template"];
-                redirect(template, DATABASE, name);
-                let containers = template["spec"]["containers"].as_array_mut().into_iter().flatten();
-                containers.filter_map(|container| container.get_mut("args")).for_each(|args| rename(args, name));
-            }
-            // What may be done to the Cluster and its Lease.
-            "Role" => {
-                let rules = object.data["rules"].as_array_mut().into_iter().flatten();
-                rules.filter_map(|rule| rule.get_mut("resourceNames")).for_each(|names| rename(names, name));
-            }
-            _ => {}
+            _ => follow(object, DATABASE, name),
         }
     }
 }
 
+/// The merge patch by which a live Deployment or Role names the Cluster `to` where it names one of `from`; `None` where it
+/// names none of them.
+pub fn patch_to_follow(live: &DynamicObject, from: &[&str], to: &str) -> Option<Value> {
+    let mut followed = live.clone();
+    from.iter().filter(|from| **from != to).for_each(|from| follow(&mut followed, from, to));
+    (followed.data != live.data).then(|| match kind(live) {
+        "Role" => json!({"rules": followed.data["rules"]}),
+        _ => json!({"spec": {"template": followed.data["spec"]["template"]}}),
+    })
+}
+
+/// Has a Deployment, or a Role, name the Cluster `to` instead of `from`.
+fn follow(object: &mut DynamicObject, from: &str, to: &str) {
+    match kind(object) {
+        "Deployment" => {
+            let template = &mut object.data["spec"]["template"];
+            redirect(template, from, to);
+            let containers = template["spec"]["containers"].as_array_mut().into_iter().flatten();
+            containers.filter_map(|container| container.get_mut("args")).for_each(|args| rename(args, from, to));
+        }
+        // What may be done to the Cluster and its Lease.
+        "Role" => {
+            let rules = object.data["rules"].as_array_mut().into_iter().flatten();
+            rules.filter_map(|rule| rule.get_mut("resourceNames")).for_each(|names| rename(names, from, to));
+        }
+        _ => {}
+    }
+}
+
 /// Replaces the name of the Cluster itself in a list of texts.
-fn rename(list: &mut Value, name: &str) {
-    list.as_array_mut().into_iter().flatten().filter(|one| **one == DATABASE).for_each(|one| *one = json!(name));
+fn rename(list: &mut Value, from: &str, to: &str) {
+    list.as_array_mut().into_iter().flatten().filter(|one| **one == from).for_each(|one| *one = json!(to));
 }
 
 /// Replaces the names of the Services and Secrets of one Cluster by those of another.
-pub fn redirect(value: &mut Value, from: &str, to: &str) {
+fn redirect(value: &mut Value, from: &str, to: &str) {
     match value {
         Value::String(text) => {
             if let Some(suffix) = text.strip_prefix(from).filter(|suffix| SUFFIXES.contains(suffix)) {
@@ -95,6 +113,26 @@ mod tests {
         assert!(!text.contains("\"user-db\""), "{text}");
         assert!(text.contains(r#""args":["user-db-then"]"#), "{text}");
         assert_eq!(text.matches(r#""resourceNames":["user-db-then"]"#).count(), 3, "{text}");
+    }
+
+    #[test]
+    fn what_is_live_follows_from_whichever_cluster_it_names_and_is_left_alone_where_it_does_already() {
+        let parts = [Part::Web, Part::FailoverHelper];
+        let wanted: Vec<DynamicObject> = parts.into_iter().flat_map(|part| named(part, "user-db-then")).collect();
+        let patched = |live: &DynamicObject| patch_to_follow(live, &[DATABASE, "user-db-before"], "user-db-then");
+        for name in [DATABASE, "user-db-before"] {
+            let live = parts.into_iter().flat_map(|part| named(part, name));
+            let changes: Vec<_> =
+                live.zip(&wanted).filter_map(|(live, wanted)| Some((patched(&live)?, wanted))).collect();
+            assert_eq!(changes.len(), 3, "the app, the helper, and what the helper may do");
+            for (change, wanted) in changes {
+                match kind(wanted) {
+                    "Role" => assert_eq!(change["rules"], wanted.data["rules"]),
+                    _ => assert_eq!(change["spec"]["template"], wanted.data["spec"]["template"]),
+                }
+            }
+        }
+        assert!(wanted.iter().all(|object| patched(object).is_none()));
     }
 
     #[test]

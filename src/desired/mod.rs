@@ -18,6 +18,7 @@ pub mod rules;
 pub mod scope;
 pub mod sidecar_image;
 mod sizes;
+mod user_ids;
 pub mod volumes;
 pub mod web_image;
 mod zones;
@@ -26,7 +27,7 @@ use anyhow::Context as _;
 use kube::core::DynamicObject;
 
 use current::of_cluster;
-pub use current::redirect;
+pub use current::patch_to_follow;
 use major::KeptImage;
 use render::{Images, render};
 
@@ -51,9 +52,9 @@ use crate::{
 pub fn images(cx: &Context) -> Result<Images> {
     let pinned = assets::components()?;
     let image = |name: &str| {
-        let of_bundle = || cx.bundle.as_ref()?.component(name)?.image.as_deref();
-        let image = of_bundle().or_else(|| pinned.get(name)?.image.as_deref())?;
-        Some(cx.config.upstream_image(image))
+        let of_bundle = || cx.bundle.as_ref()?.component(name)?.image.clone();
+        let image = of_bundle().or_else(|| pinned.get(name)?.pinned_image())?;
+        Some(cx.config.upstream_image(&image))
     };
     let images = Images::new(&pinned, image, web_image::name(&cx.config));
     Ok(match sidecar_image::context(cx)? {
@@ -87,6 +88,9 @@ pub async fn embedded(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
     let mut objects = render(part, objects, stack, &images(cx)?);
     backup::finish(part, &mut objects, wanted, stack.storage_class.as_deref());
     network::finish(network::are_wanted(cx), wanted, &mut objects);
+    if user_ids::are_asked_to_be_left_out(&cx.config) {
+        user_ids::leave_out(&mut objects);
+    }
     place(cx, part, &mut objects);
     Ok(objects)
 }
@@ -120,6 +124,9 @@ pub async fn desired(cx: &Context, part: Part) -> Result<Vec<DynamicObject>> {
         zones::spread(cx, &mut objects).await;
         operator::double(cx, part, &mut objects).await;
         network::complete(cx, part, &mut objects).await;
+        if cx.kube().await?.gives_user_ids() {
+            user_ids::leave_out(&mut objects);
+        }
     }
     Ok(objects)
 }

@@ -27,8 +27,8 @@ impl Images {
     pub fn new(pinned: &Components, replaced: impl Fn(&str) -> Option<String>, web: String) -> Images {
         let mut by_name = HashMap::new();
         for component in &pinned.components {
-            let Some(image) = &component.image else { continue };
-            let used = replaced(&component.name).unwrap_or_else(|| image.clone());
+            let (Some(image), Some(pinned)) = (&component.image, component.pinned_image()) else { continue };
+            let used = replaced(&component.name).unwrap_or(pinned);
             by_name.insert(image.clone(), used.clone());
             by_name.insert(component.name.clone(), used);
         }

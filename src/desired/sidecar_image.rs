@@ -26,7 +26,7 @@ pub fn context(cx: &Context) -> Result<Option<ImageContext>> {
         Some(image) => Some(image),
         None => {
             let pinned = assets::components()?;
-            pinned.get(COMPONENT).and_then(|component| Some(cx.config.upstream_image(component.image.as_ref()?)))
+            pinned.get(COMPONENT).and_then(|component| Some(cx.config.upstream_image(&component.pinned_image()?)))
         }
     };
     let context = base.map(|base| assets::sidecar_context(&base)).transpose()?;

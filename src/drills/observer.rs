@@ -215,6 +215,8 @@ async fn lease(target: DrillTarget, primary: String, notes: Notes) {
     }
 }
 
+/// The container of the operator in its pods, as upstream's manifest and chart name it.
+const MANAGER: &str = "manager";
 /// How the operator says that it does not dare to promote: too few standbys in reach, or unknown how many it takes.
 const REFUSALS: [&str; 2] = ["Strong consistency check failed", "Quorum check failed"];
 
@@ -228,7 +230,7 @@ async fn operator(target: DrillTarget, notes: Notes) {
         let list = ListParams::default().labels(&selector(OPERATOR));
         let found = pods.list(&list).await.map(|found| found.items).unwrap_or_default();
         let there = found.iter().filter(|pod| pod.meta().deletion_timestamp.is_none());
-        let followed: Vec<_> = there.map(|pod| Box::pin(refusals(&pods, pod.name_any(), since, &notes))).collect();
+        let followed: Vec<_> = there.map(|pod| Box::pin(refusals(&pods, pod, since, &notes))).collect();
         if !followed.is_empty() {
             // When one ends there may be another pod.
             future::select_all(followed).await;
@@ -239,9 +241,13 @@ async fn operator(target: DrillTarget, notes: Notes) {
 }
 
 /// Follows the log of one pod of the operator to its end.
-async fn refusals(pods: &Api<Pod>, pod: String, since: jiff::Timestamp, notes: &Notes) {
-    let params = LogParams { follow: true, since_time: Some(since), ..LogParams::default() };
-    let Ok(log) = pods.log_stream(&pod, &params).await else { return };
+async fn refusals(pods: &Api<Pod>, pod: &Pod, since: jiff::Timestamp, notes: &Notes) {
+    // Named, as a webhook may have put others beside it.
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let manager = containers.clone().find(|container| container.name == MANAGER).or(containers.clone().next());
+    let container = manager.map(|container| container.name.clone());
+    let params = LogParams { container, follow: true, since_time: Some(since), ..LogParams::default() };
+    let Ok(log) = pods.log_stream(&pod.name_any(), &params).await else { return };
     let mut lines = log.lines();
     while let Ok(Some(line)) = lines.try_next().await {
         if REFUSALS.iter().any(|refusal| line.contains(refusal)) {

@@ -36,6 +36,8 @@ use crate::{
 
 /// The time of writes before the fault, and after recovery.
 const STEADY: Duration = Duration::from_secs(6);
+/// The time by which writes are acknowledged, or the fault does not come: the prober looks up its addresses first.
+const FIRST_ANSWERS: Duration = Duration::from_secs(45);
 /// The time by which a fault is visible in the cluster, or never is.
 const FAULT_VISIBLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The time by which redundancy is back, or the drill has failed.
@@ -127,7 +129,7 @@ impl Runner<'_> {
         let mut session = ProberSession::start(prober, name, schedule, ledger.clone(), clock);
         let live = std::sync::Arc::clone(&session.live);
         let script = async {
-            let break_and_recover = self.break_and_recover(scenario, &context, &observer);
+            let break_and_recover = self.break_and_recover(scenario, &context, &observer, &live);
             tokio::select! {
                 done = break_and_recover => done.map(|()| clock.now()),
                 () = self.show_progress(&observer, &live) => Ok(clock.now()),
@@ -189,6 +191,7 @@ impl Runner<'_> {
         scenario: &Scenario,
         context: &RunContext<'_>,
         observer: &Observer,
+        live: &LiveCounts,
     ) -> Result<()> {
         let target = &self.journal.target;
         let mut seen = observer.seen.clone();
@@ -196,6 +199,7 @@ impl Runner<'_> {
             return Err(failed("the cluster is not seen healthy before the fault").into());
         }
         observer.note(EventKind::Started, format!("primary {}", context.primary));
+        live.first_acknowledged(scenario.workload.streams, FIRST_ANSWERS).await?;
         tokio::time::sleep(STEADY).await;
         // The primary also strikes it out some seconds after the last instance came back, as the order of the standbys
         // in its configuration changes then. Were it lost at that moment, nobody would be promoted any more: the operator

@@ -159,6 +159,12 @@ impl Kube {
         Ok(self.kinds.get(api_version, kind).is_some())
     }
 
+    /// Whether the cluster gives the pods of a namespace user ids of its own and refuses others, as OpenShift does by its
+    /// SecurityContextConstraints. Goes by the kinds that were there at the last look.
+    pub fn gives_user_ids(&self) -> bool {
+        self.kinds.get("security.openshift.io/v1", "SecurityContextConstraints").is_some()
+    }
+
     /// How the cluster serves an object's kind; asks again when it is not known.
     pub(super) async fn resolve(&self, object: &ObjectRef) -> Result<Resolved> {
         if let Some(resolved) = self.kinds.get(&object.api_version, &object.kind) {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use super::{Inventory, Kube, ObjectRef, apply, live};
+use super::{Inventory, Kube, ObjectRef, apply, live, to_yaml};
 use crate::error::Result;
 
 /// Requests at the same time.
@@ -122,7 +122,7 @@ fn unified(reference: &ObjectRef, before: Option<&DynamicObject>, after: Option<
         return Ok(String::new());
     }
     let yaml = |value: Option<&Value>| -> Result<String> {
-        Ok(value.map(serde_saphyr::to_string).transpose()?.unwrap_or_default())
+        Ok(value.map(|value| to_yaml(&[value])).transpose()?.unwrap_or_default())
     };
     let (from, to) = (yaml(before.as_ref())?, yaml(after.as_ref())?);
     let side = |there: bool, side: &str| if there { format!("{reference} ({side})") } else { "/dev/null".to_owned() };

@@ -55,7 +55,7 @@ pub use inventory::Inventory;
 pub use kubeconfig::{ClusterRef, server};
 pub use lease::Lock;
 pub use live::{Change, adopt};
-pub use object::{Entry, INVENTORY, ObjectRef};
+pub use object::{Entry, INVENTORY, ObjectRef, to_yaml};
 pub use params::{merge_params, post_params};
 pub use readiness::{Readiness, is_ready, readiness};
 pub use rights::Right;

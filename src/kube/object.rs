@@ -10,6 +10,19 @@ use crate::error::{Result, failed};
 /// The name of the ConfigMap that is the inventory.
 pub const INVENTORY: &str = "stackctl-inventory";
 
+/// A line is folded from this many characters on: never, for what a manifest holds. A long image or address on a line of its own
+/// is found by no `grep`, and its key says `>-`.
+const FOLDED_FROM: usize = 1 << 20;
+
+/// Objects as YAML documents, for people and for kubectl.
+///
+/// # Errors
+/// Never in practice: only if one could not be written as YAML.
+pub fn to_yaml<T: Serialize>(objects: &[T]) -> Result<String> {
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: FOLDED_FROM };
+    Ok(serde_saphyr::to_string_multiple_with_options(objects, options)?)
+}
+
 /// Names one object: kind, namespace and name. Two references are equal when they name the same object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -25,13 +25,15 @@ use super::{LoadPlan, PHASE, sender_report};
 use crate::{
     context::Context,
     error::{Result, failed},
-    kube::{Kube, ObjectRef, explain, post_params, request_failure, wait_ready},
+    kube::{Kube, ObjectRef, explain, pods, post_params, request_failure, wait_ready},
     names::{APP_NAME, FIELD_MANAGER, WEB},
     poll, progress,
 };
 
 /// The pod's name: there is one load at a time.
 const NAME: &str = "stackctl-load";
+/// Its container.
+const CONTAINER: &str = "sender";
 /// The time within which the pod must run.
 const START: Duration = Duration::from_secs(90);
 /// The time within which the pod must go: it waits for the last answers.
@@ -148,7 +150,8 @@ async fn follow_log(pods: Api<Pod>, to: mpsc::UnboundedSender<SenderReport>) {
     let (mut last, mut first) = (None, true);
     loop {
         // After a broken connection a little of what is known comes again.
-        let params = LogParams { follow: true, tail_lines: (!first).then_some(10), ..LogParams::default() };
+        let container = Some(CONTAINER.to_owned());
+        let params = LogParams { container, follow: true, tail_lines: (!first).then_some(10), ..LogParams::default() };
         if let Ok(log) = pods.log_stream(NAME, &params).await {
             let mut lines = log.lines();
             while let Some(Ok(line)) = lines.next().await {
@@ -170,10 +173,10 @@ async fn follow_log(pods: Api<Pod>, to: mpsc::UnboundedSender<SenderReport>) {
     }
 }
 
-/// Tells whether a pod has not ended.
+/// Tells whether the sender of a pod has not ended.
 fn is_running(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    !matches!(phase, Some("Succeeded" | "Failed"))
+    !matches!(phase, Some("Succeeded" | "Failed")) && pods::end_of(pod, CONTAINER).is_none()
 }
 
 /// Removes the pod, if there is one, and waits until it is gone.
@@ -243,7 +246,7 @@ fn spec(template: PodSpec, plan: &LoadPlan) -> Result<PodSpec> {
     let requests =
         BTreeMap::from([("cpu", "50m"), ("memory", "32Mi")].map(|(k, v)| (k.to_owned(), Quantity(v.into()))));
     let container = Container {
-        name: "sender".into(),
+        name: CONTAINER.into(),
         image: app.image,
         image_pull_policy: app.image_pull_policy,
         args: Some(vec![load::COMMAND.into()]),

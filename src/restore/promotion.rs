@@ -18,14 +18,14 @@ use crate::{
     assets::Part,
     backup::{
         OURS,
-        restored::{self, REPLACED},
+        restored::{self, REPLACED, RESTORED},
     },
     context::Context,
     database::{self, Overview, reference, reload},
-    desired::redirect,
+    desired::patch_to_follow,
     error::{Result, failed, one_line, timed_out, usage},
     kube::{ApplyOptions, ObjectRef, apply, merge_params, wait_ready},
-    names::{DATABASE, FIELD_MANAGER, WEB},
+    names::{DATABASE, FAILOVER_HELPER, FIELD_MANAGER, WEB},
     poll, progress,
     ui::{Event, PhaseId, human},
 };
@@ -90,6 +90,11 @@ pub async fn promote(cx: &Context, phase: PhaseId, name: &str, deadline: Instant
     cx.doing(phase, format!("pointing the app to {name}"));
     point(cx, name, deadline, phase).await?;
     let paused = began.elapsed();
+    if let Err(error) = hand_over_helper(cx, name).await {
+        let text =
+            format!("the failover helper does not look after {name} yet, stackctl up sees to it: {}", one_line(&error));
+        cx.reporter.send(Event::Warning { phase, text });
+    }
     if let Err(error) = schedule(cx, name).await {
         let text = format!("no base backups are taken of {name} yet, stackctl up sees to it: {}", one_line(&error));
         cx.reporter.send(Event::Warning { phase, text });
@@ -137,24 +142,38 @@ async fn until_stopped(cx: &Context, cluster: &str, deadline: Instant) -> Result
     .await
 }
 
-/// Everything that names the database by its name.
+/// The app, which names the database by its name. The database is no longer one beside it.
 async fn point(cx: &Context, name: &str, deadline: Instant, phase: PhaseId) -> Result<()> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
-    let labels = json!({"spec": {"inheritedMetadata": {"labels": {SERVES.0: SERVES.1}}}});
+    let labels = json!({"spec": {"inheritedMetadata": {"labels": {SERVES.0: SERVES.1, RESTORED.0: null}}}});
     patch(cx, &reference(namespace, name), labels).await?;
     let app = ObjectRef::namespaced("apps/v1", "Deployment", namespace, WEB);
-    let live = kube.get(&app).await?;
-    let live = live.ok_or_else(|| failed(format!("there is no {app}")).remedy("stackctl up installs it"))?;
-    let before = live.data.pointer("/spec/template").cloned().unwrap_or(Value::Null);
-    let mut template = before.clone();
-    redirect(&mut template, DATABASE, name);
-    for other in restored::list(kube, namespace, name).await? {
-        redirect(&mut template, &other.name, name);
-    }
-    if template != before {
-        patch(cx, &app, json!({"spec": {"template": template}})).await?;
+    if !follow(cx, &app, name).await? {
+        return Err(failed(format!("there is no {app}")).remedy("stackctl up installs it").into());
     }
     wait_ready(kube, &[app], deadline, &progress::observer(&cx.reporter, phase)).await
+}
+
+/// Has the failover helper, where the stack has one, look after `name`.
+async fn hand_over_helper(cx: &Context, name: &str) -> Result<()> {
+    let namespace = &cx.config.stack.namespace;
+    // What it may do first: it would be refused meanwhile.
+    let may = ObjectRef::namespaced("rbac.authorization.k8s.io/v1", "Role", namespace, FAILOVER_HELPER);
+    follow(cx, &may, name).await?;
+    let helper = ObjectRef::namespaced("apps/v1", "Deployment", namespace, FAILOVER_HELPER);
+    follow(cx, &helper, name).await.map(drop)
+}
+
+/// Has a live object name the Cluster `name` instead of any other of the stack's; whether there is such an object.
+async fn follow(cx: &Context, object: &ObjectRef, name: &str) -> Result<bool> {
+    let kube = cx.kube().await?;
+    let Some(live) = kube.get(object).await? else { return Ok(false) };
+    let restored = restored::list(kube, &cx.config.stack.namespace, name).await?;
+    let others: Vec<&str> = std::iter::once(DATABASE).chain(restored.iter().map(|other| other.name.as_str())).collect();
+    if let Some(change) = patch_to_follow(&live, &others, name) {
+        patch(cx, object, change).await?;
+    }
+    Ok(true)
 }
 
 /// Base backups are taken of `name` from now on, the first one at once: what it archives is of no use without. Which

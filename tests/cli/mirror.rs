@@ -38,6 +38,9 @@ fn every_image_of_upstreams_comes_from_the_mirror_by_flag_variable_and_file() {
     let plain = sandbox.run(&[&["render"], &PARTS[..], &pushed[..]].concat());
     let has = |found: &[&str], beginning: &str| found.iter().any(|image| image.starts_with(beginning));
     assert!(has(&images(&plain), "quay.io/prometheus/prometheus:v"), "{:?}", images(&plain));
+    for image in images(&plain) {
+        assert!(image.starts_with("registry.example.com/team/") || image.contains("@sha256:"), "{image} is not pinned");
+    }
 
     let flag = sandbox.run(&[&["render"], &PARTS[..], &pushed[..], &["--image-mirror", MIRROR]].concat());
     let found = images(&flag);

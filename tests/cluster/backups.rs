@@ -55,9 +55,10 @@ fn restore(stack: &Stack) {
     let insert = format!("insert into users (name, email, gender) values ('New', '{new}', 'other') returning email");
     assert_eq!(ask(stackctl, name.as_str(), &insert), new, "its sequences go on");
 
-    tell("the app is given the restored database, and up and diff agree; the former one is kept, and taken back");
+    tell("the app is given the restored database, and all else goes by it; the former one is kept, and taken back");
     assert_eq!(stackctl.run(&["restore", "--promote", name]).code, 2, "off a terminal without --yes");
     stackctl.ok(&["restore", "--promote", name, "--yes"]);
+    stackctl.ok(&["diff"]);
     let promoted = mail("promoted");
     objects.register("Promoted", &promoted);
     assert!(rows(stackctl, name).contains(&promoted) && ask(stackctl, None, "select 1") == "1");
@@ -71,6 +72,7 @@ fn restore(stack: &Stack) {
     assert!(refused.code == 1 && refused.stderr.contains("restore --discard user-db"), "{}", refused.stderr);
     assert_eq!(stackctl.run(&["restore", "--discard", name, "--yes"]).code, 2, "the app uses it");
     stackctl.ok(&["restore", "--promote", "user-db", "--yes"]);
+    stackctl.ok(&["diff"]);
     objects.register("Back", &mail("back"));
     assert!(rows(stackctl, "user-db").contains(&after), "what came after the moment");
     assert!(!rows(stackctl, "user-db").contains(&promoted), "what the other one was given");

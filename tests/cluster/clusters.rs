@@ -7,7 +7,7 @@ use crate::{
     cli::Stackctl,
     drills::drill,
     faults::{Hand, second_store},
-    machine, policed,
+    lived_in, machine, policed,
     suite::{Stack, Step, Suite, tell},
     tenant,
 };
@@ -43,6 +43,12 @@ pub fn suite() -> Suite {
             .without_stack(),
         Step::new("policed", "where nothing is let through that no policy names, everything goes on", policed::goes_on)
             .without_stack(),
+        Step::new(
+            "lived-in",
+            "beside quotas, policies, sidecars and a node of others', everything goes on",
+            lived_in::goes_on,
+        )
+        .without_stack(),
         Step::new("resized", "an up that changes the instances ends when all are changed", resized).without_stack(),
         Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))
             .without_stack(),

@@ -13,6 +13,7 @@ mod clusters;
 mod drills;
 mod faults;
 mod interruptions;
+mod lived_in;
 mod machine;
 mod main_job;
 mod monitoring;

@@ -34,7 +34,7 @@ fn fetch(cache: &Path) {
 }
 
 /// A command on such a machine.
-fn context(plane: &ControlPlane, cache: &Path, change: impl FnOnce(&mut Config)) -> Context {
+pub fn context(plane: &ControlPlane, cache: &Path, change: impl FnOnce(&mut Config)) -> Context {
     fetch(cache);
     let kubeconfig = Some(plane.kubeconfig("admin-token", |_| {}));
     let global = Global { kubeconfig, context: Some("test".into()), ..Global::default() };
@@ -214,7 +214,9 @@ fn a_bundle_is_made_of_upstreams_images_and_manifests_or_not_at_all() {
         let image = component.image.as_deref().unwrap();
         assert!(saved.contains(&image), "{image} in {saved:?}");
         let calls = fs::read_to_string(home.path().join("calls")).unwrap();
-        let path = image.split_once('/').unwrap().1;
+        let pinned = component.pinned_image().unwrap();
+        let path = pinned.split_once('/').unwrap().1;
+        assert!(path.contains("@sha256:"), "{path} is not pulled by its digest");
         assert!(calls.contains(&format!("\npull mirror.example.com/all/{path}\n")), "{calls}");
         assert!(calls.contains(&format!("\ntag mirror.example.com/all/{path} {image}\n")), "{calls}");
     }

@@ -30,4 +30,5 @@ mod sizes;
 mod support;
 mod switchover;
 mod tenant;
+mod user_ids;
 mod wait;

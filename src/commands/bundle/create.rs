@@ -46,8 +46,7 @@ async fn create(cx: &Context, dir: &Path) -> Result<()> {
     let upstreams: Vec<(String, String)> = pinned
         .components
         .iter()
-        .filter_map(|component| component.image.as_ref())
-        .map(|image| (image.clone(), cx.config.upstream_image(image)))
+        .filter_map(|component| Some((component.image.clone()?, cx.config.upstream_image(&component.pinned_image()?))))
         .collect();
     let dir = ui::quoted(&dir.display().to_string()).into_owned();
     let task = Task {
@@ -104,7 +103,8 @@ async fn add_component(cx: &Context, draft: &mut BundleDraft, component: &Compon
     Ok(())
 }
 
-/// Pulls an image, and gives it the name that upstream has it under.
+/// Pulls an image from `place`, by its digest, and gives it the name that upstream has it under: what is saved is found by
+/// that name, and a registry that gets it has another digest, as one platform is saved.
 async fn pull(cx: &Context, image: &str, place: &str) -> Result<()> {
     let shown = |state, detail: &str| {
         cx.reporter.send(Event::Resource { phase: ID, resource: place.to_owned(), state, detail: detail.into() });

@@ -3,10 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -22,14 +19,17 @@ use tokio::{
     time::Instant,
 };
 
-use super::schedule::{ScheduledWrite, WriteSchedule, hand_out_writes};
+use super::{
+    live_counts::LiveCounts,
+    schedule::{ScheduledWrite, WriteSchedule, hand_out_writes},
+};
 use crate::{
     drills::model::{
         clock::{Clock, Offset},
         history::{Micros, Outcome, Stream},
         ledger::{Ledger, LedgerRecord},
     },
-    error::{Result, failed, timed_out},
+    error::{Result, failed, one_line, timed_out},
     kube::Kube,
     poll::Tries,
 };
@@ -42,36 +42,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 const GIVE_UP: Duration = Duration::from_secs(120);
 /// The time that the last answers may take after the end: the prober's patience, and a margin.
 const LAST_ANSWERS: Duration = Duration::from_secs(35);
-
-/// The counts of writes so far, for the live view, and the error of the prober's clock.
-#[derive(Debug, Default)]
-pub struct LiveCounts {
-    acknowledged: [AtomicU64; 2],
-    failed: [AtomicU64; 2],
-    clock_error: AtomicU64,
-}
-
-impl LiveCounts {
-    /// The writes of a stream that were acknowledged, and those that failed.
-    pub fn counts(&self, stream: Stream) -> (u64, u64) {
-        let of = |counters: &[AtomicU64; 2]| counters[stream as usize].load(Ordering::Relaxed);
-        (of(&self.acknowledged), of(&self.failed))
-    }
-
-    /// The largest error of the prober's clock.
-    pub fn clock_error(&self) -> Micros {
-        self.clock_error.load(Ordering::Relaxed)
-    }
-
-    fn count(&self, stream: Stream, outcome: &Outcome) {
-        let counters = match outcome {
-            Outcome::Acknowledged { .. } => &self.acknowledged,
-            Outcome::Unsent => return,
-            _ => &self.failed,
-        };
-        counters[stream as usize].fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// The pod that the prober runs in.
 #[derive(Clone)]
@@ -112,6 +82,7 @@ impl ProberSession {
             handed_over: 0,
             writes,
             schedule_ended: false,
+            was_heard: false,
         };
         let handing_out = hand_out_writes(schedule, ledger, clock, sender, stopped);
         let task = tokio::spawn(async move { tokio::try_join!(handing_out, conversation.run()).map(drop) });
@@ -171,6 +142,8 @@ struct Conversation {
     writes: mpsc::UnboundedReceiver<Vec<ScheduledWrite>>,
     /// The schedule has no more writes.
     schedule_ended: bool,
+    /// The prober has said something on this connection.
+    was_heard: bool,
 }
 
 /// The questions for the time that were asked on one connection.
@@ -192,8 +165,9 @@ impl Conversation {
                 return Err(error);
             }
             tracing::debug!("the connection to the prober broke: {error:#}");
+            self.live.set_trouble(Some(one_line(&error)));
             // It worked for a while: the time to give up starts anew.
-            if began.elapsed() > SILENCE {
+            if std::mem::take(&mut self.was_heard) && began.elapsed() > SILENCE {
                 tries.begin_again(GIVE_UP);
             }
             if !tries.another().await {
@@ -234,6 +208,9 @@ impl Conversation {
                 line = tokio::time::timeout_at(heard + SILENCE, lines.next_line()) => {
                     let line = line.context("the prober is silent")??.context("the prober hung up")?;
                     heard = Instant::now();
+                    if !std::mem::replace(&mut self.was_heard, true) {
+                        self.live.set_trouble(None);
+                    }
                     let mut replies: Vec<Reply> = vec![serde_json::from_str(&line)?];
                     // What has arrived already goes to the disk in one go.
                     while let Some(Ok(Some(line))) = lines.next_line().now_or_never() {

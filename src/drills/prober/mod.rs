@@ -2,9 +2,11 @@
 //! out and their outcomes come back. The messages are those of [`stackctl_protocol::probe`].
 
 mod conversation;
+mod live_counts;
 pub mod pod;
 mod schedule;
 mod wire;
 
-pub use conversation::{LiveCounts, ProberPod, ProberSession};
+pub use conversation::{ProberPod, ProberSession};
+pub use live_counts::LiveCounts;
 pub use schedule::WriteSchedule;

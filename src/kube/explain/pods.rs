@@ -45,7 +45,7 @@ pub(super) fn pod_problem(namespace: &str, pod: &Pod, events: &Events) -> Option
             found.log_of = Some(container.name.clone());
         }
         found
-    } else if let Some(found) = unschedulable(&object, pod) {
+    } else if let Some(found) = unschedulable(&object, pod).or_else(|| kept_from_ending(&object, pod)) {
         PodFinding::without_log(found)
     } else {
         containers(pod).find_map(|container| container_problem(&object, container))?.or_event(last_event, pod)?
@@ -105,6 +105,30 @@ fn unschedulable(object: &ObjectRef, pod: &Pod) -> Option<Problem> {
         "kubectl describe nodes shows what is free"
     };
     Some(Problem::new(object.clone(), "Unschedulable", message).remedy(remedy))
+}
+
+/// A Job's pod whose work is done, and in which another container goes on, as one does that a webhook has added: the Job never
+/// ends. (Native sidecars end with the pod; they are among the init containers.)
+fn kept_from_ending(object: &ObjectRef, pod: &Pod) -> Option<Problem> {
+    let owners = pod.metadata.owner_references.as_ref()?;
+    let job = owners.iter().find(|owner| owner.kind == "Job")?;
+    let all = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let state = |container: &'_ ContainerStatus| container.state.clone().unwrap_or_default();
+    let done = all.iter().find_map(|container| {
+        let end = state(container).terminated.filter(|end| end.exit_code == 0)?;
+        Some((&container.name, end.finished_at.as_ref().map_or(0, age_seconds)))
+    });
+    let (name, seconds) = done.filter(|(_, seconds)| *seconds >= 2 * STARTING)?;
+    let on: Vec<&str> = all.iter().filter(|one| state(one).running.is_some()).map(|one| one.name.as_str()).collect();
+    let others = (!on.is_empty()).then(|| on.join(", "))?;
+    let text = format!(
+        "container {name} has been done for {seconds} s, but {others} beside it goes on: Job {} does not end",
+        job.name
+    );
+    Some(Problem::new(object.clone(), "KeptFromEnding", text).remedy(format!(
+        "leave these pods, or the namespace, out of what adds {others}, or have it added as a native sidecar (an init \
+         container with restartPolicy Always), which ends with the pod"
+    )))
 }
 
 fn container_problem(object: &ObjectRef, container: &ContainerStatus) -> Option<Suspect> {

@@ -77,6 +77,28 @@ fn a_ready_pod_and_one_that_ends_have_no_problem() {
 }
 
 #[test]
+fn a_job_whose_work_is_done_is_kept_from_ending_by_a_container_that_others_have_added() {
+    let of_job = |end: i64, beside: Value| {
+        let ended = (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(end)).to_string();
+        let status = |name: &str, state: Value| json!({"name": name, "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": state});
+        let done = json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": ended}});
+        let containers = [status("initdb", done), status("istio-proxy", beside)];
+        let mut pod = pod(json!({"phase": "Running", "containerStatuses": containers}));
+        let owner = json!({"apiVersion": "batch/v1", "kind": "Job", "name": "db-1-initdb", "uid": "u"});
+        pod.metadata.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
+        pods::pod_problem("a", &pod, &Events::default()).map(|found| found.problem)
+    };
+    let problem = of_job(45, json!({"running": {}})).unwrap();
+    assert_eq!(
+        problem.message,
+        "container initdb has been done for 45 s, but istio-proxy beside it goes on: Job db-1-initdb does not end"
+    );
+    assert!(problem.remedy.unwrap().contains("native sidecar"));
+    assert!(of_job(5, json!({"running": {}})).is_none(), "it is told to end, perhaps");
+    assert!(of_job(45, json!({"terminated": {"exitCode": 0}})).is_none());
+}
+
+#[test]
 fn a_workload_whose_pods_are_refused() {
     let object = ObjectRef::namespaced("apps/v1", "StatefulSet", "a", "db");
     let live: DynamicObject = serde_json::from_value(json!({"metadata": {"name": "db"}})).unwrap();

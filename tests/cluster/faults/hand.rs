@@ -44,6 +44,13 @@ impl Hand {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Whether the API server answers what kubectl asks.
+    pub fn answers(&self, args: &[&str]) -> bool {
+        let mut command = Command::new("kubectl");
+        command.args(["--context", self.profile, "--request-timeout", "5s"]).args(args);
+        command.output().is_ok_and(|output| output.status.success())
+    }
+
     pub fn json(&self, args: &[&str]) -> Value {
         serde_json::from_str(&self.kubectl(&[args, &["-o", "json"]].concat())).expect("kubectl prints JSON")
     }

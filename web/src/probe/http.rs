@@ -27,8 +27,7 @@ pub struct Web {
 impl Web {
     /// Looks the Service's address up; `host` is `name:port`.
     pub async fn new(host: &str) -> Result<Arc<Self>> {
-        let mut found = tokio::net::lookup_host(host).await.with_context(|| format!("looking up {host}"))?;
-        let address = found.next().with_context(|| format!("{host} has no address"))?;
+        let address = super::address_of(host).await.with_context(|| format!("looking up {host}"))?;
         Ok(Arc::new(Self { host: host.to_owned(), address }))
     }
 

@@ -12,7 +12,7 @@ mod sql;
 
 use std::{
     collections::VecDeque,
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -24,7 +24,7 @@ use anyhow::{Context, Result};
 use stackctl_protocol::probe::{Order, Outcome, PORT, Reply, Stream, Write};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
     sync::{Notify, watch},
     time::Instant,
 };
@@ -37,6 +37,10 @@ const LISTEN: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, PORT);
 const PATIENCE: Duration = Duration::from_secs(25);
 /// The time after which a prober that nobody talks to ends: it must not outlive a `stackctl` that crashed.
 const ABANDONED: Duration = Duration::from_secs(300);
+
+/// For how long names are looked up, and the pause between two attempts.
+const LOOK_UP: Duration = Duration::from_secs(30);
+const LOOK_UP_PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the prober until it is killed or abandoned.
 pub async fn probe(database: &Database, web: &str) -> Result<()> {
@@ -62,6 +66,22 @@ pub async fn probe(database: &Database, web: &str) -> Result<()> {
                 tracing::info!(reason = format!("{e:#}"), "the conversation ended");
             }
         }));
+    }
+}
+
+/// The address of a name. It is asked for again for a while: just after an outage of the cluster names are not answered.
+async fn address_of(name: impl ToSocketAddrs + Copy) -> Result<SocketAddr> {
+    let given_up = Instant::now() + LOOK_UP;
+    loop {
+        let error = match tokio::net::lookup_host(name).await.map(|mut found| found.next()) {
+            Ok(Some(address)) => return Ok(address),
+            Ok(None) => anyhow::anyhow!("it has no address"),
+            Err(error) => error.into(),
+        };
+        if Instant::now() > given_up {
+            return Err(error);
+        }
+        tokio::time::sleep(LOOK_UP_PAUSE).await;
     }
 }
 

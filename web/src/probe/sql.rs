@@ -51,8 +51,7 @@ impl Pool {
     /// Looks the database's address up, and connects when there is something to write.
     pub async fn new(database: &Database) -> Result<Arc<Self>> {
         let name = (database.host.as_str(), database.port);
-        let mut found = tokio::net::lookup_host(name).await.with_context(|| format!("looking up {}", database.host))?;
-        let address = found.next().with_context(|| format!("{} has no address", database.host))?;
+        let address = super::address_of(name).await.with_context(|| format!("looking up {}", database.host))?;
         Ok(Arc::new(Self {
             database: database.clone(),
             address,
