@@ -30,7 +30,7 @@ use crate::{
         ledger::{Ledger, LedgerRecord},
     },
     error::{Result, failed, one_line, timed_out},
-    kube::Kube,
+    kube::{Kube, request_failure},
     poll::Tries,
 };
 
@@ -180,7 +180,8 @@ impl Conversation {
     async fn converse(&mut self) -> Result<()> {
         let pods: Api<Pod> = Api::namespaced(self.pod.kube.client(), &self.pod.namespace);
         let opening = tokio::time::timeout(SILENCE, pods.portforward(&self.pod.name, &[PORT])).await;
-        let mut forward = opening.context("the port-forward does not open")??;
+        let opening = opening.context("the port-forward to the prober does not open")?;
+        let mut forward = opening.map_err(|error| request_failure(&error, "reach the prober"))?;
         let stream = forward.take_stream(PORT).context("the port-forward has no stream")?;
         let (read, mut write) = tokio::io::split(stream);
         let mut lines = BufReader::new(read).lines();
