@@ -72,7 +72,8 @@ webhooks:
   failurePolicy: Fail
   timeoutSeconds: 2
   namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: theirs}}
-  rules: [{apiGroups: ["*"], apiVersions: ["*"], operations: [CREATE], resources: ["*"]}]
+  # Of what is in namespaces: a selector of namespaces leaves nothing else out.
+  rules: [{apiGroups: ["*"], apiVersions: ["*"], operations: [CREATE], resources: ["*"], scope: Namespaced}]
 ---
 apiVersion: admissionregistration.k8s.io/v1beta1
 kind: MutatingAdmissionPolicyBinding
@@ -97,10 +98,10 @@ spec:
     resourceRules: [{{apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods]}}]
   matchConditions: [{{name: exempt, expression: "{but}"}}]
   mutations:
-  - patchType: ApplyConfiguration
-    applyConfiguration:
+  - patchType: JSONPatch
+    jsonPatch:
       expression: >
-        Object{{spec: Object.spec{{containers: [Object.spec.containers{{
+        [JSONPatch{{op: "add", path: "/spec/containers/-", value: Object.spec.containers{{
           name: "mesh", image: "busybox:stable", imagePullPolicy: "Never",
           command: ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"],
           resources: Object.spec.containers.resources{{
@@ -109,7 +110,7 @@ spec:
             allowPrivilegeEscalation: false, runAsNonRoot: true, runAsUser: 1000,
             capabilities: Object.spec.containers.securityContext.capabilities{{drop: ["ALL"]}},
             seccompProfile: Object.spec.containers.securityContext.seccompProfile{{type: "RuntimeDefault"}}}}
-        }}]}}}}
+        }}}}]
 "#
     )
 }
