@@ -29,14 +29,30 @@ const TOLD_WITHIN: Duration = Duration::from_secs(120);
 /// What a database of three is back to full redundancy after, with much to spare.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(300);
 
-/// The scenarios that change what must be undone, on one node, each with the seconds by which most runs have ended.
-const SCENARIOS: [(&str, u64); 6] = [
-    ("operator-down", 90),
-    ("freeze", 110),
-    ("api-server-down", 90),
-    ("disk-full", 120),
-    ("control", 90),
-    ("disaster", 120),
+/// A scenario that changes what must be undone, and the seconds by which most runs of it have ended.
+struct Killed {
+    id: &'static str,
+    longest: u64,
+    /// Those that concern nodes leave the control plane's alone, and want two others.
+    nodes: u8,
+}
+
+const fn killed(id: &'static str, longest: u64, nodes: u8) -> Killed {
+    Killed { id, longest, nodes }
+}
+
+/// The scenarios: those of one node first.
+const SCENARIOS: [Killed; 10] = [
+    killed("operator-down", 90, 1),
+    killed("freeze", 110, 1),
+    killed("api-server-down", 90, 1),
+    killed("disk-full", 120, 1),
+    killed("control", 90, 1),
+    killed("disaster", 120, 1),
+    killed("node-drain", 80, 3),
+    killed("partition", 130, 3),
+    killed("node-kill", 110, 3),
+    killed("zone-loss", 110, 3),
 ];
 
 pub fn suite() -> Suite {
@@ -48,6 +64,10 @@ pub fn suite() -> Suite {
         Step::new("disk-full", "an instance is on a volume of bounded size, and fills it", |stack| kill(stack, 3)),
         Step::new("control", "standbys are fenced, and the primary's volume is destroyed", |stack| kill(stack, 4)),
         Step::new("disaster", "every volume is destroyed", |stack| kill(stack, 5)),
+        Step::new("node-drain", "of three nodes the primary's is cordoned and drained", |stack| kill(stack, 6)),
+        Step::new("partition", "of three nodes the primary's is cut off", |stack| kill(stack, 7)),
+        Step::new("node-kill", "of three nodes the primary's is killed", |stack| kill(stack, 8)),
+        Step::new("zone-loss", "of three zones of a node each the primary's is lost", |stack| kill(stack, 9)),
     ];
     let delete = Step::new("delete", "down --cluster leaves nothing on this machine", |stack| {
         machine::end(&stack.stackctl);
@@ -61,10 +81,23 @@ fn set_up(stack: &Stack) {
     stack.stackctl.ok(&["up", "--without", "monitoring"]);
 }
 
+/// Adds two nodes where there is one, each a zone of its own, and has the instances spread over them.
+fn on_three_nodes(stackctl: &Stackctl, hand: &Hand) {
+    stackctl.ok(&["up", "--nodes", "3"]);
+    for (node, zone) in [("", "a"), ("-m02", "b"), ("-m03", "c")] {
+        let node = format!("{}{node}", stackctl.profile());
+        hand.kubectl(&["label", "--overwrite", "node", &node, &format!("topology.kubernetes.io/zone={zone}")]);
+    }
+    stackctl.ok(&["up"]);
+}
+
 /// Kills a scenario again and again, and has it undone by `up` and by the next drill in turn.
 fn kill(stack: &Stack, scenario: usize) {
-    let (scenario, longest) = SCENARIOS[scenario];
+    let Killed { id: scenario, longest, nodes } = SCENARIOS[scenario];
     let (stackctl, hand) = (&stack.stackctl, Hand::new(&stack.stackctl));
+    if nodes > 1 {
+        on_three_nodes(stackctl, &hand);
+    }
     let times = env::var(TIMES_FROM).map_or(TIMES, |text| text.parse().expect("a number of times"));
     let mut rows = Vec::new();
     for time in 0..times {
@@ -171,7 +204,7 @@ fn random() -> u64 {
 fn every_scenario_has_its_step() {
     let suite = suite();
     let steps: Vec<&str> = suite.steps.iter().map(|step| step.name).collect();
-    for (at, (scenario, _)) in SCENARIOS.iter().enumerate() {
-        assert_eq!(steps[at + 1], *scenario);
+    for (at, scenario) in SCENARIOS.iter().enumerate() {
+        assert_eq!(steps[at + 1], scenario.id);
     }
 }
