@@ -32,9 +32,9 @@ pub fn of_cluster(objects: &mut [DynamicObject], name: &str) {
 
 /// The merge patch by which a live Deployment or Role names the Cluster `to` where it names one of `from`; `None` where it
 /// names none of them.
-pub fn patch_to_follow(live: &DynamicObject, from: &[&str], to: &str) -> Option<Value> {
+pub fn patch_to_follow(live: &DynamicObject, from: &[String], to: &str) -> Option<Value> {
     let mut followed = live.clone();
-    from.iter().filter(|from| **from != to).for_each(|from| follow(&mut followed, from, to));
+    from.iter().filter(|from| *from != to).for_each(|from| follow(&mut followed, from, to));
     (followed.data != live.data).then(|| match kind(live) {
         "Role" => json!({"rules": followed.data["rules"]}),
         _ => json!({"spec": {"template": followed.data["spec"]["template"]}}),
@@ -119,7 +119,8 @@ mod tests {
     fn what_is_live_follows_from_whichever_cluster_it_names_and_is_left_alone_where_it_does_already() {
         let parts = [Part::Web, Part::FailoverHelper];
         let wanted: Vec<DynamicObject> = parts.into_iter().flat_map(|part| named(part, "user-db-then")).collect();
-        let patched = |live: &DynamicObject| patch_to_follow(live, &[DATABASE, "user-db-before"], "user-db-then");
+        let others = [DATABASE, "user-db-before"].map(str::to_owned);
+        let patched = |live: &DynamicObject| patch_to_follow(live, &others, "user-db-then");
         for name in [DATABASE, "user-db-before"] {
             let live = parts.into_iter().flat_map(|part| named(part, name));
             let changes: Vec<_> =

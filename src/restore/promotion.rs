@@ -88,9 +88,12 @@ pub async fn promote(cx: &Context, phase: PhaseId, name: &str, deadline: Instant
     let began = Instant::now();
     let former = stop_others(cx, phase, name, deadline).await?;
     cx.doing(phase, format!("pointing the app to {name}"));
-    point(cx, name, deadline, phase).await?;
+    // Whichever of them is named: a run that was interrupted may have changed a part.
+    let mut others = vec![DATABASE.to_owned()];
+    others.extend(restored::list(kube, namespace, name).await?.into_iter().map(|other| other.name));
+    point(cx, &others, name, deadline, phase).await?;
     let paused = began.elapsed();
-    if let Err(error) = hand_over_helper(cx, name).await {
+    if let Err(error) = hand_over_helper(cx, &others, name).await {
         let text =
             format!("the failover helper does not look after {name} yet, stackctl up sees to it: {}", one_line(&error));
         cx.reporter.send(Event::Warning { phase, text });
@@ -143,34 +146,31 @@ async fn until_stopped(cx: &Context, cluster: &str, deadline: Instant) -> Result
 }
 
 /// The app, which names the database by its name. The database is no longer one beside it.
-async fn point(cx: &Context, name: &str, deadline: Instant, phase: PhaseId) -> Result<()> {
+async fn point(cx: &Context, others: &[String], name: &str, deadline: Instant, phase: PhaseId) -> Result<()> {
     let (kube, namespace) = (cx.kube().await?, &cx.config.stack.namespace);
     let labels = json!({"spec": {"inheritedMetadata": {"labels": {SERVES.0: SERVES.1, RESTORED.0: null}}}});
     patch(cx, &reference(namespace, name), labels).await?;
     let app = ObjectRef::namespaced("apps/v1", "Deployment", namespace, WEB);
-    if !follow(cx, &app, name).await? {
+    if !follow(cx, &app, others, name).await? {
         return Err(failed(format!("there is no {app}")).remedy("stackctl up installs it").into());
     }
     wait_ready(kube, &[app], deadline, &progress::observer(&cx.reporter, phase)).await
 }
 
 /// Has the failover helper, where the stack has one, look after `name`.
-async fn hand_over_helper(cx: &Context, name: &str) -> Result<()> {
+async fn hand_over_helper(cx: &Context, others: &[String], name: &str) -> Result<()> {
     let namespace = &cx.config.stack.namespace;
     // What it may do first: it would be refused meanwhile.
     let may = ObjectRef::namespaced("rbac.authorization.k8s.io/v1", "Role", namespace, FAILOVER_HELPER);
-    follow(cx, &may, name).await?;
+    follow(cx, &may, others, name).await?;
     let helper = ObjectRef::namespaced("apps/v1", "Deployment", namespace, FAILOVER_HELPER);
-    follow(cx, &helper, name).await.map(drop)
+    follow(cx, &helper, others, name).await.map(drop)
 }
 
-/// Has a live object name the Cluster `name` instead of any other of the stack's; whether there is such an object.
-async fn follow(cx: &Context, object: &ObjectRef, name: &str) -> Result<bool> {
-    let kube = cx.kube().await?;
-    let Some(live) = kube.get(object).await? else { return Ok(false) };
-    let restored = restored::list(kube, &cx.config.stack.namespace, name).await?;
-    let others: Vec<&str> = std::iter::once(DATABASE).chain(restored.iter().map(|other| other.name.as_str())).collect();
-    if let Some(change) = patch_to_follow(&live, &others, name) {
+/// Has a live object name the Cluster `name` instead of any of `others`; whether there is such an object.
+async fn follow(cx: &Context, object: &ObjectRef, others: &[String], name: &str) -> Result<bool> {
+    let Some(live) = cx.kube().await?.get(object).await? else { return Ok(false) };
+    if let Some(change) = patch_to_follow(&live, others, name) {
         patch(cx, object, change).await?;
     }
     Ok(true)

@@ -10,7 +10,6 @@ use crate::{
     suite::{Stack, tell},
 };
 
-const NAMESPACE: &str = "user-app";
 /// The node that others keep for themselves.
 const THEIR_NODE: &str = "-m02";
 /// The API server's manifest on its node.
@@ -169,7 +168,7 @@ fn theirs(hand: &Hand, node: &str) -> String {
         "namespaces/user-app",
     ];
     let cluster = hand.kubectl(&[&["get"], &names[..], &["-o", shown]].concat());
-    let inside = hand.kubectl(&["-n", NAMESPACE, "get", "resourcequotas,limitranges", "-o", shown]);
+    let inside = hand.kubectl(&["get", "resourcequotas,limitranges", "-o", shown]);
     let taints = hand.kubectl(&["get", "node", node, "-o", "jsonpath={.spec.taints}"]);
     [cluster, inside, taints].join("\n")
 }
