@@ -49,8 +49,8 @@ const SCENARIOS: [Killed; 10] = [
     killed("disk-full", 120, 1),
     killed("control", 90, 1),
     killed("disaster", 120, 1),
-    killed("node-drain", 80, 3),
-    killed("partition", 130, 3),
+    killed("node-drain", 50, 3),
+    killed("partition", 95, 3),
     killed("node-kill", 110, 3),
     killed("zone-loss", 110, 3),
 ];

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bundle;
+mod cargo_tool;
 mod cluster_test;
 mod compile;
 mod dashboards;
@@ -9,8 +10,10 @@ mod dist;
 mod docs;
 mod drills;
 mod engine;
+mod fuzz;
 mod picture;
 mod plan;
+mod python;
 mod run;
 mod say;
 mod stackctl;
@@ -55,6 +58,8 @@ enum DeveloperTask {
     Clusters(cluster_test::ClusterTestArgs),
     /// Drills that are killed at random moments (`STACKCTL_TEST_TIMES`: how often each, 20): nothing is lost, and all is undone
     Interruptions(cluster_test::ClusterTestArgs),
+    /// Input that nobody thinks of, for hours: parsers by a fuzzer that coverage guides, the web app's API from its description.
+    Fuzz(fuzz::FuzzArgs),
     /// The web app on a throw-away PostgreSQL of this machine, for working on it without a cluster.
     Web(web::WebArgs),
     /// Measure, side by side with what one would do otherwise.
@@ -103,6 +108,7 @@ fn run(task: DeveloperTask) -> Result<ExitCode> {
         DeveloperTask::Backups(args) => return ClusterTest::Backups.run(&args),
         DeveloperTask::Clusters(args) => return ClusterTest::Shared.run(&args),
         DeveloperTask::Interruptions(args) => return ClusterTest::Interruptions.run(&args),
+        DeveloperTask::Fuzz(args) => return fuzz::fuzz(&args),
         DeveloperTask::Up(args) => return Ok(ExitCode::from(u8::try_from(up::up(&args)?).unwrap_or(1))),
         DeveloperTask::Web(args) => web::web(&args)?,
         DeveloperTask::Bench { bench } => bench::run(&bench)?,

@@ -12,9 +12,9 @@ use crate::run::Run;
 use crate::say::{say, tell};
 use crate::stackctl::DEBUG;
 use crate::tally::{Tally, cargo, tests};
-use crate::{bundle, workspace};
+use crate::{bundle, cargo_tool, workspace};
 
-/// cargo-deny is built from its sources once and kept; pinned, since its rules are part of the check.
+/// Its rules are part of the check.
 const CARGO_DENY: &str = "0.20.2";
 
 /// What to leave out.
@@ -110,19 +110,7 @@ fn check(found: &mut Tally, args: &[&str]) -> Result<()> {
 
 /// The checks of the dependencies that need no network beyond their sources.
 fn deny(found: &mut Tally) -> Result<()> {
-    let root = bundle::cache_folder()?.join("cargo-tools").join(format!("cargo-deny-{CARGO_DENY}"));
-    let program = root.join("bin/cargo-deny");
-    if !program.is_file() {
-        say("building cargo-deny, once");
-        let root = root.display().to_string();
-        // A target folder of its own, which Cargo removes when it is done.
-        let code = cargo(&["install", "--locked", "--quiet", "--version", CARGO_DENY, "--root", &root, "cargo-deny"])
-            .without_env("CARGO_TARGET_DIR")
-            .on_terminal()?;
-        if code != 0 {
-            bail!("cargo-deny cannot be installed");
-        }
-    }
+    let program = cargo_tool::program("cargo-deny", CARGO_DENY)?;
     // It looks at every platform's dependencies, and the build fetches this one's only.
     cargo(&["fetch", "--locked", "--quiet"]).go().context("cannot fetch the dependencies' sources")?;
     let code = Run::new(&program, 300)
@@ -136,12 +124,13 @@ fn deny(found: &mut Tally) -> Result<()> {
     Ok(())
 }
 
-/// PostgreSQL; a control plane: an API server and etcd; an S3 store, and barman.
+/// PostgreSQL; a control plane: an API server and etcd; an S3 store, and barman; what judges pages.
 fn requirements(plan: &Plan) -> Result<()> {
     let log = bundle::cache_folder()?.join("apt.log");
     install::ensure(&install::missing(&plan.packages), &log)?;
     bundle::make_only(bundle::Only::ControlPlane)?;
-    bundle::make_only(bundle::Only::WalPrograms).map(drop)
+    bundle::make_only(bundle::Only::WalPrograms)?;
+    bundle::make_only(bundle::Only::Axe).map(drop)
 }
 
 /// Prometheus' configuration, and what its alert rules make of series that are written down with them.

@@ -6,6 +6,7 @@
 //! - [`http`]: a client that hides nothing
 //! - [`ledger`]: registrations at a steady rate, and whether each acknowledged one is there once
 //! - [`users`]: made-up ones
+//! - [`programs`]: what is made for tests from sources
 //! - [`load`]: as many requests as are answered, or so many a second, and how long each took
 
 pub mod http;
@@ -13,6 +14,7 @@ pub mod keeper;
 pub mod ledger;
 pub mod load;
 pub mod postgres;
+pub mod programs;
 pub mod proxy;
 pub mod users;
 

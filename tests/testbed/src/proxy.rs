@@ -12,6 +12,8 @@ struct State {
     target: AtomicU16,
     /// New connections are refused and open ones closed.
     cut: AtomicBool,
+    /// Nobody listens, as where a Service leads nowhere.
+    refuse: AtomicBool,
     /// Each piece of data waits this long, in milliseconds.
     delay: AtomicU32,
     /// Nothing gets through, nothing is closed.
@@ -42,7 +44,7 @@ impl Proxy {
         let state = Arc::new(State::default());
         state.target.store(target, SeqCst);
         let shared = Arc::clone(&state);
-        std::thread::spawn(move || accept(&listener, &shared));
+        std::thread::spawn(move || listen(listener, port, &shared));
         Ok(Self { port, state })
     }
 
@@ -52,6 +54,12 @@ impl Proxy {
         if on {
             self.close_open();
         }
+    }
+
+    /// Stops listening, so that new connections are refused by the kernel, or listens again.
+    pub fn refuse(&self, on: bool) {
+        self.state.refuse.store(on, SeqCst);
+        self.wake();
     }
 
     /// Makes every piece of data wait.
@@ -80,6 +88,11 @@ impl Proxy {
         self.state.target.store(target, SeqCst);
     }
 
+    /// Wakes the listener, if there is one.
+    fn wake(&self) {
+        let _ = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.port)));
+    }
+
     fn close_open(&self) {
         let mut open = self.state.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.drain(..) {
@@ -92,14 +105,27 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.state.ended.store(true, SeqCst);
         self.close_open();
-        // Wakes the listener.
-        let _ = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.port)));
+        self.wake();
     }
 }
 
+fn listen(first: TcpListener, port: u16, state: &Arc<State>) {
+    let mut listener = Some(first);
+    while !state.ended.load(SeqCst) {
+        match listener.take() {
+            Some(listener) => accept(&listener, state),
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+        if !state.refuse.load(SeqCst) {
+            listener = TcpListener::bind(("127.0.0.1", port)).ok();
+        }
+    }
+}
+
+/// Accepts until nobody is to listen.
 fn accept(listener: &TcpListener, state: &Arc<State>) {
     for client in listener.incoming().flatten() {
-        if state.ended.load(SeqCst) {
+        if state.ended.load(SeqCst) || state.refuse.load(SeqCst) {
             return;
         }
         if state.cut.load(SeqCst) {

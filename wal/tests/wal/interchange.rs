@@ -1,7 +1,7 @@
 //! Theirs restores what ours archived, and the other way round, in every format.
 
 use crate::programs::{ARCHIVE, Desk, RESTORE, fails, segment, succeeds};
-use crate::versity::{BUCKET, Versity, needed, programs};
+use crate::versity::{BUCKET, Versity, program};
 
 const FORMATS: [(&[&str], &str); 7] = [
     (&[], ""),
@@ -15,9 +15,8 @@ const FORMATS: [(&[&str], &str); 7] = [
 
 #[test]
 fn barman_and_this_program_read_what_the_other_wrote() {
-    let folder = programs().join("barman/bin");
-    let (archive, restore) = (needed(folder.join(ARCHIVE)), needed(folder.join(RESTORE)));
-    let folder = folder.canonicalize().unwrap();
+    let [archive, restore] = [ARCHIVE, RESTORE].map(|name| program(&format!("barman/bin/{name}")));
+    let folder = archive.parent().unwrap().canonicalize().unwrap();
     let store = Versity::start();
     let mut desk = Desk::new(&store.endpoint(), BUCKET);
     // Barman's is what xz is handed over to.

@@ -17,31 +17,14 @@ pub struct Versity {
     _server: Keeper,
 }
 
-/// Where `cargo xtask bundle --only wal-programs` puts what tests run.
-pub fn programs() -> PathBuf {
-    if let Some(folder) = std::env::var_os("STACKCTL_TEST_BIN") {
-        return folder.into();
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache"))).unwrap().join("stackctl");
-    let before = cache.join("closed/bin");
-    if before.is_dir() { before } else { cache.join("airgap/bin") }
-}
-
 /// A program that these tests need.
-pub fn needed(path: PathBuf) -> PathBuf {
-    assert!(
-        path.is_file(),
-        "{} is missing.\nMake it with: cargo xtask bundle --only wal-programs\nor name a folder that has versitygw and \
-         barman/bin by STACKCTL_TEST_BIN",
-        path.display()
-    );
-    path
+pub fn program(path: &str) -> PathBuf {
+    testbed::programs::made(path, "wal-programs")
 }
 
 impl Versity {
     pub fn start() -> Self {
-        let program = needed(programs().join("versitygw"));
+        let program = program("versitygw");
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("data").join(BUCKET)).unwrap();
         let port = testbed::free_port();

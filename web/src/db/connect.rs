@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use diesel::result::QueryResult;
@@ -77,9 +77,15 @@ pub struct Conn {
     pub pg: AsyncPgConnection,
     state: Arc<ConnState>,
     work: Work,
+    begun: Instant,
 }
 
 impl Conn {
+    /// The moment at which it was begun to connect: where the Service led then, the connection goes.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// Tells whether the server or the network has ended the connection.
     pub fn is_closed(&self) -> bool {
         self.state.closed.load(Ordering::Acquire)
@@ -130,17 +136,22 @@ pub struct Connector {
     target: Target,
     /// The address the name had last: the name service may be down together with the primary.
     known: Mutex<Vec<IpAddr>>,
-    /// A new value ends all connections made before it.
-    generation: watch::Receiver<u64>,
+    /// All connections end that were begun before this moment.
+    valid_from: watch::Receiver<Instant>,
     /// The gauge that the expiry of the server's certificate is noted in.
     expiry: Arc<Gauge>,
 }
 
 impl Connector {
-    /// Makes a connector whose connections end when `generation` changes; it notes in `expiry` when the server's
-    /// certificate ends.
-    pub fn new(database: Database, target: Target, generation: watch::Receiver<u64>, expiry: Arc<Gauge>) -> Arc<Self> {
-        Arc::new(Self { database, target, known: Mutex::default(), generation, expiry })
+    /// Makes a connector whose connections end when `valid_from` is later than their begin; it notes in `expiry` when the
+    /// server's certificate ends.
+    pub fn new(
+        database: Database,
+        target: Target,
+        valid_from: watch::Receiver<Instant>,
+        expiry: Arc<Gauge>,
+    ) -> Arc<Self> {
+        Arc::new(Self { database, target, known: Mutex::default(), valid_from, expiry })
     }
 
     /// Connects for a pool, in its turn.
@@ -166,14 +177,14 @@ impl Connector {
     async fn within(&self, limit: Duration) -> Result<Conn> {
         let mut silent = 0;
         loop {
-            // What is made before a switch of primaries must end with it, and what is being made too.
-            let mut generation = self.generation.clone();
-            generation.mark_unchanged();
-            let attempt = tokio::time::timeout(limit, self.attempt(generation.clone()));
+            // What leads to the old primary must end when there is another, also what is being made. What leads to the new
+            // one already must not: it is busy with everybody's handshakes, and would have these again.
+            let begun = Instant::now();
+            let mut valid_from = self.valid_from.clone();
+            let attempt = tokio::time::timeout(limit, self.attempt(begun));
             let made = tokio::select! {
                 made = attempt => made.with_context(|| format!("no answer in {} s", limit.as_secs()))?,
-                // An error means that the sender is gone: the process ends.
-                _ = generation.changed() => Err(anyhow!("another server is primary now")),
+                () = superseded(&mut valid_from, begun) => Err(anyhow!("another server is primary now")),
             };
             match made {
                 Err(e) if silent < TCP_ATTEMPTS && is_silence(&e) => silent += 1,
@@ -182,14 +193,15 @@ impl Connector {
         }
     }
 
-    async fn attempt(&self, generation: watch::Receiver<u64>) -> Result<Conn> {
+    async fn attempt(&self, begun: Instant) -> Result<Conn> {
         let config = self.settings().await?;
-        let RawConn { client, state } = open(&self.database, &config, &self.expiry, Some(generation)).await?;
+        let valid = Some((self.valid_from.clone(), begun));
+        let RawConn { client, state } = open(&self.database, &config, &self.expiry, valid).await?;
         let work = match self.target {
             Target::Primary => Work::Write,
             Target::Standby => Work::Read,
         };
-        Ok(Conn { pg: AsyncPgConnection::try_from(client).await?, state, work })
+        Ok(Conn { pg: AsyncPgConnection::try_from(client).await?, state, work, begun })
     }
 
     async fn settings(&self) -> Result<tokio_postgres::Config> {
@@ -217,6 +229,18 @@ impl Connector {
         }
         Ok(known.clone())
     }
+}
+
+/// Waits until a connection that was begun at this moment leads to a server that is primary no more.
+async fn superseded(valid_from: &mut watch::Receiver<Instant>, begun: Instant) {
+    // An error means that the sender is gone: the process ends.
+    let _ = valid_from.wait_for(|from| begun < *from).await;
+}
+
+/// Tells whether a connection was refused: nobody listened at that moment, no server that goes on as it was.
+pub fn is_refusal(error: &anyhow::Error) -> bool {
+    let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(refused)
 }
 
 /// Tells whether no answer came to TCP's first packet.
@@ -264,18 +288,18 @@ async fn open(
     database: &Database,
     config: &tokio_postgres::Config,
     expiry: &Arc<Gauge>,
-    generation: Option<watch::Receiver<u64>>,
+    valid: Option<(watch::Receiver<Instant>, Instant)>,
 ) -> Result<RawConn> {
     let state = Arc::<ConnState>::default();
     let client = match tls::connector(database, expiry)? {
         None => {
             let (client, connection) = config.connect(NoTls).await?;
-            tokio::spawn(drive(connection, Arc::clone(&state), generation));
+            tokio::spawn(drive(connection, Arc::clone(&state), valid));
             client
         }
         Some(tls) => {
             let (client, connection) = config.connect(tls).await?;
-            tokio::spawn(drive(connection, Arc::clone(&state), generation));
+            tokio::spawn(drive(connection, Arc::clone(&state), valid));
             client
         }
     };
@@ -338,14 +362,13 @@ fn secret(folder: &Path, name: &str) -> Result<String> {
 async fn drive<T>(
     mut connection: Connection<Socket, T>,
     state: Arc<ConnState>,
-    generation: Option<watch::Receiver<u64>>,
+    valid: Option<(watch::Receiver<Instant>, Instant)>,
 ) where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let superseded = async {
-        match generation {
-            // An error means that the sender is gone: the process ends.
-            Some(mut generation) => drop(generation.changed().await),
+        match valid {
+            Some((mut valid_from, begun)) => superseded(&mut valid_from, begun).await,
             None => std::future::pending().await,
         }
     };

@@ -152,7 +152,7 @@ impl Db {
     ) -> Self {
         let pool = |target, size: usize| {
             let expiry = Arc::clone(&metrics.certificate_expiry);
-            let connector = Connector::new(database.clone(), target, watch.generation(), expiry);
+            let connector = Connector::new(database.clone(), target, watch.valid_from(), expiry);
             Pool::new(connector, target, size / workers, Arc::clone(&metrics))
         };
         Self {

@@ -15,7 +15,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use tokio::sync::{Notify, watch};
 
-use super::connect::{Conn, Connector, Target};
+use super::connect::{Conn, Connector, Target, is_refusal};
 use super::position::Position;
 use crate::config::Database;
 use crate::metrics::Metrics;
@@ -65,7 +65,7 @@ pub struct PrimaryState {
 /// The watch, which all threads share.
 pub struct Watch {
     view: watch::Sender<PrimaryState>,
-    generation: watch::Sender<u64>,
+    valid_from: watch::Sender<Instant>,
     doubt: Notify,
     /// The primary's positions at the last looks, the newest last.
     positions: Mutex<VecDeque<(Instant, Position)>>,
@@ -78,7 +78,7 @@ impl Watch {
         let view = PrimaryState { up: false, since: Instant::now(), server: None, reason: None, schema: false };
         Arc::new(Self {
             view: watch::Sender::new(view),
-            generation: watch::Sender::new(0),
+            valid_from: watch::Sender::new(Instant::now()),
             doubt: Notify::new(),
             positions: Mutex::default(),
             metrics,
@@ -114,9 +114,9 @@ impl Watch {
         self.view.borrow().schema
     }
 
-    /// The generation of connections: it changes when all that were made so far must end.
-    pub fn generation(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
+    /// The moment before which a connection must have been begun to lead to a server that is primary no more.
+    pub fn valid_from(&self) -> watch::Receiver<Instant> {
+        self.valid_from.subscribe()
     }
 
     /// Tells the watcher that something looks wrong: it looks at once.
@@ -134,19 +134,31 @@ impl Watch {
     /// Watches until the process ends.
     pub async fn run(self: Arc<Self>, database: Database, schema: String) {
         let expiry = Arc::clone(&self.metrics.certificate_expiry);
-        let connector = Connector::new(database, Target::Primary, self.generation(), expiry);
+        let connector = Connector::new(database, Target::Primary, self.valid_from(), expiry);
+        // What was begun after this moment does not lead to the server that was primary before.
+        let mut refused = None;
         loop {
-            let reason = match self.follow(&connector, &schema).await {
+            let began = Instant::now();
+            let error = match self.follow(&connector, &schema, &mut refused).await {
                 Ok(never) => match never {},
-                Err(e) => format!("{e:#}"),
+                Err(e) => e,
             };
-            self.set_down(reason);
+            if refused.is_none() && is_refusal(&error) {
+                refused = Some(began);
+            }
+            self.set_down(format!("{error:#}"));
             tokio::time::sleep(RETRY).await;
         }
     }
 
-    /// Follows one primary for as long as it stays the one. Ends with the reason.
-    async fn follow(&self, connector: &Arc<Connector>, schema: &str) -> Result<std::convert::Infallible> {
+    /// Follows one primary for as long as it stays the one. Ends with the reason. `refused` is when it was first found out
+    /// that nobody listened, until somebody does.
+    async fn follow(
+        &self,
+        connector: &Arc<Connector>,
+        schema: &str,
+        refused: &mut Option<Instant>,
+    ) -> Result<std::convert::Infallible> {
         let mut conn = connector.connect_for_watcher().await?;
         loop {
             let asked = Instant::now();
@@ -158,25 +170,33 @@ impl Watch {
                 }
             }
             self.note(asked, Position::new(server.timeline, flushed.0));
-            self.set_up(server);
+            self.set_up(server, refused.take().unwrap_or_else(|| conn.begun()));
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
                 () = conn.closed() => bail!("the connection ended"),
                 // A fresh connection goes where the Service points now; this one, to where
                 // it pointed then.
-                () = self.doubt.notified() => conn = connector.connect_for_watcher().await?,
+                () = self.doubt.notified() => {
+                    // Not again and again: writes that wait for a standby doubt twice a second, each of them.
+                    tokio::select! {
+                        () = tokio::time::sleep_until((conn.begun() + INTERVAL).into()) => {}
+                        () = conn.closed() => bail!("the connection ended"),
+                    }
+                    conn = connector.connect_for_watcher().await?;
+                }
             }
         }
     }
 
-    fn set_up(&self, server: Server) {
+    /// Notes that this server is primary; a connection to another one was begun before `valid_from`.
+    fn set_up(&self, server: Server, valid_from: Instant) {
         let before = self.view();
         if let Some(old) = before.server.as_ref().filter(|old| **old != server) {
             if old.address != server.address || old.timeline != server.timeline {
                 self.metrics.failovers.inc();
             }
             tracing::warn!(address = server.address, timeline = server.timeline, "another primary");
-            self.generation.send_modify(|n| *n += 1);
+            self.valid_from.send_replace(valid_from);
         }
         if !before.up {
             tracing::info!(

@@ -71,9 +71,16 @@ pub async fn probe(database: &Database, web: &str) -> Result<()> {
 
 /// The address of a name. It is asked for again for a while: just after an outage of the cluster names are not answered.
 async fn address_of(name: impl ToSocketAddrs + Copy) -> Result<SocketAddr> {
-    let given_up = Instant::now() + LOOK_UP;
+    look_up(|| async move { tokio::net::lookup_host(name).await.map(|mut found| found.next()) }, LOOK_UP).await
+}
+
+async fn look_up<F>(look: impl Fn() -> F, patience: Duration) -> Result<SocketAddr>
+where
+    F: Future<Output = std::io::Result<Option<SocketAddr>>>,
+{
+    let given_up = Instant::now() + patience;
     loop {
-        let error = match tokio::net::lookup_host(name).await.map(|mut found| found.next()) {
+        let error = match look().await {
             Ok(Some(address)) => return Ok(address),
             Ok(None) => anyhow::anyhow!("it has no address"),
             Err(error) => error.into(),
@@ -218,5 +225,32 @@ impl Prober {
         outbox.kept.push_back((number, Reply::Outcome { number, key: write.key, sent, done, outcome }));
         drop(outbox);
         self.news.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_is_not_answered_yet_is_asked_for_again() {
+        let asked = Cell::new(0);
+        let look = || {
+            asked.set(asked.get() + 1);
+            let answer = match asked.get() {
+                1 => Err(Error::from(ErrorKind::TimedOut)),
+                2 => Ok(None),
+                _ => Ok(Some(SocketAddr::from(([192, 0, 2, 1], 5432)))),
+            };
+            async { answer }
+        };
+        assert_eq!(look_up(look, LOOK_UP).await.unwrap().port(), 5432);
+        assert_eq!(asked.get(), 3);
+        let never = || async { Ok(None) };
+        let error = look_up(never, Duration::ZERO).await.unwrap_err();
+        assert_eq!(error.to_string(), "it has no address");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use stackctl_protocol::probe::{Outcome, Place};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
@@ -44,7 +44,7 @@ pub struct Pool {
     /// A connection has become idle.
     returned: Notify,
     permits: Semaphore,
-    attempts: Semaphore,
+    attempts: Arc<Semaphore>,
 }
 
 impl Pool {
@@ -58,12 +58,12 @@ impl Pool {
             idle: Mutex::default(),
             returned: Notify::new(),
             permits: Semaphore::new(CONNECTIONS),
-            attempts: Semaphore::new(ATTEMPTS),
+            attempts: Arc::new(Semaphore::new(ATTEMPTS)),
         }))
     }
 
     /// Writes one row, once.
-    pub async fn write(&self, run: &str, key: u64) -> Outcome {
+    pub async fn write(self: &Arc<Self>, run: &str, key: u64) -> Outcome {
         let lent = async {
             let permit = self.permits.acquire().await.map_err(|closed| closed.to_string())?;
             Ok((self.connection().await?, permit))
@@ -81,35 +81,49 @@ impl Pool {
             }
             Ok(row) => {
                 let outcome = acknowledged(&row);
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
-                self.returned.notify_one();
+                self.put(conn);
                 outcome
             }
             Err(error) => failed(&error),
         }
     }
 
-    /// Takes a connection that is idle by now, or a new one when it is this write's turn to make one.
-    async fn connection(&self) -> Result<RawConn, String> {
+    /// Takes a connection that is idle by now, or a new one when it is this write's turn to make one. What was begun is
+    /// brought to its end and kept for the next write where this one could not wait: a server that has just become
+    /// primary would have the handshake once more.
+    async fn connection(self: &Arc<Self>) -> Result<RawConn, String> {
         loop {
             if let Some(conn) = self.idle() {
                 return Ok(conn);
             }
             tokio::select! {
                 () = self.returned.notified() => {}
-                turn = self.attempts.acquire() => {
-                    let _turn = turn.map_err(|closed| closed.to_string())?;
+                turn = Arc::clone(&self.attempts).acquire_owned() => {
+                    let turn = turn.map_err(|closed| closed.to_string())?;
                     if let Some(conn) = self.idle() {
                         return Ok(conn);
                     }
-                    let connected = self.connect().await;
-                    if connected.is_err() {
-                        tokio::time::sleep(PAUSE).await;
-                    }
-                    return connected;
+                    let (asked, made) = oneshot::channel();
+                    let pool = Arc::clone(self);
+                    tokio::spawn(async move {
+                        let _turn = turn;
+                        let connected = pool.connect().await;
+                        if connected.is_err() {
+                            tokio::time::sleep(PAUSE).await;
+                        }
+                        if let Err(Ok(unclaimed)) = asked.send(connected) {
+                            pool.put(unclaimed);
+                        }
+                    });
+                    return made.await.map_err(|_| "the attempt to connect has panicked".to_owned())?;
                 }
             }
         }
+    }
+
+    fn put(&self, conn: RawConn) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        self.returned.notify_one();
     }
 
     fn idle(&self) -> Option<RawConn> {

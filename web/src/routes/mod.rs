@@ -2,11 +2,11 @@
 
 pub mod api;
 mod assets;
-mod conditions;
+pub mod conditions;
 mod guard;
 mod health;
 pub mod listing;
-mod media;
+pub mod media;
 pub mod pages;
 mod position;
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use testbed::proxy::Proxy;
 
 use crate::support::app::App;
-use crate::support::browser::{Browser, DESKTOP, DOWN, END, ENTER, Look, PHONE, SPACE, TAB};
+use crate::support::browser::{Browser, DESKTOP, DOWN, END, ENTER, Look, NARROW, PHONE, SPACE, TAB};
 use crate::support::postgres::Postgres;
 
 fn url(app: &App, path: &str) -> String {
@@ -133,6 +133,8 @@ fn pictures(app: &App, proxy: &Proxy, look: Look, suffix: &str) -> std::path::Pa
         let faults: Vec<_> = complaints.iter().filter(|text| !text.contains("the server responded with")).collect();
         assert!(faults.is_empty(), "{name}: {faults:?}");
         assert_eq!(browser.overflow(), 0, "{name} is wider than the window");
+        let barriers = browser.barriers();
+        assert!(barriers.is_empty(), "{name}-{suffix}: {barriers:#?}");
         browser.screenshot(&format!("{name}-{suffix}"))
     };
     for (name, path) in [
@@ -184,7 +186,7 @@ fn every_page_fits_and_has_its_picture() {
     ];
     let app = App::with(proxy.port, &database, &settings);
     let mut folder = None;
-    for (look, name) in [(DESKTOP, "desktop"), (PHONE, "phone")] {
+    for (look, name) in [(DESKTOP, "desktop"), (PHONE, "phone"), (NARROW, "narrow")] {
         for (dark, scheme) in [(false, "light"), (true, "dark")] {
             folder = Some(pictures(&app, &proxy, Look { dark, ..look }, &format!("{name}-{scheme}")));
         }

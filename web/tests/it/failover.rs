@@ -87,6 +87,31 @@ fn a_promoted_standby_takes_over_and_nothing_acknowledged_is_lost() {
 }
 
 #[test]
+fn connections_that_lead_to_the_new_primary_already_are_kept() {
+    let _alone = alone();
+    let (primary, standby, database) = pair();
+    let proxy = Proxy::to(primary.port).unwrap();
+    let app = App::on(proxy.port, &database);
+    let load = Registrations::start(&[app.address], 20, 200);
+    seconds(1.0);
+    primary.kill().unwrap();
+    // A Service without endpoints, and then a server that is slow for all the handshakes.
+    proxy.refuse(true);
+    standby.promote().unwrap();
+    seconds(1.0);
+    proxy.lead_new_to(standby.port);
+    proxy.delay(Duration::from_millis(50));
+    proxy.refuse(false);
+    seconds(3.0);
+    proxy.delay(Duration::ZERO);
+    seconds(0.5);
+    let ledger = load.stop();
+    assert_holds(&ledger, &standby, &database);
+    let abandoned = "SELECT sessions_abandoned FROM pg_stat_database WHERE datname = current_database()";
+    assert_eq!(standby.psql(&database, abandoned), "0", "connections were closed in the middle");
+}
+
+#[test]
 fn connections_to_a_superseded_primary_that_still_answers_are_given_up() {
     let (primary, standby, database) = pair();
     let proxy = Proxy::to(primary.port).unwrap();

@@ -24,7 +24,7 @@ pub enum Benchmark {
     Up(up::BenchUpArgs),
     /// `up`, interrupted at random moments and run again: it must go on each time.
     Interrupt(interrupt::BenchInterruptArgs),
-    /// The web app beside one of the same function in Flask, SQLAlchemy and gunicorn.
+    /// The web app beside one of the same function in Flask, SQLAlchemy and gunicorn, and one in Go with pgx; and how it grows.
     Web(web::BenchWebArgs),
     /// Backups of a running stack: memory, base backups beside pg_basebackup, restores compared row by row.
     Backup(backup::BenchBackupArgs),

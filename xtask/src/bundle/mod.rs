@@ -5,6 +5,7 @@ pub mod digest;
 pub mod store;
 
 mod assemble;
+mod axe;
 mod barman;
 mod certificates;
 mod debian;
@@ -21,6 +22,7 @@ mod rust_image;
 mod stack_images;
 mod tasks;
 mod web_image;
+mod wheels;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ pub enum Only {
     ControlPlane,
     /// An S3 store and barman, for tests of the WAL programs.
     WalPrograms,
+    /// What judges pages, for tests of the web app.
+    Axe,
     /// What others run in a cluster: an engine of NetworkPolicies.
     Neighbours,
 }
@@ -125,6 +129,7 @@ pub fn make_only(only: Only) -> Result<PathBuf> {
     let names = match only {
         Only::ControlPlane => CONTROL_PLANE,
         Only::WalPrograms => WAL_PROGRAMS,
+        Only::Axe => &[],
         Only::Neighbours => NEIGHBOURS,
     };
     let tools: Vec<&GoTool> = GO_TOOLS.iter().filter(|tool| names.contains(&tool.name)).collect();
@@ -132,6 +137,7 @@ pub fn make_only(only: Only) -> Result<PathBuf> {
     match only {
         Only::ControlPlane => copy_manifests(&airgap)?,
         Only::WalPrograms => link(&airgap, barman::NAME, &barman::build(&airgap)?)?,
+        Only::Axe => link(&airgap, axe::NAME, &axe::build(&airgap)?)?,
         Only::Neighbours => {}
     }
     link_programs(&airgap, &tools)

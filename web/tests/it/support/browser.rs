@@ -11,6 +11,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 use testbed::http::Client;
 use testbed::keeper::{Keeper, Signal};
+use testbed::programs::made;
 
 use super::eventually;
 
@@ -40,6 +41,8 @@ pub struct Look {
 pub const DESKTOP: Look = Look { width: 1280, height: 800, dark: false, script: true };
 /// A phone held upright.
 pub const PHONE: Look = Look { width: 390, height: 844, dark: false, script: true };
+/// The width at which WCAG wants all to be there without scrolling sideways (1.4.10): a desk at 400 %.
+pub const NARROW: Look = Look { width: 320, height: 640, dark: false, script: true };
 
 /// A browser of its own; one at a time. Ended with the value, or with the test run at the latest.
 pub struct Browser {
@@ -191,6 +194,31 @@ impl Browser {
     pub fn overflow(&self) -> i64 {
         let script = "const e = document.scrollingElement; return e.scrollWidth - e.clientWidth";
         self.call("POST", &self.at("/execute/sync"), &json!({"script": script, "args": []})).as_i64().unwrap()
+    }
+
+    /// What axe-core finds wrong with the page by WCAG 2.2, level AA: the rule, what it says, and where.
+    pub fn barriers(&self) -> Vec<String> {
+        static AXE: OnceLock<String> = OnceLock::new();
+        let axe = AXE.get_or_init(|| std::fs::read_to_string(made("axe/axe.min.js", "axe")).unwrap());
+        // A page may not load scripts from elsewhere, and this one does not: the driver runs it.
+        let script = format!(
+            "{axe}\nconst done = arguments[0];\n\
+             const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];\n\
+             axe.run(document, {{runOnly: tags}}).then(found => done({{violations: found.violations, \
+             passes: found.passes.length}}), error => done({{error: String(error)}}));"
+        );
+        let found = self.call("POST", &self.at("/execute/async"), &json!({"script": script, "args": []}));
+        assert!(
+            found["passes"].as_u64().is_some_and(|rules| rules > 10),
+            "axe-core looked at next to nothing: {found}"
+        );
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let barrier = |rule: &Value| {
+            let places: Vec<String> =
+                rule["nodes"].as_array().unwrap().iter().map(|node| text(&node["html"])).collect();
+            format!("{}: {} in {}", text(&rule["id"]), text(&rule["help"]), places.join(", "))
+        };
+        found["violations"].as_array().unwrap().iter().map(barrier).collect()
     }
 
     /// What the browser complained about since this was last asked: blocked styles and scripts among it.

@@ -1,19 +1,14 @@
 //! The yardstick: Flask, SQLAlchemy and gunicorn, in a Python environment of its own.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use testbed::keeper::{Keeper, Signal};
 
-use crate::bundle;
-use crate::bundle::digest::Inputs;
-use crate::run::Run;
-use crate::say::say;
 use crate::webapp::Database;
-use crate::workspace;
+use crate::{python, workspace};
 
 /// Threads of each of gunicorn's processes, and connections of each to the database.
 const THREADS: usize = 4;
@@ -34,22 +29,7 @@ impl Flask {
     /// # Errors
     /// When there is no Python with `venv`, or pip fails.
     pub fn install() -> Result<Self> {
-        let requirements = folder().join("requirements.txt");
-        let text = fs::read_to_string(&requirements).with_context(|| format!("no {}", requirements.display()))?;
-        let key = Inputs::default().add("requirements", &text).key();
-        let environment = bundle::cache_folder()?.join(format!("flask-{key}"));
-        if !environment.join("done").is_file() {
-            say("a Python environment with Flask, once");
-            let log = bundle::cache_folder()?.join("flask.log");
-            let made = Run::new("python3", 120).args(["-m", "venv", "--clear"]).args([&environment]).log(&log).go();
-            made.context("this needs Python 3 with venv (Debian's package python3-venv)")?;
-            Run::new(environment.join("bin/pip"), 600)
-                .args(["install", "--require-hashes", "--only-binary=:all:", "-r"])
-                .args([&requirements])
-                .log(&log)
-                .go()?;
-            fs::write(environment.join("done"), "").context("cannot mark the environment as done")?;
-        }
+        let environment = python::environment("flask", &folder().join("requirements.txt"))?;
         Ok(Self { environment })
     }
 

@@ -1,11 +1,13 @@
-//! `cargo xtask bench web`: the web app beside one of the same function in Flask, SQLAlchemy and gunicorn, on
-//! the same throw-away PostgreSQL, with the same schema and rows, in alternated rounds.
+//! `cargo xtask bench web`: the web app beside one of the same function in Flask, SQLAlchemy and gunicorn, and one in Go
+//! with pgx, on the same throw-away PostgreSQL, with the same schema and rows, in alternated rounds.
 
 mod contender;
 mod failover;
 mod flask;
+mod go;
 mod measure;
 mod report;
+mod scale;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use testbed::postgres::Postgres;
 
 use self::contender::Contender;
 use self::flask::Flask;
+use self::go::GoPeer;
 use self::measure::ContenderBench;
 use self::report::{Contended, WebFigures};
 use super::write;
@@ -36,6 +39,9 @@ pub struct BenchWebArgs {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+    /// Users in the table for the list by rows; can be given several times [default: 10000, 100000, 1000000].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=100_000_000))]
+    rows: Vec<u32>,
     /// Measure this program instead of the release build, such as the one in the image.
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -55,7 +61,8 @@ pub fn bench(args: &BenchWebArgs) -> Result<()> {
     install_postgres(args.yes, "measure the web app on a PostgreSQL in a temporary folder")?;
     let program = args.program.clone().map_or_else(|| compile::program("user-app", compile::Profile::Release), Ok)?;
     let app = WebApp(program.canonicalize().with_context(|| format!("no {}", program.display()))?);
-    let contenders = [Contender::UserApp(app.clone()), Contender::Flask(Flask::install()?)];
+    let contenders =
+        [Contender::UserApp(app.clone()), Contender::Flask(Flask::install()?), Contender::Go(GoPeer::build()?)];
     let folder = tempfile::tempdir().context("cannot make a folder")?;
     let postgres = Postgres::start(&["shared_buffers=128MB", "max_wal_size=1GB"])?;
     let name = postgres.database()?;
@@ -64,17 +71,23 @@ pub fn bench(args: &BenchWebArgs) -> Result<()> {
     let bench = ContenderBench {
         postgres: &postgres,
         database,
+        app: &app,
         time: Duration::from_secs(args.seconds),
         folder: folder.path(),
     };
 
-    let mut found = ["user-app", "Flask"].map(|name| Contended { name, ..Contended::default() });
+    let mut found = ["user-app", "Flask", "Go"].map(|name| Contended { name, ..Contended::default() });
     for round in 1..=args.rounds {
         for (contender, found) in contenders.iter().zip(&mut found) {
             let turn = bench.turn(contender).with_context(|| found.name)?;
             say(&format!(
-                "round {round}, {}: {:.0} lists/s, {:.0} creates/s, {:.1} MiB, ready after {:.0} ms",
-                found.name, turn.list_per_second, turn.create_per_second, turn.memory_mib, turn.ready_ms
+                "round {round}, {}: {:.0} lists/s, {:.0} pages/s, {:.0} creates/s, {:.1} MiB, ready after {:.0} ms",
+                found.name,
+                turn.list_per_second,
+                turn.pages_per_second,
+                turn.create_per_second,
+                turn.memory_mib,
+                turn.ready_ms
             ));
             found.turns.push(turn);
         }
@@ -85,19 +98,23 @@ pub fn bench(args: &BenchWebArgs) -> Result<()> {
         say(&format!("the primary is killed, {}", found.name));
         found.failover = Some(failover::kill_primary(contender, &app, folder.path())?);
     }
+    let rows = if args.rows.is_empty() { &[10_000, 100_000, 1_000_000] } else { args.rows.as_slice() };
+    // gunicorn's threads take a connection each: a thousand are too many for it.
+    let scaling = scale::measure(&bench, &[("user-app", &contenders[0]), ("Go", &contenders[2])], rows)?;
     let results = WebFigures {
         processors: std::thread::available_parallelism().map_or(1, usize::from),
         flask: Flask::describe(flask::processes()),
         image: image(),
         fixed_rate,
         contenders: found,
+        scaling,
     };
     results.print();
     say(&format!("written to {}", write(&results, args.out.as_deref(), "bench-web")?.display()));
     Ok(())
 }
 
-/// Measures the list at a rate that both hold in every round, `rate` or less; returns the rate.
+/// Measures the list at a rate that all hold in every round, `rate` or less; returns the rate.
 fn at_a_rate(
     bench: &ContenderBench,
     contenders: &[Contender],
