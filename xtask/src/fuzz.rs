@@ -27,7 +27,7 @@ const ONE_INPUT: u32 = 10;
 /// What is given input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
-enum Target {
+enum FuzzTarget {
     /// The web app, by its API.
     Api,
     /// Names and addresses of users.
@@ -48,7 +48,7 @@ pub struct FuzzArgs {
     minutes: u64,
     /// Only these; can be given several times [default: all].
     #[arg(long, value_enum)]
-    only: Vec<Target>,
+    only: Vec<FuzzTarget>,
     /// Do not ask before installing PostgreSQL where there is none.
     #[arg(short, long)]
     yes: bool,
@@ -59,11 +59,11 @@ pub struct FuzzArgs {
 /// # Errors
 /// When one cannot be compiled or started.
 pub fn fuzz(args: &FuzzArgs) -> Result<ExitCode> {
-    let targets = if args.only.is_empty() { Target::value_variants().to_vec() } else { args.only.clone() };
+    let targets = if args.only.is_empty() { FuzzTarget::value_variants().to_vec() } else { args.only.clone() };
     let mut found = 0;
     for target in targets {
         let is_clean = match target {
-            Target::Api => api(args)?,
+            FuzzTarget::Api => api(args)?,
             parser => parse(parser, args.minutes)?,
         };
         if !is_clean {
@@ -74,7 +74,7 @@ pub fn fuzz(args: &FuzzArgs) -> Result<ExitCode> {
     Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn name(target: Target) -> String {
+fn name(target: FuzzTarget) -> String {
     target.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
@@ -86,7 +86,7 @@ fn folder(kind: &str, target: &str) -> Result<PathBuf> {
 }
 
 /// Gives a parser input; true when it has held all that its target asserts.
-fn parse(target: Target, minutes: u64) -> Result<bool> {
+fn parse(target: FuzzTarget, minutes: u64) -> Result<bool> {
     let target = name(target);
     let program = cargo_tool::program("cargo-fuzz", CARGO_FUZZ)?;
     let manifest = workspace().join("tests/fuzz");

@@ -33,7 +33,8 @@ fuzz_target!(|input: &[u8]| {
     for compression in Compression::ALL {
         // A bomb does not come to its end: what it unwraps to is not kept.
         let _ = compression.decompress(input, &mut Disk(4 << 20));
-        if compression == Compression::Xz {
+        // Nothing that PostgreSQL archives is empty, and an empty object is refused.
+        if compression == Compression::Xz || input.is_empty() {
             continue;
         }
         let wrapped = compression.compress(&mut &*input, input.len() as u64, None).expect("wrapped");

@@ -16,7 +16,7 @@ use crate::{target_folder, workspace};
 pub struct GoPeer(PathBuf);
 
 impl GoPeer {
-    /// Compiles it; modules come from where this machine's settings say, and must be those of `go.sum`.
+    /// Compiles the peer; modules come from where this machine's settings say, and must be those of `go.sum`.
     ///
     /// # Errors
     /// When there is no Go, or it does not compile.
