@@ -135,31 +135,26 @@ impl Watch {
     pub async fn run(self: Arc<Self>, database: Database, schema: String) {
         let expiry = Arc::clone(&self.metrics.certificate_expiry);
         let connector = Connector::new(database, Target::Primary, self.valid_from(), expiry);
-        // What was begun after this moment does not lead to the server that was primary before.
         let mut refused = None;
         loop {
-            let began = Instant::now();
-            let error = match self.follow(&connector, &schema, &mut refused).await {
+            let reason = match self.follow(&connector, &schema, &mut refused).await {
                 Ok(never) => match never {},
-                Err(e) => e,
+                Err(e) => format!("{e:#}"),
             };
-            if refused.is_none() && is_refusal(&error) {
-                refused = Some(began);
-            }
-            self.set_down(format!("{error:#}"));
+            self.set_down(reason);
             tokio::time::sleep(RETRY).await;
         }
     }
 
-    /// Follows one primary for as long as it stays the one. Ends with the reason. `refused` is when it was first found out
-    /// that nobody listened, until somebody does.
+    /// Follows one primary for as long as it stays the one. Ends with the reason. `refused` is when nobody listened for the
+    /// last time: what was begun later does not lead to the server that was primary before.
     async fn follow(
         &self,
         connector: &Arc<Connector>,
         schema: &str,
         refused: &mut Option<Instant>,
     ) -> Result<std::convert::Infallible> {
-        let mut conn = connector.connect_for_watcher().await?;
+        let mut conn = connect(connector, refused).await?;
         loop {
             let asked = Instant::now();
             let Look { server, flushed } = look(&mut conn).await?;
@@ -182,7 +177,7 @@ impl Watch {
                         () = tokio::time::sleep_until((conn.begun() + INTERVAL).into()) => {}
                         () = conn.closed() => bail!("the connection ended"),
                     }
-                    conn = connector.connect_for_watcher().await?;
+                    conn = connect(connector, refused).await?;
                 }
             }
         }
@@ -237,6 +232,15 @@ struct Look {
     /// The end of its WAL on its disk: a standby may have that much.
     #[diesel(sql_type = diesel::pg::sql_types::PgLsn)]
     flushed: PgLsn,
+}
+
+/// Connects, and notes when nobody listened.
+async fn connect(connector: &Connector, refused: &mut Option<Instant>) -> Result<Conn> {
+    let made = connector.connect_for_watcher().await;
+    if made.as_ref().is_err_and(is_refusal) {
+        *refused = Some(Instant::now());
+    }
+    made
 }
 
 async fn look(conn: &mut Conn) -> Result<Look> {

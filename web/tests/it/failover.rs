@@ -129,6 +129,31 @@ fn connections_to_a_superseded_primary_that_still_answers_are_given_up() {
 }
 
 #[test]
+fn connections_to_a_superseded_primary_are_given_up_where_nobody_listened_in_between() {
+    let _alone = alone();
+    let (primary, standby, database) = pair();
+    let proxy = Proxy::to(primary.port).unwrap();
+    let app = App::on(proxy.port, &database);
+    assert_eq!(app.json("POST", "/api/v1/users", "", r#"{"name":"A","email":"a@example.org"}"#).status, 201);
+    // It has been well for some time. Then its Service leads nowhere, and what is open stays open.
+    seconds(1.5);
+    proxy.refuse(true);
+    standby.promote().unwrap();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| app.json("POST", "/api/v1/users", "k", USER));
+        seconds(2.5);
+        proxy.lead_new_to(standby.port);
+        proxy.refuse(false);
+        assert_eq!(answer.join().unwrap().status, 201);
+    });
+    assert!(started.elapsed() < Duration::from_secs(7), "{:?}", started.elapsed());
+    let open =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'user-app' AND wait_event = 'ClientRead'";
+    eventually("the old connections are closed", Duration::from_secs(3), || primary.psql(&database, open) == "0");
+}
+
+#[test]
 fn reads_are_answered_by_a_standby_and_say_so() {
     let (primary, standby, database) = pair();
     let read_port = standby.port.to_string();
