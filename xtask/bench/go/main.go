@@ -252,8 +252,7 @@ func (a *app) list(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The database does not answer.", http.StatusServiceUnavailable)
 		return
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = w.Write(body)
+	send(w, http.StatusOK, "text/html; charset=utf-8", body)
 }
 
 func (a *app) apiList(w http.ResponseWriter, r *http.Request) {
@@ -272,8 +271,7 @@ func (a *app) apiList(w http.ResponseWriter, r *http.Request) {
 		unavailable(w)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(body)
+	send(w, http.StatusOK, "application/json", body)
 }
 
 func (a *app) apiRead(w http.ResponseWriter, r *http.Request) {
@@ -391,18 +389,22 @@ func again(ctx context.Context, what func() error) error {
 	}
 }
 
+// send tells the length, so that the answer is not sent in chunks.
+func send(w http.ResponseWriter, status int, kind string, body []byte) {
+	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
 func answer(w http.ResponseWriter, status int, value any) {
 	text, _ := json.Marshal(value)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(text)
+	send(w, status, "application/json", text)
 }
 
 func problem(w http.ResponseWriter, status int, detail string) {
 	text, _ := json.Marshal(map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail})
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	_, _ = w.Write(text)
+	send(w, status, "application/problem+json", text)
 }
 
 func unavailable(w http.ResponseWriter) {
