@@ -1,7 +1,6 @@
 //! Starts one control plane for the whole test binary and gives each test a namespace.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -36,45 +35,15 @@ pub fn control_plane() -> &'static ControlPlane {
     running.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Where `cargo xtask bundle --only control-plane` puts its programs, and their parent what it puts beside them.
-fn programs() -> Result<PathBuf, String> {
-    if let Some(folder) = std::env::var_os("STACKCTL_TEST_BIN") {
-        return Ok(PathBuf::from(folder));
-    }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::home_dir().map(|home| home.join(".cache"));
-    let cache = cache.or_else(home).ok_or("HOME is not set")?.join("stackctl");
-    // Where an earlier version has made them, they stay.
-    let before = cache.join("closed/bin");
-    Ok(if before.is_dir() { before } else { cache.join("airgap/bin") })
-}
-
-fn found(path: PathBuf, what: &str) -> Result<PathBuf, String> {
-    if path.is_file() {
-        return Ok(path);
-    }
-    Err(format!(
-        "{} is missing: these tests need {what}.\n\
-         Make them with: cargo xtask bundle --only control-plane\n\
-         or name a folder that has the programs, with the manifests in ../manifests, by STACKCTL_TEST_BIN",
-        path.display()
-    ))
-}
-
-pub fn binary(name: &str) -> Result<PathBuf, String> {
-    found(programs()?.join(name), "a real kube-apiserver and etcd")
+/// A program of the control plane, or of what talks to it.
+pub fn binary(name: &str) -> PathBuf {
+    testbed::programs::made(name, "control-plane")
 }
 
 /// The text of upstream's release manifest of that name.
 pub fn release_manifest(name: &str) -> String {
-    let path =
-        programs().and_then(|folder| found(folder.join("../manifests").join(name), "upstream's release manifests"));
-    let path = path.unwrap_or_else(|error| panic!("{error}"));
+    let path = testbed::programs::made(&format!("../manifests/{name}"), "control-plane");
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).map(|address| address.port()).unwrap()
 }
 
 /// Runs a program that is ended when this process ends: at once, for a kube-apiserver whose etcd is gone first would
@@ -96,7 +65,7 @@ fn spawn(program: &Path, arguments: &[String], folder: &Path, log: &str) -> Resu
 
 fn start() -> Result<ControlPlane, String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let (etcd, server) = (binary("etcd")?, binary("kube-apiserver")?);
+    let (etcd, server) = (binary("etcd"), binary("kube-apiserver"));
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let at = |name: &str| folder.path().join(name).display().to_string();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).map_err(|e| e.to_string());
@@ -108,7 +77,7 @@ fn start() -> Result<ControlPlane, String> {
         "admin-token,admin,1,\"system:masters\"\nweak-token,weak,2\ntenant-token,tenant,3\npartial-token,partial,4\n",
     )?;
 
-    let (client, peer, port) = (free_port(), free_port(), free_port());
+    let (client, peer, port) = (testbed::free_port(), testbed::free_port(), testbed::free_port());
     let etcd = spawn(
         &etcd,
         &[

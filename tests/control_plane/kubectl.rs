@@ -262,7 +262,7 @@ fn ask(plane: &ControlPlane, case: &Case, kubectl: &Path) -> ((bool, String), (b
 
 #[test]
 fn what_kubectl_takes_is_taken_and_what_it_refuses_is_refused() {
-    let (plane, kubectl) = (control_plane(), binary("kubectl").unwrap_or_else(|error| panic!("{error}")));
+    let (plane, kubectl) = (control_plane(), binary("kubectl"));
     assert!(CASES.len() >= 40);
     let (next, differences) = (Mutex::new(CASES.iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {

@@ -88,6 +88,12 @@ impl Proxy {
         self.state.target.store(target, SeqCst);
     }
 
+    /// The number of connections that have reached a server so far.
+    #[must_use]
+    pub fn made(&self) -> u64 {
+        self.state.made.load(SeqCst)
+    }
+
     /// Wakes the listener, if there is one.
     fn wake(&self) {
         let _ = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], self.port)));

@@ -16,7 +16,9 @@ use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
 
+use super::answers::{first_of, is_silence};
 use super::tls;
+use super::validity::Validity;
 use crate::config::{Credentials, Database};
 use crate::metrics::Gauge;
 
@@ -179,12 +181,11 @@ impl Connector {
         loop {
             // What leads to the old primary must end when there is another, also what is being made. What leads to the new
             // one already must not: it is busy with everybody's handshakes, and would have these again.
-            let begun = Instant::now();
-            let mut valid_from = self.valid_from.clone();
-            let attempt = tokio::time::timeout(limit, self.attempt(begun));
+            let validity = Validity::from_now(&self.valid_from);
+            let attempt = tokio::time::timeout(limit, self.attempt(&validity));
             let made = tokio::select! {
                 made = attempt => made.with_context(|| format!("no answer in {} s", limit.as_secs()))?,
-                () = superseded(&mut valid_from, begun) => Err(anyhow!("another server is primary now")),
+                () = validity.clone().ended() => Err(anyhow!("another server is primary now")),
             };
             match made {
                 Err(e) if silent < TCP_ATTEMPTS && is_silence(&e) => silent += 1,
@@ -193,29 +194,31 @@ impl Connector {
         }
     }
 
-    async fn attempt(&self, begun: Instant) -> Result<Conn> {
-        let config = self.settings().await?;
-        let valid = Some((self.valid_from.clone(), begun));
-        let RawConn { client, state } = open(&self.database, &config, &self.expiry, valid).await?;
+    async fn attempt(&self, validity: &Validity) -> Result<Conn> {
+        let (host, port) = endpoint(&self.database, self.target);
+        let mut config = base_config(&self.database, self.target)?;
+        config.port(port);
+        let RawConn { client, state } = if host.starts_with('/') {
+            config.host_path(host);
+            self.open(&config, validity).await?
+        } else {
+            let config = &config;
+            first_of(&self.resolve(host, port).await?, |address| async move {
+                let mut config = config.clone();
+                config.host(host).hostaddr(address);
+                self.open(&config, validity).await
+            })
+            .await?
+        };
         let work = match self.target {
             Target::Primary => Work::Write,
             Target::Standby => Work::Read,
         };
-        Ok(Conn { pg: AsyncPgConnection::try_from(client).await?, state, work, begun })
+        Ok(Conn { pg: AsyncPgConnection::try_from(client).await?, state, work, begun: validity.begun })
     }
 
-    async fn settings(&self) -> Result<tokio_postgres::Config> {
-        let (host, port) = endpoint(&self.database, self.target);
-        let mut config = base_config(&self.database, self.target)?;
-        config.port(port);
-        if host.starts_with('/') {
-            config.host_path(host);
-            return Ok(config);
-        }
-        for address in self.resolve(host, port).await? {
-            config.host(host).hostaddr(address);
-        }
-        Ok(config)
+    async fn open(&self, config: &tokio_postgres::Config, validity: &Validity) -> Result<RawConn> {
+        open(&self.database, config, &self.expiry, Some(validity.clone())).await
     }
 
     async fn resolve(&self, host: &str, port: u16) -> Result<Vec<IpAddr>> {
@@ -229,24 +232,6 @@ impl Connector {
         }
         Ok(known.clone())
     }
-}
-
-/// Waits until a connection that was begun at this moment leads to a server that is primary no more.
-async fn superseded(valid_from: &mut watch::Receiver<Instant>, begun: Instant) {
-    // An error means that the sender is gone: the process ends.
-    let _ = valid_from.wait_for(|from| begun < *from).await;
-}
-
-/// Tells whether a connection was refused: nobody listened at that moment, no server that goes on as it was.
-pub fn is_refusal(error: &anyhow::Error) -> bool {
-    let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
-    error.chain().filter_map(|cause| cause.downcast_ref()).any(refused)
-}
-
-/// Tells whether no answer came to TCP's first packet.
-fn is_silence(error: &anyhow::Error) -> bool {
-    let timed_out = |e: &std::io::Error| e.kind() == std::io::ErrorKind::TimedOut;
-    error.chain().filter_map(|cause| cause.downcast_ref()).any(timed_out)
 }
 
 /// Connects once and for no pool, as migrations do.
@@ -288,18 +273,18 @@ async fn open(
     database: &Database,
     config: &tokio_postgres::Config,
     expiry: &Arc<Gauge>,
-    valid: Option<(watch::Receiver<Instant>, Instant)>,
+    validity: Option<Validity>,
 ) -> Result<RawConn> {
     let state = Arc::<ConnState>::default();
     let client = match tls::connector(database, expiry)? {
         None => {
             let (client, connection) = config.connect(NoTls).await?;
-            tokio::spawn(drive(connection, Arc::clone(&state), valid));
+            tokio::spawn(drive(connection, Arc::clone(&state), validity));
             client
         }
         Some(tls) => {
             let (client, connection) = config.connect(tls).await?;
-            tokio::spawn(drive(connection, Arc::clone(&state), valid));
+            tokio::spawn(drive(connection, Arc::clone(&state), validity));
             client
         }
     };
@@ -359,16 +344,13 @@ fn secret(folder: &Path, name: &str) -> Result<String> {
 /// Moves the connection's bytes until it ends, or until another server is primary. Then the
 /// socket is closed as it is: no cancel is ever sent, and a query in flight fails here and
 /// is tried again under its key.
-async fn drive<T>(
-    mut connection: Connection<Socket, T>,
-    state: Arc<ConnState>,
-    valid: Option<(watch::Receiver<Instant>, Instant)>,
-) where
+async fn drive<T>(mut connection: Connection<Socket, T>, state: Arc<ConnState>, validity: Option<Validity>)
+where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let superseded = async {
-        match valid {
-            Some((mut valid_from, begun)) => superseded(&mut valid_from, begun).await,
+        match validity {
+            Some(validity) => validity.ended().await,
             None => std::future::pending().await,
         }
     };

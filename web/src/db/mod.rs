@@ -30,11 +30,13 @@
 //! after a long outage, and with 3 s, as in the first failover line, 1.5 s. Here a request that needs a connection
 //! asks for one at once, a few at the same moment.
 
+mod answers;
 pub mod connect;
 pub mod pool;
 pub mod position;
 mod standby;
 mod tls;
+mod validity;
 pub mod watch;
 
 use std::cell::Cell;

@@ -13,10 +13,12 @@ use diesel::data_types::PgLsn;
 use diesel::deserialize::QueryableByName;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
-use super::connect::{Conn, Connector, Target, is_refusal};
+use super::answers::is_refusal;
+use super::connect::{Conn, Connector, Target};
 use super::position::Position;
+use super::validity::reaches_past;
 use crate::config::Database;
 use crate::metrics::Metrics;
 
@@ -66,7 +68,8 @@ pub struct PrimaryState {
 pub struct Watch {
     view: watch::Sender<PrimaryState>,
     valid_from: watch::Sender<Instant>,
-    doubt: Notify,
+    /// When something looked wrong for the last time.
+    doubt: watch::Sender<Instant>,
     /// The primary's positions at the last looks, the newest last.
     positions: Mutex<VecDeque<(Instant, Position)>>,
     metrics: Arc<Metrics>,
@@ -79,7 +82,7 @@ impl Watch {
         Arc::new(Self {
             view: watch::Sender::new(view),
             valid_from: watch::Sender::new(Instant::now()),
-            doubt: Notify::new(),
+            doubt: watch::Sender::new(Instant::now()),
             positions: Mutex::default(),
             metrics,
         })
@@ -121,7 +124,7 @@ impl Watch {
 
     /// Tells the watcher that something looks wrong: it looks at once.
     pub fn doubt(&self) {
-        self.doubt.notify_one();
+        self.doubt.send_replace(Instant::now());
     }
 
     /// Waits until the primary is up, or for as long as `at_most`.
@@ -154,6 +157,7 @@ impl Watch {
         schema: &str,
         refused: &mut Option<Instant>,
     ) -> Result<std::convert::Infallible> {
+        let mut doubt = self.doubt.subscribe();
         let mut conn = connect(connector, refused).await?;
         loop {
             let asked = Instant::now();
@@ -170,8 +174,8 @@ impl Watch {
                 () = tokio::time::sleep(INTERVAL) => {}
                 () = conn.closed() => bail!("the connection ended"),
                 // A fresh connection goes where the Service points now; this one, to where
-                // it pointed then.
-                () = self.doubt.notified() => {
+                // it pointed then. It has answered what was doubted before.
+                () = reaches_past(&mut doubt, conn.begun()) => {
                     // Not again and again: writes that wait for a standby doubt twice a second, each of them.
                     tokio::select! {
                         () = tokio::time::sleep_until((conn.begun() + INTERVAL).into()) => {}

@@ -185,7 +185,44 @@ fn reason(error: &tokio_postgres::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use testbed::{postgres::Postgres, proxy::Proxy};
+
     use super::*;
+    use crate::config::Credentials;
+
+    #[tokio::test]
+    async fn a_handshake_is_brought_to_its_end_though_its_write_is_given_up() {
+        let postgres = Postgres::start(&["fsync=off"]).unwrap();
+        let proxy = Proxy::to(postgres.port).unwrap();
+        let credentials = Credentials::Values { user: "app".into(), password: None, dbname: "postgres".into() };
+        let database = Database {
+            host: "127.0.0.1".into(),
+            port: proxy.port,
+            read_host: None,
+            read_port: 0,
+            credentials,
+            tls: false,
+            pool: 1,
+            read_pool: 1,
+        };
+        let pool = Pool::new(&database).await.unwrap();
+        // The write's turn comes late, and the server is slow: the handshake goes on when the write is given up.
+        proxy.swallow(true);
+        let turns = pool.attempts.acquire_many(u32::try_from(ATTEMPTS).unwrap()).await.unwrap();
+        let write = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move { pool.write("run", 1).await }
+        });
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        drop(turns);
+        let outcome = write.await.unwrap();
+        assert!(matches!(&outcome, Outcome::Refused { why } if why.contains("for 5 s")), "{outcome:?}");
+        assert_eq!(proxy.made(), 1);
+        proxy.swallow(false);
+        let kept = tokio::time::timeout(Duration::from_secs(2), pool.returned.notified()).await;
+        assert!(kept.is_ok() && pool.idle().is_some(), "its connection was not kept");
+        assert_eq!(proxy.made(), 1, "it was the same handshake");
+    }
 
     #[test]
     fn only_errors_that_roll_back_are_a_refusal() {

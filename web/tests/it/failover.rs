@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use testbed::ledger::Registrations;
 use testbed::proxy::Proxy;
+use user_app::config::{Credentials, Database};
+use user_app::db::watch::Watch;
 
 use crate::support::app::{App, migrate};
 use crate::support::postgres::Postgres;
@@ -306,4 +308,44 @@ fn starting_without_a_database_waits_for_it() {
     assert_eq!((app.get("/healthz").status, app.get("/readyz").status), (200, 503));
     proxy.cut(false);
     eventually("ready", Duration::from_secs(3), || app.get("/readyz").status == 200);
+}
+
+#[test]
+fn the_watcher_connects_once_a_second_for_doubts_and_for_none_that_it_has_answered() {
+    let name = App::database();
+    let proxy = Proxy::to(Postgres::shared().port).unwrap();
+    let credentials = Credentials::Values { user: "app".into(), password: None, dbname: name };
+    let database = Database {
+        host: "127.0.0.1".into(),
+        port: proxy.port,
+        read_host: None,
+        read_port: 0,
+        credentials,
+        tls: false,
+        pool: 1,
+        read_pool: 1,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let watch = Watch::new(std::sync::Arc::default());
+    runtime.spawn(std::sync::Arc::clone(&watch).run(database, "0".into()));
+    let is_up = || watch.is_up();
+    eventually("the primary is up", Duration::from_secs(3), is_up);
+    let before = proxy.made();
+    // As writes do that wait for a standby, each of them.
+    for _ in 0..250 {
+        watch.doubt();
+        seconds(0.01);
+    }
+    let made = proxy.made() - before;
+    assert!((1..=4).contains(&made), "it connected {made} times for the doubts of 2.5 s");
+
+    proxy.cut(true);
+    eventually("the primary is down", Duration::from_secs(3), || !watch.is_up());
+    watch.doubt();
+    proxy.cut(false);
+    eventually("the primary is up again", Duration::from_secs(3), is_up);
+    let before = proxy.made();
+    seconds(2.5);
+    assert_eq!(proxy.made(), before, "it connected again for what was doubted before");
+    runtime.shutdown_background();
 }
