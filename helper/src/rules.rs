@@ -80,6 +80,10 @@ pub struct Pod {
     pub role: Role,
     /// The pod is ready.
     pub is_ready: bool,
+    /// The control plane says that the pod is not ready, and its kubelet has last said that it is: nothing is heard of its node.
+    pub is_out_of_touch: bool,
+    /// The node that it runs on.
+    pub node: String,
     /// The container of PostgreSQL runs, and has been up since it was started last.
     pub has_started: bool,
 }
@@ -101,7 +105,7 @@ impl Pod {
             && self.is_understood()
     }
 
-    fn is_understood(&self) -> bool {
+    pub(crate) fn is_understood(&self) -> bool {
         OPERATORS.iter().any(|known| self.operator.starts_with(known))
     }
 }
@@ -282,18 +286,24 @@ impl View {
         self.pods.get_key_value(target).map(|(name, _)| name.as_str())
     }
 
-    /// The delay to end: the operator waits for a primary that will not come back. Nothing else comes of it than of a
-    /// Cluster without a delay, which is the operator's own default.
+    /// The delay to end: the operator waits for a primary that will not come back, or will once it has asked one of a lost node
+    /// for its state in vain. Nothing else comes of it than of a Cluster without a delay, which is the operator's own default.
     #[must_use]
     pub fn hasten(&self) -> Option<Hasten> {
         let (cluster, delay) = (self.cluster.as_ref()?, self.delay.as_ref()?);
         let pod = self.pods.get(&cluster.current)?;
         let is_lost = pod.is_deleting && pod.is_understood() && cluster.target == cluster.current;
-        (is_lost && delay.has_begun && delay.seconds > 0).then(|| Hasten {
+        let has_begun = delay.has_begun || pod.is_out_of_touch;
+        (is_lost && has_begun && delay.seconds > 0).then(|| Hasten {
             uid: pod.uid.clone(),
             version: delay.version.clone(),
             seconds: delay.seconds,
         })
+    }
+
+    /// Whether another instance is ready to take over from this one.
+    pub(crate) fn is_replaceable(&self, name: &str) -> bool {
+        self.pods.iter().any(|(other, pod)| other != name && pod.is_ready && !pod.is_deleting)
     }
 
     /// The primary that seems to hang. Whether it does is known when this has been so for some time, with the Lease renewed
@@ -304,8 +314,9 @@ impl View {
     pub fn hung(&self) -> Option<Hung> {
         let (cluster, lease) = (self.cluster.as_ref()?, self.lease.as_ref()?);
         let (name, pod) = self.pods.get_key_value(&cluster.current)?;
-        let is_silent = pod.has_started && !pod.is_ready && !pod.is_deleting && pod.is_understood();
-        let is_replaceable = self.pods.iter().any(|(other, pod)| other != name && pod.is_ready && !pod.is_deleting);
+        let is_silent =
+            pod.has_started && !pod.is_ready && !pod.is_out_of_touch && !pod.is_deleting && pod.is_understood();
+        let is_replaceable = self.is_replaceable(name);
         let holds = lease.holder.as_ref() == Some(name);
         (self.is_undisturbed && is_silent && is_replaceable && holds).then(|| Hung {
             pod: name.clone(),

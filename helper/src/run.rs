@@ -21,6 +21,7 @@ use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{
+    lost::{Lost, Silence},
     probe::Heartbeat,
     rules::{self, Hung, Next, Release, View},
     seen,
@@ -40,6 +41,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long none is ended after one was: what makes primaries hang one after the other is not cured by ending them.
 const REST: Duration = Duration::from_secs(300);
+/// After this long without a renewal, of which there is one each second, the Lease is read once a second.
+const RENEWAL: Duration = Duration::from_secs(2);
 /// How long a watch lasts before it is begun anew, in seconds: a connection that died unnoticed ends then.
 const WATCH: u32 = 60;
 /// A connection that says nothing for so long is given up; the Lease alone is renewed every second.
@@ -76,6 +79,10 @@ pub struct Helper {
     hung: Option<(Hung, Instant)>,
     /// When one was ended last, by whichever helper.
     ended: Option<Instant>,
+    /// When a watch told of a renewal of the Lease last.
+    renewed: Instant,
+    /// How long the Lease was not renewed although it could have been.
+    silence: Silence,
     /// The label that was set last, or could not be set: it is not tried again at this version of the pod.
     led: Option<rules::Lead>,
 }
@@ -103,6 +110,8 @@ impl Helper {
             hastened: None,
             hung: None,
             ended: None,
+            renewed: Instant::now(),
+            silence: Silence::default(),
             led: None,
         })
     }
@@ -122,8 +131,9 @@ impl Helper {
                     Some(seen) => self.note(seen),
                     None => bail!("the watches have ended"),
                 },
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => self.listen().await,
             }
+            self.end_lost().await;
             self.hasten().await;
             self.end_hung().await;
             self.release().await;
@@ -152,7 +162,13 @@ impl Helper {
 
     fn note(&mut self, seen: Seen) {
         match seen {
-            Seen::Lease(lease) => self.view.lease = lease.as_ref().map(seen::lease),
+            Seen::Lease(lease) => {
+                let lease = lease.as_ref().map(seen::lease);
+                if self.view.lease != lease {
+                    self.renewed = Instant::now();
+                }
+                self.view.lease = lease;
+            }
             Seen::Cluster(cluster) => {
                 self.view.cluster = cluster.as_ref().map(seen::cluster);
                 self.view.delay = cluster.as_ref().map(seen::delay);
@@ -250,6 +266,33 @@ impl Helper {
             Err(_) => tracing::warn!("cannot end the failover's delay: the API server does not answer"),
         }
         self.hastened = Some(uid);
+    }
+
+    /// Reads the Lease that the primary does not renew, to know whether it could.
+    async fn listen(&mut self) {
+        if self.view.is_led() && self.renewed.elapsed() >= RENEWAL {
+            let lease = within(self.leases.get_opt(&self.cluster)).await.ok().flatten();
+            self.silence.on_answer(lease.as_ref().map(seen::lease).as_ref());
+        } else {
+            self.silence = Silence::default();
+        }
+    }
+
+    /// Has the pods deleted of a primary whose node is lost and of those beside it.
+    async fn end_lost(&mut self) {
+        for Lost { pod, uid, version } in self.view.lost(&self.silence) {
+            let preconditions = Some(Preconditions { uid: Some(uid), resource_version: Some(version) });
+            let params = DeleteParams { preconditions, ..DeleteParams::default() };
+            match timeout(REQUEST, self.pods.delete(&pod, &params)).await {
+                Ok(Ok(_)) => {
+                    tracing::info!("the node of {pod} is lost, and the primary's Lease let go by: its pod is deleted")
+                }
+                // It has changed, or somebody else was faster: the watch tells.
+                Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => {}
+                Ok(Err(error)) => tracing::warn!("cannot delete the pod of {pod}, whose node is lost: {error}"),
+                Err(_) => tracing::warn!("cannot delete the pod of {pod}: the API server does not answer"),
+            }
+        }
     }
 
     /// Has the pod of a primary deleted that hangs, once that is certain.

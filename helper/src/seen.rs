@@ -82,6 +82,7 @@ pub fn pod(pod: &Pod) -> rules::Pod {
     let status = pod.status.as_ref().unwrap_or(&none);
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let spec = pod.spec.as_ref();
+    let says = |kind, status| conditions.iter().any(|found| found.type_ == kind && found.status == status);
     let is_primary = ROLES.iter().any(|label| pod.labels().get(*label).is_some_and(|role| role == PRIMARY));
     rules::Pod {
         uid: pod.uid().unwrap_or_default(),
@@ -95,7 +96,11 @@ pub fn pod(pod: &Pod) -> rules::Pod {
         has_started: has_started(status),
         operator: pod.annotations().get(OPERATOR).cloned().unwrap_or_default(),
         role: if is_primary { Role::Primary } else { Role::Other },
-        is_ready: conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        is_ready: says("Ready", "True"),
+        // A kubelet sets both; the control plane sets the first alone, in pods of a node of which it hears nothing
+        // (`MarkPodsNotReady` of Kubernetes' `pkg/controller/util/node`).
+        is_out_of_touch: says("Ready", "False") && says("ContainersReady", "True"),
+        node: spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
     }
 }
 
@@ -192,6 +197,23 @@ mod tests {
             assert!(!read(object).has_ended(), "{path}: {value}");
         }
         assert!(!read(json!({"metadata": {"name": "user-db-1"}})).has_ended());
+    }
+
+    #[test]
+    fn a_pod_is_out_of_touch_where_the_control_plane_alone_says_that_it_is_not_ready() {
+        let with = |ready: &str, containers: &str| {
+            let mut object = ended();
+            object["status"]["conditions"] =
+                json!([{"type": "Ready", "status": ready}, {"type": "ContainersReady", "status": containers}]);
+            object["spec"]["nodeName"] = json!("a");
+            read(object)
+        };
+        let lost = with("False", "True");
+        assert!(lost.is_out_of_touch && !lost.is_ready && lost.node == "a");
+        for (ready, containers) in [("True", "True"), ("False", "False"), ("Unknown", "True"), ("False", "Unknown")] {
+            assert!(!with(ready, containers).is_out_of_touch, "{ready} {containers}");
+        }
+        assert!(!read(ended()).is_out_of_touch);
     }
 
     #[test]

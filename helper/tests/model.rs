@@ -328,6 +328,8 @@ fn seen(at: usize, pod: Incarnation, flaw: Flaw) -> Pod {
         operator: "1.30.0".into(),
         role: Role::Other,
         is_ready: false,
+        is_out_of_touch: false,
+        node: "a".into(),
         has_started: true,
     }
 }

@@ -45,7 +45,7 @@ const fn killed(id: &'static str, longest: u64, nodes: u8) -> Killed {
 const SCENARIOS: [Killed; 10] = [
     killed("operator-down", 90, 1),
     killed("freeze", 110, 1),
-    killed("api-server-down", 90, 1),
+    killed("api-server-down", 110, 1),
     killed("disk-full", 120, 1),
     killed("control", 90, 1),
     killed("disaster", 120, 1),

@@ -25,13 +25,16 @@ const AWAY: Duration = Duration::from_secs(20);
 const AWAY_AT_MOST: Duration = Duration::from_secs(60);
 /// How long the API server may take to answer again.
 const BACK: Duration = Duration::from_secs(90);
+/// After its return, how long until an instance is evicted whose node is still held for lost: seconds until that is noticed, and
+/// the time that the instances' toleration says.
+const EVICTED: Duration = Duration::from_secs(20);
 
 pub static API_SERVER_DOWN: Scenario = Scenario {
     id: "api-server-down",
     text: Text {
         title: "The API server is away",
         does: "stops the API server of a cluster with one control plane node for 20 s",
-        must: "writes go on, and the primary stays",
+        must: "writes go on, the primary stays, and no instance is replaced",
         undone: "its manifest is put back where the kubelet looks for it; after 60 s the node does so by itself",
     },
     requires: Requirement::Containers,
@@ -72,6 +75,7 @@ fn node<'a>(run: &'a RunContext<'_>) -> Result<&'a str> {
 /// Brings the API server back by its node: the drill's own way to the prober is broken as well.
 async fn bring_back(run: &RunContext<'_>) -> Result<()> {
     let kube = &run.target.kube;
+    let before = run.instances();
     tokio::time::sleep(AWAY).await;
     // A request that is tried again for a while would only prolong the fault.
     let answer = tokio::time::timeout(Duration::from_secs(2), kube.version()).await;
@@ -79,5 +83,14 @@ async fn bring_back(run: &RunContext<'_>) -> Result<()> {
     run.found("the API server is away", away, format!("asked for its version after {} s", AWAY.as_secs()));
     undo_without_api_server(&Undo::ApiServer { node: node(run)?.into() }).await?;
     run.note("the API server's manifest is back");
-    wait_until(BACK, "the API server does not answer", || async { Ok(kube.version().await.is_ok()) }).await
+    wait_until(BACK, "the API server does not answer", || async { Ok(kube.version().await.is_ok()) }).await?;
+    // A node of which nothing is heard yet counts as lost.
+    tokio::time::sleep(EVICTED).await;
+    let after = run.instances();
+    let changed: Vec<_> =
+        before.iter().filter(|(name, pod)| after.get(*name) != Some(*pod)).map(|(name, _)| &**name).collect();
+    let detail =
+        if changed.is_empty() { "the same pods, and ready".into() } else { format!("not: {}", changed.join(", ")) };
+    run.found("every instance's pod is as it was before", changed.is_empty(), detail);
+    Ok(())
 }

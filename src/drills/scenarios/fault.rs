@@ -1,6 +1,7 @@
 //! What a fault is: the four steps of one, and what it works with.
 
 use std::{
+    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -108,6 +109,11 @@ impl<'a> RunContext<'a> {
     /// The API's refusal.
     pub async fn record_plan(&self, changes: Vec<Undo>) -> Result<()> {
         self.journal.add(&mut *self.record.lock().await, changes).await
+    }
+
+    /// The instances' pods by their names, as the watches told last: the UID, and whether it is ready and stays.
+    pub fn instances(&self) -> BTreeMap<String, (String, bool)> {
+        self.observer.seen.borrow().pods.clone()
     }
 
     /// Lists what is to be undone of the fault, as it is recorded now.
