@@ -22,7 +22,10 @@ pub struct Silence {
 impl Silence {
     /// Notes what was found when the Lease was read; `None`: there was no answer, or there is no Lease.
     pub fn on_answer(&mut self, lease: Option<&Lease>) {
-        let Some(lease) = lease else { return *self = Silence::default() };
+        let Some(lease) = lease else {
+            *self = Silence::default();
+            return;
+        };
         let is_same = self.version == lease.version;
         self.answers = if is_same { self.answers.saturating_add(1) } else { 1 };
         self.version.clone_from(&lease.version);

@@ -284,9 +284,7 @@ impl Helper {
             let preconditions = Some(Preconditions { uid: Some(uid), resource_version: Some(version) });
             let params = DeleteParams { preconditions, ..DeleteParams::default() };
             match timeout(REQUEST, self.pods.delete(&pod, &params)).await {
-                Ok(Ok(_)) => {
-                    tracing::info!("the node of {pod} is lost, and the primary's Lease let go by: its pod is deleted")
-                }
+                Ok(Ok(_)) => tracing::info!("{pod} is lost with its node: its pod is deleted"),
                 // It has changed, or somebody else was faster: the watch tells.
                 Ok(Err(kube::Error::Api(status))) if status.is_conflict() || status.is_not_found() => {}
                 Ok(Err(error)) => tracing::warn!("cannot delete the pod of {pod}, whose node is lost: {error}"),
