@@ -12,9 +12,8 @@
 //! containers have ended, and starts none afterwards; an instance that started as a standby is promoted with the Lease only.
 //!
 //! The operator takes its choice back where the chosen instance's pod is deleted. In CloudNativePG 1.30.1 that is walked
-//! through as well, as PostgreSQL starts with the Lease only. In 1.30.0 an old primary that starts has no Lease for a
-//! moment, and a choice that is taken back then is a danger with and without a helper: a standby that was frozen meanwhile
-//! takes over from an old primary that has just started. There the walk leaves it out.
+//! through as well, as PostgreSQL starts with the Lease only. In 1.30.0 an old primary that starts has no Lease for a moment,
+//! and a standby that was frozen meanwhile takes over from it, with and without a helper: there the walk leaves it out.
 
 use std::collections::HashSet;
 
@@ -315,13 +314,12 @@ impl World {
 
 /// A pod in the rules' words, or as somebody who does not know a rule would put it.
 fn seen(at: usize, pod: Incarnation, flaw: Flaw) -> Pod {
-    let terminated = pod.reported == Container::Terminated;
     let any_phase = flaw == Flaw::ContainerIsEnough || flaw == Flaw::DeletionIsEnough;
     Pod {
         uid: at.to_string(),
         version: String::new(),
         is_deleting: pod.is_deleting || flaw == Flaw::ContainerIsEnough,
-        has_final_phase: pod.has_final_phase || (any_phase && terminated),
+        has_final_phase: pod.has_final_phase || (any_phase && pod.reported == Container::Terminated),
         is_collected: pod.is_collected && flaw != Flaw::CollectedCounts,
         shares_processes: false,
         postgres: pod.reported,

@@ -1,6 +1,6 @@
 //! A cluster that others use, too: an operator of somebody else's, and two stacks of which either one goes.
 
-use std::{env, fs, path::PathBuf};
+use std::{env, fs, path::PathBuf, thread, time::Duration};
 
 use crate::{
     backups::until,
@@ -49,6 +49,8 @@ pub fn suite() -> Suite {
             lived_in::goes_on,
         )
         .without_stack(),
+        Step::new("late-kubelet", "a kubelet that is not heard of for a moment costs no instance", late_kubelet)
+            .without_stack(),
         Step::new("resized", "an up that changes the instances ends when all are changed", resized).without_stack(),
         Step::new("delete", "down --cluster leaves nothing on this machine", |stack| machine::end(&stack.stackctl))
             .without_stack(),
@@ -76,6 +78,29 @@ fn resized(stack: &Stack) {
     });
     let requests: Vec<_> = requests.collect();
     assert_eq!(requests, ["110m"; 3], "up ended before the operator had replaced them");
+    stackctl.ok(&["down", "--yes"]);
+}
+
+/// Nodes of which nothing is heard count as lost after 6 s. The kubelets of all come back three seconds later, one after the
+/// other, the primary's too: whatever it is that keeps one silent for as long, an API server's absence, an upgrade, a slow disk.
+fn late_kubelet(stack: &Stack) {
+    let (stackctl, hand) = (&stack.stackctl, Hand::new(&stack.stackctl));
+    set_up(stack);
+    let pods = "jsonpath={range .items[*]}{.metadata.name} {.metadata.uid}{\"\\n\"}{end}";
+    let instances = || hand.kubectl(&["get", "pods", "--selector", "cnpg.io/podRole=instance", "-o", pods]);
+    let (before, primary) = (instances(), hand.primary());
+    for node in [stackctl.profile().to_owned(), format!("{}-m02", stackctl.profile())] {
+        let since = "jsonpath={.status.conditions[?(@.type==\"Ready\")].lastTransitionTime}";
+        let changed = || hand.kubectl(&["get", "node", &node, "-o", since]);
+        let never = changed();
+        hand.late_kubelet(&node, Duration::from_secs(9));
+        assert_ne!(changed(), never, "{node} did not count as lost");
+        // What is evicted is evicted within a quarter of a minute.
+        thread::sleep(Duration::from_secs(25));
+        assert_eq!(instances(), before, "instances were replaced as {node} was late");
+        assert_eq!(hand.primary(), primary, "another one is the primary as {node} was late");
+        healthy(stackctl, "user-app");
+    }
     stackctl.ok(&["down", "--yes"]);
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io::Write as _,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -80,6 +81,13 @@ impl Hand {
         let script = "for at in /proc/[0-9]*; do \
                       if tr '\\0' '\\n' <$at/cmdline | grep -qxF -e \"--$0\"; then kill -STOP ${at#/proc/}; fi; done";
         run(Command::new("docker").args(["exec", self.profile, "sh", "-c", script, argument]));
+    }
+
+    /// Stops a node's kubelet for so long.
+    pub fn late_kubelet(&self, node: &str, time: Duration) {
+        // It goes on by itself, whatever becomes of the test.
+        let script = format!("pkill -STOP -x kubelet; sleep {}; pkill -CONT -x kubelet", time.as_secs());
+        run(Command::new("docker").args(["exec", node, "sh", "-c", &script]));
     }
 
     /// The primary's pod.
