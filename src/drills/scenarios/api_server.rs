@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt as _, api::ListParams};
+
 use super::{
     Scenario, Text, Workload,
     fault::{Fault, FaultStep, RunContext},
@@ -16,6 +20,7 @@ use crate::{
         undo::{Undo, undo_without_api_server},
     },
     error::{Result, failed},
+    kube::cnpg,
     tools::faults,
 };
 
@@ -86,11 +91,15 @@ async fn bring_back(run: &RunContext<'_>) -> Result<()> {
     wait_until(BACK, "the API server does not answer", || async { Ok(kube.version().await.is_ok()) }).await?;
     // A node of which nothing is heard yet counts as lost.
     tokio::time::sleep(EVICTED).await;
-    let after = run.instances();
-    let changed: Vec<_> =
-        before.iter().filter(|(name, pod)| after.get(*name) != Some(*pod)).map(|(name, _)| &**name).collect();
-    let detail =
-        if changed.is_empty() { "the same pods, and ready".into() } else { format!("not: {}", changed.join(", ")) };
-    run.found("every instance's pod is as it was before", changed.is_empty(), detail);
+    // Not by the watches: they may wait for up to half a minute before they begin anew.
+    let selected = ListParams::default().labels(&cnpg::instances(&run.target.database.get()));
+    let found = run.target.api::<Pod>().list(&selected).await.context("cannot list the instances' pods")?;
+    let stays = |(name, uid): &(&String, &String)| {
+        let pod = found.items.iter().find(|pod| pod.name_any() == **name && pod.uid().as_ref() == Some(*uid));
+        pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_none())
+    };
+    let replaced: Vec<_> = before.iter().filter(|pod| !stays(pod)).map(|(name, _)| name.as_str()).collect();
+    let detail = if replaced.is_empty() { "the same pods as before".into() } else { replaced.join(", ") };
+    run.found("no instance is replaced", replaced.is_empty(), detail);
     Ok(())
 }

@@ -111,9 +111,9 @@ impl<'a> RunContext<'a> {
         self.journal.add(&mut *self.record.lock().await, changes).await
     }
 
-    /// The instances' pods by their names, as the watches told last: the UID, and whether it is ready and stays.
-    pub fn instances(&self) -> BTreeMap<String, (String, bool)> {
-        self.observer.seen.borrow().pods.clone()
+    /// The instances' pods by their names, with their UIDs, as the watches told last.
+    pub fn instances(&self) -> BTreeMap<String, String> {
+        self.observer.seen.borrow().pods.iter().map(|(name, (uid, _))| (name.clone(), uid.clone())).collect()
     }
 
     /// Lists what is to be undone of the fault, as it is recorded now.
